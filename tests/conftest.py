@@ -1,0 +1,20 @@
+"""Fixtures that every test file may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real inputs and trained models named by CONVCORE_TEST_DATA."""
+    value = os.environ.get("CONVCORE_TEST_DATA")
+    if not value:
+        pytest.skip("CONVCORE_TEST_DATA is not set: no real inputs and models to test with")
+    path = Path(value)
+    if not path.is_dir():
+        pytest.fail(f"CONVCORE_TEST_DATA names {path}, which is no folder")
+    return path
