@@ -1,0 +1,22 @@
+/* One function per family of operations: check the step, pick the kernel, say what it needs. Each sets
+ * algorithm, kernel, packed_floats, workspace_bytes, phases, period, items, flops, bytes and, where the
+ * kernel wants it, detail[]. Everything that changes rounding is decided from one image's shape. */
+#ifndef CC_CHOOSE_H
+#define CC_CHOOSE_H
+
+#include "table.h"
+
+cc_status cc_choose_conv(cc_step *step, const cc_kernels *kernels);        /* conv, transpose, dense */
+cc_status cc_choose_window(cc_step *step, const cc_kernels *kernels);      /* depthwise, pooling, copy, fill, resize */
+cc_status cc_choose_elementwise(cc_step *step, const cc_kernels *kernels); /* affine, activation, sample, softmax,
+                                                                              binary, hu_rescale */
+
+void cc_pack_conv(const cc_step *step, const float *weights, const float *bias, float *packed);
+void cc_pack_depthwise(const cc_step *step, const float *weights, const float *bias, float *packed);
+void cc_pack_affine(const cc_step *step, const float *scale, const float *offset, float *packed);
+
+/* Elements in a view, and whether two views have the same shape. */
+int64_t cc_elements(const cc_view *v);
+int cc_same_shape(const cc_view *a, const cc_view *b);
+
+#endif

@@ -1,0 +1,110 @@
+/* What this CPU has, and which instruction set the process uses. */
+#include "convcore.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* The operating system must save the registers too: XCR0 says which it does. */
+static uint64_t saved_state(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return ((uint64_t)high << 32) | low;
+}
+
+static int cpu_has(cc_isa isa)
+{
+    enum { XMM_YMM = 0x6, ZMM = 0xe6 };
+    uint32_t a, b, c, d;
+    if (isa == CC_ISA_SCALAR || isa == CC_ISA_SSE2)
+        return 1; /* part of x86-64 */
+    if (!__get_cpuid(1, &a, &b, &c, &d))
+        return 0;
+    if (!(c & bit_OSXSAVE) || !(c & bit_FMA) || (saved_state() & XMM_YMM) != XMM_YMM)
+        return 0;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & bit_AVX2))
+        return 0;
+    if (isa == CC_ISA_AVX2)
+        return 1;
+    const uint32_t wanted = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
+    return (b & wanted) == wanted && (saved_state() & ZMM) == ZMM;
+}
+#else
+static int cpu_has(cc_isa isa) { return isa == CC_ISA_SCALAR; }
+#endif
+
+static const char *const names[CC_ISA_COUNT] = {"scalar", "sse2", "avx2", "avx512"};
+
+int cc_isa_supported(cc_isa isa) { return isa >= 0 && isa < CC_ISA_COUNT && cpu_has(isa); }
+
+const char *cc_isa_name(cc_isa isa) { return isa >= 0 && isa < CC_ISA_COUNT ? names[isa] : "unknown"; }
+
+cc_status cc_isa_by_name(const char *name, cc_isa *isa)
+{
+    for (int i = 0; i < CC_ISA_COUNT; i++)
+        if (strcmp(name, names[i]) == 0) {
+            *isa = (cc_isa)i;
+            return CC_OK;
+        }
+    return CC_ERROR_ARGUMENT;
+}
+
+static cc_isa chosen;
+static cc_status chosen_status;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+static void choose_isa(void)
+{
+    const char *forced = getenv("CONVCORE_ISA");
+    if (forced && *forced) {
+        chosen_status = cc_isa_by_name(forced, &chosen);
+        if (chosen_status == CC_OK && !cpu_has(chosen))
+            chosen_status = CC_ERROR_ISA;
+        return;
+    }
+    for (int i = CC_ISA_COUNT - 1; i >= 0; i--)
+        if (cpu_has((cc_isa)i)) {
+            chosen = (cc_isa)i;
+            return;
+        }
+}
+
+cc_status cc_default_isa(cc_isa *isa)
+{
+    pthread_once(&once, choose_isa);
+    *isa = chosen;
+    return chosen_status;
+}
+
+const char *cc_cpu_name(void)
+{
+    static char name[49];
+#if defined(__x86_64__)
+    uint32_t *words = (uint32_t *)name;
+    for (uint32_t leaf = 0; leaf < 3; leaf++)
+        if (!__get_cpuid(0x80000002u + leaf, &words[4 * leaf], &words[4 * leaf + 1], &words[4 * leaf + 2],
+                         &words[4 * leaf + 3]))
+            return "x86-64";
+    return name[0] ? name : "x86-64";
+#else
+    return "unknown";
+#endif
+}
+
+const char *cc_status_text(cc_status status)
+{
+    switch (status) {
+    case CC_OK: return "ok";
+    case CC_ERROR_ARGUMENT: return "an argument has a value that the operation is not defined for";
+    case CC_ERROR_SHAPE: return "shapes do not fit together";
+    case CC_ERROR_TYPE: return "element type not taken by this operation";
+    case CC_ERROR_MEMORY: return "out of memory";
+    case CC_ERROR_ISA: return "this CPU lacks the instruction set asked for";
+    case CC_ERROR_CANCELLED: return "cancelled";
+    }
+    return "unknown status";
+}
