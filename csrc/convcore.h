@@ -204,7 +204,7 @@ typedef struct cc_step {
     int64_t period;               /* items[p % period] independent items */
     int64_t items[CC_MAX_PHASES];
     double flops, bytes;          /* least arithmetic and memory traffic of the operation itself */
-    int64_t detail[16];           /* the algorithm's own geometry */
+    int64_t detail[32];           /* the algorithm's own geometry */
 } cc_step;
 
 /* Called on the calling thread every few tens of milliseconds; non-zero cancels the run. */

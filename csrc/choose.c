@@ -1,0 +1,107 @@
+/* Completes a step: common checks, then the family's own choice. */
+#include "choose.h"
+
+int64_t cc_elements(const cc_view *v)
+{
+    int64_t n = 1;
+    for (int32_t a = 0; a < v->rank; a++)
+        n *= v->shape[a];
+    return n;
+}
+
+int cc_same_shape(const cc_view *a, const cc_view *b)
+{
+    if (a->rank != b->rank)
+        return 0;
+    for (int32_t i = 0; i < a->rank; i++)
+        if (a->shape[i] != b->shape[i])
+            return 0;
+    return 1;
+}
+
+/* At least one element on every axis, and no more than 2^40 in all: products of shapes cannot overflow. */
+static cc_status check_view(const cc_view *v)
+{
+    const int64_t most = (int64_t)1 << 40;
+    if (v->rank < 1 || v->rank > CC_MAX_RANK || v->buffer < 0)
+        return CC_ERROR_ARGUMENT;
+    int64_t n = 1;
+    for (int32_t a = 0; a < v->rank; a++) {
+        if (v->shape[a] < 1 || v->shape[a] > most / n)
+            return CC_ERROR_SHAPE;
+        n *= v->shape[a];
+    }
+    return CC_OK;
+}
+
+static cc_status check_window(const cc_window *w)
+{
+    const int64_t most = (int64_t)1 << 20;
+    for (int a = 0; a < CC_SPATIAL; a++)
+        if (w->kernel[a] < 1 || w->stride[a] < 1 || w->dilation[a] < 1 || w->pad_low[a] < 0 || w->kernel[a] > most ||
+            w->stride[a] > most || w->dilation[a] > most || w->pad_low[a] > most)
+            return CC_ERROR_ARGUMENT;
+    return CC_OK;
+}
+
+cc_status cc_choose(cc_step *step)
+{
+    if (!step || step->operation < 0 || step->operation >= CC_OPERATION_COUNT)
+        return CC_ERROR_ARGUMENT;
+    if (!cc_isa_supported((cc_isa)step->isa))
+        return CC_ERROR_ISA;
+    cc_status status = check_view(&step->out);
+    if (status == CC_OK && step->operation != CC_FILL)
+        status = check_view(&step->in);
+    if (status == CC_OK && step->operation == CC_BINARY)
+        status = check_view(&step->in2);
+    if (status != CC_OK)
+        return status;
+    if (step->activation.kind < 0 || step->activation.kind >= CC_ACTIVATION_KIND_COUNT)
+        return CC_ERROR_ARGUMENT;
+    const cc_kernels *kernels = cc_table((cc_isa)step->isa);
+    step->packed_floats = step->workspace_bytes = 0;
+    step->phases = step->period = 1;
+    switch (step->operation) {
+    case CC_CONV:
+    case CC_CONV_TRANSPOSE:
+        status = check_window(&step->window);
+        return status == CC_OK ? cc_choose_conv(step, kernels) : status;
+    case CC_DENSE:
+        return cc_choose_conv(step, kernels);
+    case CC_DEPTHWISE_CONV:
+    case CC_MAX_POOL:
+    case CC_AVERAGE_POOL:
+        status = check_window(&step->window);
+        return status == CC_OK ? cc_choose_window(step, kernels) : status;
+    case CC_GLOBAL_MAX_POOL:
+    case CC_GLOBAL_AVERAGE_POOL:
+    case CC_COPY:
+    case CC_FILL:
+    case CC_RESIZE:
+        return cc_choose_window(step, kernels);
+    default:
+        return cc_choose_elementwise(step, kernels);
+    }
+}
+
+cc_status cc_pack(const cc_step *step, const float *weights, const float *bias, float *packed)
+{
+    if (!step || !step->kernel || !weights || !packed)
+        return CC_ERROR_ARGUMENT;
+    switch (step->operation) {
+    case CC_CONV:
+    case CC_CONV_TRANSPOSE:
+    case CC_DENSE:
+        cc_pack_conv(step, weights, bias, packed);
+        return CC_OK;
+    case CC_DEPTHWISE_CONV:
+        cc_pack_depthwise(step, weights, bias, packed);
+        return CC_OK;
+    case CC_AFFINE:
+        cc_pack_affine(step, weights, bias, packed);
+        return CC_OK;
+    default:
+        return CC_ERROR_ARGUMENT;
+    }
+}

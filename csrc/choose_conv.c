@@ -1,0 +1,203 @@
+/* Convolution, transposed convolution and dense layers: geometry of the direct algorithm, and packing. */
+#include "choose.h"
+#include "conv_geometry.h"
+#include "threads.h"
+
+#include <string.h>
+
+static int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
+
+/* Rows longer than this are cut, so that a long row (a 1x1 convolution, a batch of dense samples) can
+ * be shared by threads and its inputs stay in the L1 cache. A multiple of every tile's width. */
+enum { MOST_COLUMNS = 84 };
+
+static void set_rows(cc_conv_geometry *g, int64_t longest)
+{
+    g->chunks = ceil_div(longest, MOST_COLUMNS);
+    g->chunk = ceil_div(longest, g->chunks);
+}
+
+static void set_phases(cc_step *step, const cc_conv_geometry *g, int64_t units)
+{
+    const int64_t gemm = g->groups * g->panels * units;
+    if (g->repack) {
+        const int64_t blocks = g->groups * ceil_div(g->ic, CC_BLOCK);
+        step->period = 2;
+        step->items[0] = blocks * g->size[0] * g->size[1];
+        step->items[1] = gemm;
+        step->workspace_bytes = step->items[0] * g->size[2] * CC_BLOCK * (int64_t)sizeof(float);
+    } else {
+        step->period = 1;
+        step->items[0] = gemm;
+    }
+    step->phases = g->images * step->period;
+}
+
+static cc_status choose_dense(cc_step *step, cc_conv_geometry *g)
+{
+    const cc_view *in = &step->in, *out = &step->out;
+    if (in->rank != 2 || out->rank != 2 || in->shape[0] != out->shape[0])
+        return CC_ERROR_SHAPE;
+    if (in->ld[1] != 1 || out->ld[1] != 1)
+        return CC_ERROR_ARGUMENT;
+    for (int a = 0; a < CC_SPATIAL; a++)
+        step->window.kernel[a] = step->window.stride[a] = step->window.dilation[a] = 1;
+    g->images = g->groups = 1;
+    g->ic = in->shape[1];
+    g->oc = out->shape[1];
+    g->out_d = g->out_h = 1;
+    g->out_w = in->shape[0];
+    g->x_ld[2] = in->ld[0];
+    g->y_ld[2] = out->ld[0];
+    step->algorithm = "dense";
+    return CC_OK;
+}
+
+/* A 1x1 convolution with stride 1 is a dense layer on pixels: when rows follow each other in memory on
+ * both sides, one long row serves small maps better than many short ones. */
+static void join_rows(const cc_step *step, cc_conv_geometry *g)
+{
+    for (int a = 0; a < CC_SPATIAL; a++)
+        if (step->window.kernel[a] != 1 || step->window.stride[a] != 1 || step->in.shape[a + 1] != step->out.shape[a + 1])
+            return;
+    const cc_view *in = &step->in, *out = &step->out;
+    for (int a = 2; a >= 0; a--) /* axis a of the view lies outside axis a + 1 */
+        if (in->ld[a] != in->shape[a + 1] * in->ld[a + 1] || out->ld[a] != out->shape[a + 1] * out->ld[a + 1])
+            return;
+    g->out_w *= g->out_h * g->out_d * g->images;
+    g->out_h = g->out_d = g->images = 1;
+}
+
+static cc_status choose_conv(cc_step *step, cc_conv_geometry *g)
+{
+    const cc_window *w = &step->window;
+    const cc_view *in = &step->in, *out = &step->out;
+    int inside = in->ld[4] == 1;
+    for (int a = 0; a < CC_SPATIAL; a++) {
+        const int64_t reach = (out->shape[a + 1] - 1) * w->stride[a] + (w->kernel[a] - 1) * w->dilation[a] + 1;
+        g->low[a] = w->pad_low[a];
+        g->size[a] = reach;
+        inside = inside && w->pad_low[a] == 0 && reach <= in->shape[a + 1];
+    }
+    g->repack = !inside;
+    if (!g->repack)
+        join_rows(step, g);
+    step->algorithm = "direct";
+    return CC_OK;
+}
+
+static cc_status choose_transpose(cc_step *step, cc_conv_geometry *g)
+{
+    const cc_window *w = &step->window;
+    for (int a = 0; a < CC_SPATIAL; a++) {
+        const int64_t out = step->out.shape[a + 1], in = step->in.shape[a + 1];
+        const int64_t lowest = floor_div(w->pad_low[a] - (w->kernel[a] - 1) * w->dilation[a], w->stride[a]);
+        const int64_t highest = (out - 1 + w->pad_low[a]) / w->stride[a];
+        g->low[a] = max_i64(0, -lowest);
+        g->size[a] = g->low[a] + max_i64(in, highest + 1);
+    }
+    g->repack = 1; /* the halo stands in for inputs that do not exist */
+    step->algorithm = "transposed";
+    return CC_OK;
+}
+
+cc_status cc_choose_conv(cc_step *step, const cc_kernels *kernels)
+{
+    cc_conv_geometry g = {0};
+    cc_status status;
+    const int64_t *k = step->window.kernel;
+    if (step->in.type != CC_F32 || step->out.type != CC_F32)
+        return CC_ERROR_TYPE;
+    if (step->operation == CC_DENSE) {
+        status = choose_dense(step, &g);
+    } else {
+        const cc_view *in = &step->in, *out = &step->out;
+        const int64_t groups = step->operation == CC_CONV ? step->groups : 1;
+        if (in->rank != 5 || out->rank != 5 || in->shape[0] != out->shape[0])
+            return CC_ERROR_SHAPE;
+        if (groups < 1 || in->shape[4] % groups || out->shape[4] % groups || out->ld[4] != 1)
+            return CC_ERROR_ARGUMENT;
+        g.images = in->shape[0];
+        g.groups = groups;
+        g.ic = in->shape[4] / groups;
+        g.oc = out->shape[4] / groups;
+        g.out_d = out->shape[1];
+        g.out_h = out->shape[2];
+        g.out_w = out->shape[3];
+        g.x_image = in->ld[0];
+        g.y_image = out->ld[0];
+        memcpy(g.x_ld, in->ld + 1, sizeof g.x_ld);
+        memcpy(g.y_ld, out->ld + 1, sizeof g.y_ld);
+        status = step->operation == CC_CONV ? choose_conv(step, &g) : choose_transpose(step, &g);
+    }
+    if (status != CC_OK)
+        return status;
+    g.panels = ceil_div(g.oc, CC_PANEL);
+    int64_t units;
+    if (step->operation == CC_CONV_TRANSPOSE) {
+        const int64_t residues = step->window.stride[2] < g.out_w ? step->window.stride[2] : g.out_w;
+        set_rows(&g, ceil_div(g.out_w, step->window.stride[2]));
+        units = g.out_d * g.out_h * residues * g.chunks;
+    } else {
+        set_rows(&g, g.out_w);
+        units = g.out_d * g.out_h * g.chunks;
+    }
+    set_phases(step, &g, units);
+    memcpy(step->detail, &g, sizeof g);
+    step->kernel = step->operation == CC_CONV_TRANSPOSE ? kernels->conv_transpose_f32 : kernels->conv_direct_f32;
+    step->packed_floats = g.groups * g.panels * cc_panel_floats(step);
+    const cc_view *positions = step->operation == CC_CONV_TRANSPOSE ? &step->in : &step->out;
+    const double weights = (double)(k[0] * k[1] * k[2]) * (double)g.ic * (double)(g.oc * g.groups);
+    step->flops = 2.0 * weights * (double)(cc_elements(positions) / positions->shape[positions->rank - 1]);
+    step->bytes = 4.0 * ((double)cc_elements(&step->in) + (double)cc_elements(&step->out) + weights);
+    return CC_OK;
+}
+
+typedef struct pack_job {
+    const cc_step *step;
+    const float *weights, *bias;
+    float *packed;
+} pack_job;
+
+/* Panel p of the packed weights from the caller's layout: (taps, ic, groups*oc), or (taps, oc, ic). */
+static void pack_panel(const pack_job *job, int64_t p)
+{
+    const cc_conv_geometry *g = conv_geometry(job->step);
+    const int64_t *k = job->step->window.kernel;
+    const int64_t taps = k[0] * k[1] * k[2], group = p / g->panels, oc0 = p % g->panels * CC_PANEL;
+    const int64_t oc = g->oc - oc0 < CC_PANEL ? g->oc - oc0 : CC_PANEL, first = group * g->oc + oc0;
+    const int transposed = job->step->operation == CC_CONV_TRANSPOSE;
+    float *to = job->packed + p * cc_panel_floats(job->step);
+    memset(to, 0, CC_PANEL * sizeof *to);
+    if (job->bias)
+        memcpy(to, job->bias + first, (size_t)oc * sizeof *to);
+    to += CC_PANEL;
+    for (int64_t t = 0; t < taps; t++) {
+        const int64_t tap = job->step->flip ? taps - 1 - t : t;
+        for (int64_t c = 0; c < g->ic; c++, to += CC_PANEL) {
+            if (transposed) {
+                for (int64_t o = 0; o < oc; o++)
+                    to[o] = job->weights[(tap * g->oc + first + o) * g->ic + c];
+            } else {
+                memcpy(to, job->weights + (tap * g->ic + c) * g->oc * g->groups + first, (size_t)oc * sizeof *to);
+            }
+            memset(to + oc, 0, (size_t)(CC_PANEL - oc) * sizeof *to);
+        }
+    }
+}
+
+static void pack_share(void *argument, int thread, int threads)
+{
+    const pack_job *job = argument;
+    const cc_conv_geometry *g = conv_geometry(job->step);
+    for (int64_t p = thread; p < g->groups * g->panels; p += threads)
+        pack_panel(job, p);
+}
+
+void cc_pack_conv(const cc_step *step, const float *weights, const float *bias, float *packed)
+{
+    pack_job job = {step, weights, bias, packed};
+    cc_parallel(cc_get_num_threads(), pack_share, &job);
+}

@@ -1,0 +1,122 @@
+/* Runs an array of steps in one parallel region: threads share the items of a phase, meet at a barrier,
+ * and go on to the next. Who computes an item never changes what is computed. */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include "threads.h"
+
+#include <stdatomic.h>
+#include <time.h>
+
+/* Below this estimate, waking the pool costs more than it saves. */
+static const double WORTH_SHARING_SECONDS = 20e-6;
+static const double POLL_SECONDS = 0.05;
+
+typedef struct run {
+    const cc_step *steps;
+    int64_t count;
+    void *const *buffers;
+    cc_run_options options;
+    cc_barrier barrier;
+    _Atomic int64_t next;
+    _Atomic int cancelled;
+    double polled; /* thread 0's own */
+} run;
+
+static double seconds_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void rewind_items(void *argument) { atomic_store_explicit(&((run *)argument)->next, 0, memory_order_relaxed); }
+
+/* Takes the next share of a phase: half of what would be fair of the rest, so that shares shrink and
+ * threads finish together even if one of them is slowed down. */
+static int64_t take(run *r, int64_t items, int threads, int64_t *begin)
+{
+    int64_t at = atomic_load_explicit(&r->next, memory_order_relaxed);
+    for (;;) {
+        if (at >= items)
+            return 0;
+        int64_t n = (items - at) / (2 * threads);
+        if (n < 1)
+            n = 1;
+        if (atomic_compare_exchange_weak_explicit(&r->next, &at, at + n, memory_order_relaxed, memory_order_relaxed)) {
+            *begin = at;
+            return n;
+        }
+    }
+}
+
+static void poll_caller(run *r)
+{
+    if (!r->options.poll)
+        return;
+    const double now = seconds_now();
+    if (now - r->polled < POLL_SECONDS)
+        return;
+    r->polled = now;
+    if (r->options.poll(r->options.poll_argument))
+        atomic_store(&r->cancelled, 1);
+}
+
+static void run_alone(run *r, const cc_step *step, int64_t phase)
+{
+    const int64_t items = step->items[phase % step->period];
+    /* In a few pieces, so that a long phase can be cancelled. */
+    const int64_t piece = r->options.poll ? (items + 15) / 16 : items;
+    for (int64_t i = 0; i < items && !atomic_load_explicit(&r->cancelled, memory_order_relaxed); i += piece) {
+        step->kernel(step, r->buffers, phase, i, i + piece < items ? i + piece : items);
+        poll_caller(r);
+    }
+}
+
+static void run_share(void *argument, int thread, int threads)
+{
+    run *r = argument;
+    if (thread == 0)
+        r->polled = seconds_now();
+    for (int64_t s = 0; s < r->count; s++) {
+        const cc_step *step = &r->steps[s];
+        const double start = r->options.seconds && thread == 0 ? seconds_now() : 0;
+        for (int64_t phase = 0; phase < step->phases; phase++) {
+            if (threads == 1) {
+                run_alone(r, step, phase);
+                continue;
+            }
+            int64_t begin, n;
+            while ((n = take(r, step->items[phase % step->period], threads, &begin)) > 0) {
+                if (atomic_load_explicit(&r->cancelled, memory_order_relaxed))
+                    continue;
+                step->kernel(step, r->buffers, phase, begin, begin + n);
+                if (thread == 0)
+                    poll_caller(r);
+            }
+            cc_barrier_wait(&r->barrier, threads, rewind_items, r);
+        }
+        if (r->options.seconds && thread == 0)
+            r->options.seconds[s] = seconds_now() - start;
+        if (atomic_load_explicit(&r->cancelled, memory_order_relaxed) && threads == 1)
+            return;
+    }
+}
+
+cc_status cc_run(const cc_step *steps, int64_t count, void *const *buffers, const cc_run_options *options)
+{
+    run r = {.steps = steps, .count = count, .buffers = buffers};
+    if (options)
+        r.options = *options;
+    double estimate = 0;
+    for (int64_t s = 0; s < count; s++) {
+        if (!steps[s].kernel)
+            return CC_ERROR_ARGUMENT;
+        estimate += steps[s].flops / 50e9 + steps[s].bytes / 20e9;
+    }
+    int threads = r.options.threads > 0 ? r.options.threads : cc_get_num_threads();
+    if (estimate < WORTH_SHARING_SECONDS)
+        threads = 1;
+    cc_parallel(threads, run_share, &r);
+    return atomic_load(&r.cancelled) ? CC_ERROR_CANCELLED : CC_OK;
+}
