@@ -1,0 +1,31 @@
+"""Optional packages, imported when they are first needed: importing ``convcore.medical`` must stay cheap."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from convcore.errors import MissingExtraError
+
+__all__ = ["import_cv2", "import_pydicom"]
+
+
+def import_pydicom() -> Any:
+    """Return the module ``pydicom``, or raise :class:`MissingExtraError` saying how to get it."""
+    return _import("pydicom", "reading and writing DICOM")
+
+
+def import_cv2() -> Any:
+    """Return the module ``cv2``, or raise :class:`MissingExtraError` saying how to get it."""
+    return _import("cv2", "drawing pictures")
+
+
+def _import(name: str, purpose: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise MissingExtraError(
+            "convcore.medical",
+            f"{purpose} needs the package {name}, which is not installed",
+            remedy="Install it with: pip install convcore[app]",
+        ) from None
