@@ -70,15 +70,17 @@ class Photographs(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         rows = self.order[index * self.batch_size : (index + 1) * self.batch_size]
-        target_size = (self.size, self.size)
-        pictures = np.stack(
-            [
-                keras.utils.img_to_array(keras.utils.load_img(self.files[row], target_size=target_size))
-                for row in rows
-            ]
-        )
+        pictures = np.stack([self.read(self.files[row]) for row in rows])
         targets = np.eye(len(self.classes), dtype=np.float32)[self.labels[rows]]
         return keras.applications.vgg16.preprocess_input(pictures), targets
+
+    def read(self, file: Path) -> np.ndarray:
+        """Return one picture as RGB, float32 (size, size, 3), 0..255."""
+        try:
+            picture = keras.utils.load_img(file, target_size=(self.size, self.size))
+        except OSError as error:
+            raise ValueError(f"{file}: Pillow cannot read this picture") from error
+        return keras.utils.img_to_array(picture)
 
     def on_epoch_end(self) -> None:
         if self.rng is not None:
@@ -161,12 +163,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{args.folder}: got the classes {train.classes} in train and {valid.classes} in valid, "
                 "expected the same two or more in both"
             )
+        weights = None if args.random else args.weights or "imagenet"
+        model = build(len(train.classes), args.image_size, weights)
     except (OSError, ValueError) as error:
         print(f"finetune_vgg16: {error}", file=sys.stderr)
         return 1
 
-    weights = None if args.random else args.weights or "imagenet"
-    model = build(len(train.classes), args.image_size, weights)
     trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     print(f"{model.count_params():,} parameters, {trainable:,} of them trained")
     print(f"{len(train.labels)} pictures to train, {len(valid.labels)} to test")
