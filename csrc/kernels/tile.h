@@ -62,7 +62,7 @@ CC_INLINE void tile_body(const int nr, const int packed, const float *x, const i
         const vf w0 = vf_load(wc), w1 = vf_load(wc + VF_LANES); \
         if (nr <= 2)                                           \
             vf_prefetch(wc + PREFETCH_FLOATS);                 \
-        if (nr <= 2 && TILE_WIDTH > CC_BLOCK)                  \
+        if (nr <= 2 && VF_LANES == 16)                         \
             vf_prefetch(wc + PREFETCH_FLOATS + CC_BLOCK);      \
         _Pragma("GCC unroll 16") for (int t = 0; t < nr; t++)  \
         {                                                      \

@@ -1,0 +1,303 @@
+# cython: language_level=3, boundscheck=True, wraparound=False
+"""Thin calls into libconvcore: no arithmetic, no loops over data, no policy.
+
+A :class:`Step` is one operation on views; a :class:`Program` is an array of them that one call runs
+without the GIL. A view is a tuple ``(buffer, offset, type, shape, ld)``: the index of a buffer in the
+sequence that :meth:`Program.run` is given, and the rest in elements. ``csrc/convcore.h`` is the
+contract behind every name here.
+"""
+
+from cpython.buffer cimport Py_buffer, PyBUF_STRIDED_RO, PyObject_GetBuffer, PyBuffer_Release
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from libc.stdint cimport int32_t, int64_t, uintptr_t
+from libc.string cimport memset
+
+import threading
+
+from convcore.errors import ArgumentError, DeviceError
+
+cdef extern from "Python.h":
+    int PyErr_CheckSignals() except -1
+
+OPERATIONS = {
+    name: number
+    for number, name in enumerate(
+        (
+            "conv", "depthwise_conv", "conv_transpose", "dense", "max_pool", "average_pool",
+            "global_max_pool", "global_average_pool", "affine", "activation", "sample", "softmax",
+            "binary", "copy", "fill", "resize", "hu_rescale",
+        )
+    )
+}
+ACTIVATIONS = {
+    name: number
+    for number, name in enumerate(
+        (
+            "linear", "relu", "relu_general", "leaky_relu", "leaky_divide", "elu", "celu", "selu", "gelu",
+            "gelu_tanh", "silu", "softplus", "softsign", "sigmoid", "hard_sigmoid", "hard_silu", "tanh",
+            "exponential", "mish",
+        )
+    )
+}
+BINARIES = {n: i for i, n in enumerate(("add", "subtract", "multiply", "maximum", "minimum", "prelu"))}
+SAMPLES = {"rrelu": 0, "noisy_relu": 1}
+TYPES = {"float32": 0, "int8": 1, "uint8": 2, "int16": 3, "uint16": 4, "int32": 5}
+if len(OPERATIONS) != CC_OPERATION_COUNT:
+    raise ImportError("convcore._native and libconvcore disagree about the operations")
+
+cdef object _main_thread = threading.main_thread().ident
+cdef object _get_ident = threading.get_ident
+
+
+cdef int _check(cc_status status, str where) except -1:
+    if status != CC_OK:
+        text = cc_status_text(status).decode()
+        raise (MemoryError(f"{where}: {text}") if "memory" in text else ArgumentError(where, text))
+    return 0
+
+
+cdef cc_isa _isa(str name) except *:
+    cdef cc_isa isa
+    if name is None:
+        if cc_default_isa(&isa) != CC_OK:
+            raise DeviceError("CONVCORE_ISA", "names no instruction set that this CPU has", expected=isas())
+        return isa
+    if cc_isa_by_name(name.encode(), &isa) != CC_OK or not cc_isa_supported(isa):
+        raise DeviceError("isa", "no instruction set that this CPU has", got=name, expected=isas())
+    return isa
+
+
+def isas():
+    """Names of the instruction sets that this CPU has, worst first."""
+    return tuple(
+        cc_isa_name(<cc_isa>i).decode() for i in range(CC_ISA_COUNT) if cc_isa_supported(<cc_isa>i)
+    )
+
+
+def default_isa():
+    """Name of the instruction set in use: the best one, or what ``CONVCORE_ISA`` forces."""
+    return cc_isa_name(_isa(None)).decode()
+
+
+def cpu_name():
+    """The CPU's own name."""
+    return cc_cpu_name().decode()
+
+
+def get_num_threads():
+    """Threads that a call uses, the caller's own among them."""
+    return cc_get_num_threads()
+
+
+def set_num_threads(int threads):
+    """Set the number of threads for all later calls of this process: 1 to 256."""
+    if cc_set_num_threads(threads) != CC_OK:
+        raise ArgumentError("set_num_threads", got=threads, expected="1 to 256")
+
+
+cdef int _fill_view(cc_view *view, object spec) except -1:
+    buffer, offset, type_, shape, ld = spec
+    if len(shape) > CC_MAX_RANK or len(shape) != len(ld):
+        raise ArgumentError("view", "bad rank", got=len(shape), expected=f"at most {CC_MAX_RANK}")
+    view.buffer = buffer
+    view.offset = offset
+    view.type = TYPES[type_]
+    view.rank = len(shape)
+    for i in range(len(shape)):
+        view.shape[i] = shape[i]
+        view.ld[i] = ld[i]
+    return 0
+
+
+cdef int _fill3(int64_t *to, object values) except -1:
+    for i in range(3):
+        to[i] = values[i]
+    return 0
+
+
+cdef class _Hold:
+    """A buffer of an object, held while C reads it."""
+    cdef Py_buffer view
+
+    def __cinit__(self, object owner):
+        PyObject_GetBuffer(owner, &self.view, PyBUF_STRIDED_RO)
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+
+cdef class Step:
+    """One operation, checked and with its algorithm chosen. See ``cc_step`` in convcore.h.
+
+    Keyword arguments are the fields of the struct; spatial ones are triples (d, h, w).
+    """
+
+    cdef cc_step c
+    cdef readonly str operation
+    cdef list held
+
+    def __init__(
+        self, str operation, *, out, x=None, x2=None, str isa=None, kernel=(1, 1, 1), stride=(1, 1, 1),
+        dilation=(1, 1, 1), pad_low=(0, 0, 0), groups=1, bint flip=False, bint include_padding=False,
+        str binary="add", str sample="rrelu", bint linear=True, float value=0.0, seed=0,
+        resize_scale=(1.0, 1.0, 1.0), resize_offset=(0.0, 0.0, 0.0), activation=("linear", ()),
+        padding_value=None, padding_to=None, slope=None, intercept=None,
+    ):
+        memset(&self.c, 0, sizeof(cc_step))
+        self.operation = operation
+        self.held = []
+        self.c.operation = OPERATIONS[operation]
+        self.c.isa = _isa(isa)
+        _fill_view(&self.c.out, out)
+        if x is not None:
+            _fill_view(&self.c.in_, x)
+        if x2 is not None:
+            _fill_view(&self.c.in2, x2)
+        _fill3(self.c.window.kernel, kernel)
+        _fill3(self.c.window.stride, stride)
+        _fill3(self.c.window.dilation, dilation)
+        _fill3(self.c.window.pad_low, pad_low)
+        self.c.groups = groups
+        self.c.flip = flip
+        self.c.include_padding = include_padding
+        self.c.binary = BINARIES[binary]
+        self.c.sample = SAMPLES[sample]
+        self.c.linear = linear
+        self.c.value = value
+        self.c.seed = seed
+        for i in range(3):
+            self.c.resize_scale[i] = resize_scale[i]
+            self.c.resize_offset[i] = resize_offset[i]
+        kind, parameters = activation
+        self.c.activation.kind = ACTIVATIONS[kind]
+        for i in range(len(parameters)):
+            self.c.activation.parameter[i] = parameters[i]
+        if slope is not None:
+            self.c.hu.has_padding = padding_value is not None
+            self.c.hu.padding_value = padding_value or 0
+            self.c.hu.padding_is_hu = padding_to is not None
+            self.c.hu.padding_to = padding_to or 0.0
+            self.c.hu.slope = <const double *><uintptr_t>self._hold(slope)
+            self.c.hu.intercept = <const double *><uintptr_t>self._hold(intercept)
+        _check(cc_choose(&self.c), operation)
+
+    cdef uintptr_t _hold(self, object array) except? 0:
+        hold = _Hold(array)
+        self.held.append(hold)
+        return <uintptr_t>hold.view.buf
+
+    @property
+    def isa(self):
+        return cc_isa_name(<cc_isa>self.c.isa).decode()
+
+    @property
+    def algorithm(self):
+        return self.c.algorithm.decode()
+
+    @property
+    def packed_floats(self):
+        return self.c.packed_floats
+
+    @property
+    def workspace_bytes(self):
+        return self.c.workspace_bytes
+
+    @property
+    def flops(self):
+        return self.c.flops
+
+    @property
+    def bytes(self):
+        return self.c.bytes
+
+    def pack(self, weights, bias, packed):
+        """Write packed weights into `packed`: C-ordered float32 arrays, `bias` may be None."""
+        cdef _Hold w = _Hold(weights), p = _Hold(packed), b = None
+        cdef const float *b_data = NULL
+        cdef cc_status status
+        if bias is not None:
+            b = _Hold(bias)
+            b_data = <const float *>b.view.buf
+        with nogil:
+            status = cc_pack(&self.c, <const float *>w.view.buf, b_data, <float *>p.view.buf)
+        _check(status, self.operation)
+
+    def set_weights(self, packed):
+        """Use packed weights; they are kept alive and never written."""
+        self.c.weights = <const float *><uintptr_t>self._hold(packed)
+
+    def set_workspace(self, int buffer, int64_t offset):
+        """Let the step scribble on `workspace_bytes` bytes from byte `offset` of a buffer."""
+        self.c.workspace_buffer = buffer
+        self.c.workspace_offset = offset
+
+
+cdef int _poll(void *argument) noexcept with gil:
+    try:
+        PyErr_CheckSignals()
+    except BaseException as error:
+        (<list>argument).append(error)
+        return 1
+    return 0
+
+
+cdef class Program:
+    """Steps that run in order, in one parallel region, without the GIL.
+
+    Safe to run from many threads at once, each with buffers of its own.
+    """
+
+    cdef cc_step *c
+    cdef readonly tuple steps
+
+    def __cinit__(self, steps):
+        self.steps = tuple(steps)
+        self.c = <cc_step *>PyMem_Calloc(max(1, len(self.steps)), sizeof(cc_step))
+        if self.c == NULL:
+            raise MemoryError()
+        for i in range(len(self.steps)):
+            self.c[i] = (<Step?>self.steps[i]).c
+
+    def __dealloc__(self):
+        PyMem_Free(self.c)
+
+    def run(self, buffers, *, int threads=0, list seconds=None):
+        """Run on `buffers`, objects with the buffer protocol; a view's ``buffer`` counts in them.
+
+        If `seconds` is a list, one wall time per step is appended to it.
+        """
+        cdef Py_ssize_t count = len(buffers), n = len(self.steps), held = 0
+        cdef Py_buffer *views = <Py_buffer *>PyMem_Calloc(max(1, count), sizeof(Py_buffer))
+        cdef void **data = <void **>PyMem_Calloc(max(1, count), sizeof(void *))
+        cdef double *times = NULL
+        cdef cc_run_options options
+        cdef cc_status status
+        cdef list raised = []
+        memset(&options, 0, sizeof(options))
+        options.threads = threads
+        if _get_ident() == _main_thread: # only there can a signal be handled
+            options.poll = _poll
+            options.poll_argument = <void *>raised
+        try:
+            if seconds is not None:
+                times = <double *>PyMem_Calloc(max(1, n), sizeof(double))
+                options.seconds = times
+            if views == NULL or data == NULL or (seconds is not None and times == NULL):
+                raise MemoryError()
+            for item in buffers:
+                PyObject_GetBuffer(item, &views[held], PyBUF_STRIDED_RO)
+                data[held] = views[held].buf
+                held += 1
+            with nogil:
+                status = cc_run(self.c, n, data, &options)
+            if raised:
+                raise raised[0]
+            _check(status, "run")
+            for i in range(n if seconds is not None else 0):
+                seconds.append(times[i])
+        finally:
+            for i in range(held):
+                PyBuffer_Release(&views[i])
+            PyMem_Free(views)
+            PyMem_Free(data)
+            PyMem_Free(times)
