@@ -32,6 +32,11 @@ class Grid:
     pixel: float
 
     @property
+    def voxel(self) -> float:
+        """Volume of a voxel in cubic mm."""
+        return float((self.z[1] - self.z[0]) * (self.y[1] - self.y[0]) * (self.x[1] - self.x[0]))
+
+    @property
     def open(self) -> tuple[Field, Field, Field]:
         """Coordinates that broadcast to (z, y, x)."""
         return self.z[:, None, None], self.y[None, :, None], self.x[None, None, :]
@@ -80,14 +85,16 @@ class Thorax:
         x, y, z = self._x, self._y, self._z
         # The chest narrows towards the top; the diaphragm rises in two domes from below.
         taper = 1 - 0.30 * np.clip((z - 10) / 110, 0, 1) ** 2
-        cavity = _ellipse(x / taper, y / taper, (0, 0), (122, 84), 2.3) * taper
-        cavity = np.maximum(cavity, np.maximum(z - 125, -1e3))
+        cavity = _ellipse(x / taper, y / taper, (0, 0), (122, 86), 2.1) * taper
+        cavity = _f32(np.maximum(cavity, z - 125))
         domes = np.maximum(
             38 * np.exp(-(((x + 62) / 48) ** 2) - ((y + 12) / 55) ** 2) + 8,
             30 * np.exp(-(((x - 66) / 46) ** 2) - ((y + 12) / 55) ** 2),
         )
         self._cavity = cavity
-        return _f32(np.maximum.reduce([cavity, (self.dome + domes - z) * 0.8, -self._middle()]))
+        # How far below the diaphragm; the factor makes up for the slope of the domes' sides.
+        self._below = _f32((self.dome + domes - z) * 0.8)
+        return _f32(np.maximum.reduce([cavity, self._below, -self._middle()]))
 
     def _middle(self) -> Field:
         """Signed distance to everything between the lungs: vessels, heart, oesophagus, spine."""
@@ -102,20 +109,19 @@ class Thorax:
 
     def _soft_tissue(self, rng: np.random.Generator) -> None:
         x, y, z = self._x, self._y, self._z
-        skin = _ellipse(x, y, (0, 6), (160, 114), 2.35)
-        wall = _ellipse(x, y, (0, 4), (148, 103), 2.35)
+        skin = _ellipse(x, y, (0, 6), (160, 116), 2.15)
+        wall = _ellipse(x, y, (0, 4), (149, 105), 2.15)
         couch = np.maximum(np.abs(y - 131 + 0.0011 * x**2) - 3, np.abs(x) - 185)
         self.paint(_f32(np.broadcast_to(couch, self.hu.shape)), -450.0)
         self.paint(skin, FAT_HU)
         self.paint(wall, MUSCLE_HU)
         # Fat lies between the muscles of the chest wall and the ribs, and fills the mediastinum.
-        shell = _ellipse(x, y, (0, 2), (138, 96), 2.35)
+        shell = _ellipse(x, y, (0, 2), (138, 96), 2.12)
         self.paint(_f32(np.abs(shell + 1) - 1.2), -40.0)
         inside = self._cavity
         self.paint(_f32(inside + 2), -75.0)
         # Below the diaphragm: liver to the right (60 HU), stomach and spleen to the left.
-        belly = _f32(np.maximum(inside, self.lung_distance * 0 - np.minimum(self._diaphragm_gap(), 50)))
-        self.paint(belly, 58.0)
+        self.paint(_f32(np.maximum(inside, -self._below)), 58.0)
         self.paint(self._heart, FAT_HU)
         self.paint(_f32(self._heart + 4), 45.0)
         for centre, axes in (((30, -34, -50), (24, 26, 34)), ((2, -36, -44), (20, 24, 30))):
@@ -124,10 +130,6 @@ class Thorax:
         slope = _f32(-862 + 0.28 * y + 0 * z + 0 * x)
         lobes = _texture(self.hu.shape, rng)
         self.paint(self.lung_distance, _f32(slope + 14 * lobes))
-
-    def _diaphragm_gap(self) -> Field:
-        x, y, z = self._x, self._y, self._z
-        return _f32(self.dome + 20 - z + 0 * x + 0 * y)
 
     def _great_vessels(self) -> None:
         x, y, z = self._x, self._y, self._z
@@ -171,10 +173,10 @@ class Thorax:
         # Measured from the spine round to the front; a rib falls by 70 mm on its way.
         angle = np.arctan2(np.abs(x) / 132, (y - 2) / 94)
         drop = 72 * (angle / np.pi) ** 1.2
-        shell = _ellipse(x, y, (0, 2), (130, 92), 2.35)
+        shell = _ellipse(x, y, (0, 2), (130, 92), 2.12)
         height = np.mod(z + drop + self.rib_phase + 13, 26) - 13
         rib = np.hypot(shell * 1.5, height) - 6.5
-        blade = np.maximum(np.abs(_ellipse(x, y, (0, 2), (141, 99), 2.35)) - 1.6, np.abs(angle - 0.80) - 0.26)
+        blade = np.maximum(np.abs(_ellipse(x, y, (0, 2), (141, 99), 2.12)) - 1.6, np.abs(angle - 0.80) - 0.26)
         blade = np.maximum(blade, -12 - z)
         # The last fifth towards the breastbone is cartilage.
         bone, cartilage = np.where(angle < 2.45, rib, 1e3), np.where(angle >= 2.45, rib, 1e3)
@@ -195,48 +197,46 @@ class Thorax:
 
 
 def grow_vessels(thorax: Thorax, rng: np.random.Generator) -> list[Tube]:
-    """Grow arteries and veins from both hila into the lungs, branching and thinning; inside the lungs only."""
+    """Grow a tree of vessels from each hilum to places all over the lung, thick at the root (Murray's law)."""
+    inside = np.argwhere(thorax.lung_distance < -3)
+    places = np.stack([thorax.grid.x[inside[:, 2]], thorax.grid.y[inside[:, 1]], thorax.grid.z[inside[:, 0]]], axis=1)
     tubes: list[Tube] = []
     for side in (-1.0, 1.0):
-        for _ in range(9):
-            start = np.array([side * 40, 4, -2.0]) + rng.normal(0, (2, 7, 12))
-            way = np.array([side * rng.uniform(0.25, 1.0), rng.uniform(-1, 1), rng.uniform(-1.1, 1.0)])
-            _branch(thorax, rng, start * thorax.build, way / np.linalg.norm(way), rng.uniform(3.2, 5.0), tubes)
+        half = places[places[:, 0] * side > 0]
+        # One tip for so many cubic millimetres: fine vessels are a density, not a number.
+        litres = len(half) * thorax.grid.voxel / 1e6
+        count = min(len(half), int(320 * litres))
+        if count:
+            root = np.array([side * 38, 4, 0]) * thorax.build
+            tubes += _tree(root, half[rng.choice(len(half), count, replace=False)].astype(np.float64), rng)
     return tubes
 
 
-def _branch(
-    thorax: Thorax,
-    rng: np.random.Generator,
-    start: NDArray[np.float64],
-    way: NDArray[np.float64],
-    radius: float,
-    tubes: list[Tube],
-) -> None:
-    # A stack in place of recursion keeps the order of the draws, and so the phantom, plain to see.
-    tips = [(start, way, radius, 0)]
-    while tips:
-        start, way, radius, depth = tips.pop()
-        end = start + way * rng.uniform(6, 12)
-        if radius < 0.55 or depth > 14 or (depth > 1 and _distance_at(thorax, end) > -2.5):
-            continue
-        tubes.append(Tube(start, end, radius))
-        bend = way + rng.normal(0, 0.16, 3)
-        tips.append((end, bend / np.linalg.norm(bend), radius * 0.91, depth + 1))
-        if rng.random() < 0.42:
-            turn = way + rng.normal(0, 0.75, 3)
-            tips.append((end, turn / np.linalg.norm(turn), radius * rng.uniform(0.55, 0.75), depth + 1))
-
-
-def _distance_at(thorax: Thorax, place: NDArray[np.float64]) -> float:
-    """Signed distance to the lungs at the voxel nearest to x, y, z; beyond the grid that of its edge."""
-    axes = (thorax.grid.z, thorax.grid.y, thorax.grid.x)
-    step = [axis[1] - axis[0] for axis in axes]
-    index = [
-        int(np.clip(round(float((p - axis[0]) / s)), 0, len(axis) - 1))
-        for p, axis, s in zip(place[::-1], axes, step, strict=True)
-    ]
-    return float(thorax.lung_distance[index[0], index[1], index[2]])
+def _tree(root: NDArray[np.float64], tips: NDArray[np.float64], rng: np.random.Generator) -> list[Tube]:
+    """Join every tip to the tree at the point that makes its way to the root short; return the branches."""
+    tips = tips[np.argsort(np.linalg.norm(tips - root, axis=1), kind="stable")]
+    nodes, parents, ways = [root], [-1], [0.0]
+    for tip in tips:
+        gap = np.linalg.norm(np.array(nodes) - tip, axis=1)
+        at = int(np.argmin(gap + 0.45 * np.array(ways)))
+        pieces = max(1, int(gap[at] / 7))
+        start = nodes[at]
+        for piece in range(1, pieces + 1):
+            place = start + (tip - start) * (piece / pieces)
+            if piece < pieces:
+                place = place + rng.normal(0, 1.0, 3)
+            ways.append(ways[at] + float(np.linalg.norm(place - nodes[at])))
+            nodes.append(place)
+            parents.append(at)
+            at = len(nodes) - 1
+    # Murray's law: the cube of a vessel's radius is the sum of its branches' cubes.
+    cubes = np.zeros(len(nodes))
+    children = np.bincount(np.array(parents[1:]), minlength=len(nodes))
+    cubes[children == 0] = rng.uniform(0.7, 1.1, int(np.count_nonzero(children == 0))) ** 3
+    for index in range(len(nodes) - 1, 0, -1):
+        cubes[parents[index]] += cubes[index]
+    radii = np.minimum(np.cbrt(cubes), 5.5)
+    return [Tube(nodes[parents[i]], nodes[i], float(radii[i])) for i in range(1, len(nodes))]
 
 
 def paint_tube(hu: Field, grid: Grid, tube: Tube, value: float) -> None:
@@ -254,7 +254,7 @@ def paint_tube(hu: Field, grid: Grid, tube: Tube, value: float) -> None:
     distance = _capsule(x, y, z, tuple(tube.start), tuple(tube.end), tube.radius)
     share = np.clip(0.5 - distance / grid.pixel, 0, 1)
     # A tube thinner than a pixel fills only part of it.
-    share *= min(1.0, (2 * tube.radius / grid.pixel) ** 2)
+    share *= min(1.0, 2 * tube.radius / grid.pixel)
     region += share * np.maximum(np.float32(value) - region, 0)
 
 
