@@ -1,0 +1,98 @@
+/* Copies between any strides, and fills. An item is a tile of the two innermost loops; see items.h. */
+#include "items.h"
+#include "kernel.h"
+
+/* The first elements of an item's tile, and its size. */
+typedef struct copy_tile {
+    int64_t in, out, rows, columns;
+} copy_tile;
+
+static copy_tile tile_of_item(const cc_copy_loops *l, int64_t item)
+{
+    copy_tile t = {.in = l->in_offset, .out = l->out_offset};
+    int64_t size[2];
+    for (int a = 0; a < l->rank; a++) {
+        const int64_t count = a < 2 ? l->tiles[a] : l->size[a];
+        const int64_t step = a < 2 ? l->tile[a] : 1;
+        const int64_t i = item % count * step;
+        item /= count;
+        if (a < 2)
+            size[a] = min_i64(step, l->size[a] - i);
+        t.in += i * l->in_ld[a];
+        t.out += i * l->out_ld[a];
+    }
+    t.columns = size[0];
+    t.rows = size[1];
+    return t;
+}
+
+static void fill_row(float *y, int64_t y_ld, int64_t n, float value)
+{
+    if (y_ld == 1) {
+        const vf v = vf_set1(value);
+        int64_t i = 0;
+        for (; i + VF_LANES <= n; i += VF_LANES)
+            vf_store(y + i, v);
+        vf_store_n(y + i, v, (int)(n - i));
+    } else {
+        for (int64_t i = 0; i < n; i++)
+            y[i * y_ld] = value;
+    }
+}
+
+/* Short rows are the rule (the channels of one pixel), so no call to memcpy. */
+static void copy_row(const float *x, float *y, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 4 * VF_LANES <= n; i += 4 * VF_LANES) {
+        vf_store(y + i, vf_load(x + i));
+        vf_store(y + i + VF_LANES, vf_load(x + i + VF_LANES));
+        vf_store(y + i + 2 * VF_LANES, vf_load(x + i + 2 * VF_LANES));
+        vf_store(y + i + 3 * VF_LANES, vf_load(x + i + 3 * VF_LANES));
+    }
+    for (; i + VF_LANES <= n; i += VF_LANES)
+        vf_store(y + i, vf_load(x + i));
+    if (i < n)
+        vf_store_n(y + i, vf_load_n(x + i, (int)(n - i)), (int)(n - i));
+}
+
+static void copy_strided_row(const float *x, int64_t x_ld, float *y, int64_t y_ld, int64_t n)
+{
+    if (y_ld == 1)
+        for (int64_t i = 0; i < n; i++)
+            y[i] = x[i * x_ld];
+    else
+        for (int64_t i = 0; i < n; i++)
+            y[i * y_ld] = x[i * x_ld];
+}
+
+void CC_FN(copy_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+{
+    (void)phase;
+    const cc_copy_loops l = copy_loops(&step->in, &step->out);
+    const int64_t x_ld = l.in_ld[0], y_ld = l.out_ld[0];
+    for (int64_t item = begin; item < end; item++) {
+        const copy_tile t = tile_of_item(&l, item);
+        for (int64_t row = 0; row < t.rows; row++) {
+            const float *x = view_f32(&step->in, buffers) + t.in + row * l.in_ld[1];
+            float *y = view_f32(&step->out, buffers) + t.out + row * l.out_ld[1];
+            if (x_ld == 0)
+                fill_row(y, y_ld, t.columns, *x);
+            else if (x_ld == 1 && y_ld == 1)
+                copy_row(x, y, t.columns);
+            else
+                copy_strided_row(x, x_ld, y, y_ld, t.columns);
+        }
+    }
+}
+
+void CC_FN(fill_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+{
+    (void)phase;
+    const cc_copy_loops l = copy_loops(NULL, &step->out);
+    for (int64_t item = begin; item < end; item++) {
+        const copy_tile t = tile_of_item(&l, item);
+        for (int64_t row = 0; row < t.rows; row++)
+            fill_row(view_f32(&step->out, buffers) + t.out + row * l.out_ld[1], l.out_ld[0], t.columns, step->value);
+    }
+}

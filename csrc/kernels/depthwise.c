@@ -1,0 +1,232 @@
+/* Depthwise convolution: every input channel has `multiplier` filters of its own. An item is one output
+ * row.
+ *
+ * Weights are packed as bias [oc], then [tap][oc], each row padded to whole vectors (items.h), so one
+ * vector holds output channels o, o+1, ... whatever the multiplier; only the load of the input differs.
+ * An output starts as its bias and takes one vf_fma per tap, in row-major order (d, h, w); taps outside
+ * the input are left out, not multiplied by zero. That order is the same in every tile below, so a
+ * pixel's bits do not depend on where it lies. */
+#include "activation.h"
+#include "items.h"
+#include "window.h"
+
+enum {
+    SMALL_TILE = 4,
+    TILE = VF_LANES >= 16 ? 8 : SMALL_TILE, /* output pixels in registers, with room for their inputs */
+    STRETCH = 4 * TILE
+};
+
+/* How VF_LANES output channels find their inputs. */
+typedef enum channel_map {
+    CHANNELS_FULL, /* one to one, neighbours in memory */
+    CHANNELS_UPTO, /* the same, fewer than VF_LANES */
+    CHANNELS_ONE,  /* all lanes read the same channel: large multipliers */
+    CHANNELS_ANY   /* by table: small multipliers, input channels that are not neighbours */
+} channel_map;
+
+typedef struct depthwise_block {
+    channel_map map;
+    int lanes;
+    int64_t o;                 /* first output channel */
+    int64_t first;             /* where its input is, from the pixel, */
+    int64_t channel[VF_LANES]; /* and, for CHANNELS_ANY, each lane's from there */
+} depthwise_block;
+
+/* One output row. */
+typedef struct depthwise_row {
+    const cc_step *step;
+    const float *x; /* the image */
+    float *y;       /* the row */
+    const float *bias, *taps;
+    int64_t padded; /* floats from one tap's weights to the next's */
+    int64_t ow;     /* the output pixel being made */
+    cc_taps d, h;
+} depthwise_row;
+
+CC_INLINE vf load_inputs(const float *pixel, const depthwise_block *block, channel_map map)
+{
+    if (map == CHANNELS_FULL)
+        return vf_load(pixel);
+    if (map == CHANNELS_UPTO)
+        return vf_load_n(pixel, block->lanes);
+    if (map == CHANNELS_ONE)
+        return vf_set1(*pixel);
+    float lanes[VF_LANES];
+    for (int i = 0; i < VF_LANES; i++)
+        lanes[i] = pixel[block->channel[i]];
+    return vf_load(lanes);
+}
+
+/* Outputs whose channels are not neighbours in memory are activated on their way there. */
+static void store_apart(const depthwise_row *row, const depthwise_block *block, float *y, vf x)
+{
+    float lanes[VF_LANES];
+    vf_store(lanes, x);
+    if (row->step->activation.kind != CC_LINEAR)
+        activate(lanes, block->lanes, &row->step->activation);
+    for (int i = 0; i < block->lanes; i++)
+        y[i * row->step->out.ld[C]] = lanes[i];
+}
+
+/* The widths of a window along a row; constants on the fast path. */
+typedef struct depthwise_widths {
+    int64_t kernel, stride, dilation;
+} depthwise_widths;
+
+/* `pixels` outputs side by side, the first of which reads `cell` at its tap 0; all have the taps
+ * [w.begin, w.end). `map`, `pixels` and, on the fast path, the widths and taps are constants: neighbouring
+ * pixels then share their loads. */
+CC_INLINE void depthwise_tile(const depthwise_row *row, const depthwise_block *block, channel_map map,
+                              depthwise_widths width, cc_taps w, int pixels)
+{
+    const cc_view *in = &row->step->in;
+    const cc_window *window = &row->step->window;
+    vf sum[TILE];
+    const vf bias = vf_load(row->bias + block->o);
+#pragma GCC unroll 8
+    for (int p = 0; p < pixels; p++)
+        sum[p] = bias;
+    for (int64_t td = row->d.begin; td < row->d.end; td++)
+        for (int64_t th = row->h.begin; th < row->h.end; th++) {
+            const float *line = row->x + (row->d.start + td * window->dilation[0]) * in->ld[D] +
+                                (row->h.start + th * window->dilation[1]) * in->ld[H] + block->first;
+            const float *taps = row->taps + (td * window->kernel[1] + th) * width.kernel * row->padded + block->o;
+#pragma GCC unroll 3
+            for (int64_t tw = w.begin; tw < w.end; tw++) {
+                const vf weight = vf_load(taps + tw * row->padded);
+#pragma GCC unroll 8
+                for (int p = 0; p < pixels; p++) {
+                    const int64_t cell = w.start + p * width.stride + tw * width.dilation;
+                    sum[p] = vf_fma(load_inputs(line + cell * in->ld[W], block, map), weight, sum[p]);
+                }
+            }
+        }
+    const cc_view *out = &row->step->out;
+    float *y = row->y + row->ow * out->ld[W] + block->o * out->ld[C];
+#pragma GCC unroll 8
+    for (int p = 0; p < pixels; p++) {
+        if (out->ld[C] == 1) /* the whole row is activated at once, later */
+            store_channels(y + p * out->ld[W], 1, map == CHANNELS_FULL ? VF_LANES : block->lanes, sum[p]);
+        else
+            store_apart(row, block, y + p * out->ld[W], sum[p]);
+    }
+}
+
+CC_INLINE void depthwise_pixels(const depthwise_row *row, const depthwise_block *block, channel_map map,
+                                depthwise_widths width, cc_taps w, int64_t pixels)
+{
+    if (pixels == TILE)
+        depthwise_tile(row, block, map, width, w, TILE);
+    else if (pixels == SMALL_TILE)
+        depthwise_tile(row, block, map, width, w, SMALL_TILE);
+    else
+        depthwise_tile(row, block, map, width, w, 1);
+}
+
+/* Outputs ow ... ow + pixels - 1, pixels being TILE, SMALL_TILE or 1, of one block of channels. */
+static void depthwise_dispatch(const depthwise_row *row, const depthwise_block *block, cc_taps w, int64_t pixels)
+{
+    const cc_window *window = &row->step->window;
+    const depthwise_widths any = {window->kernel[2], window->stride[2], window->dilation[2]};
+    const depthwise_widths three = {3, 1, 1}, three_by_two = {3, 2, 1};
+    const cc_taps all_three = {w.start, 0, 3};
+    const int is_three = any.kernel == 3 && any.dilation == 1 && w.begin == 0 && w.end == 3;
+    switch (block->map) {
+    case CHANNELS_FULL:
+        if (is_three && any.stride == 1)
+            depthwise_pixels(row, block, CHANNELS_FULL, three, all_three, pixels);
+        else if (is_three && any.stride == 2)
+            depthwise_pixels(row, block, CHANNELS_FULL, three_by_two, all_three, pixels);
+        else
+            depthwise_pixels(row, block, CHANNELS_FULL, any, w, pixels);
+        break;
+    case CHANNELS_UPTO:
+        depthwise_pixels(row, block, CHANNELS_UPTO, any, w, pixels);
+        break;
+    case CHANNELS_ONE:
+        depthwise_pixels(row, block, CHANNELS_ONE, any, w, pixels);
+        break;
+    case CHANNELS_ANY:
+        depthwise_pixels(row, block, CHANNELS_ANY, any, w, pixels);
+        break;
+    }
+}
+
+static depthwise_block block_of_channels(const cc_step *step, int64_t o)
+{
+    const int64_t ic = step->in.shape[C], oc = step->out.shape[C], multiplier = oc / ic, ld = step->in.ld[C];
+    const int lanes = (int)min_i64(VF_LANES, oc - o);
+    const int64_t first = o / multiplier, last = (o + lanes - 1) / multiplier;
+    depthwise_block block = {.o = o, .lanes = lanes, .first = first * ld};
+    if (first == last)
+        block.map = CHANNELS_ONE;
+    else if (multiplier == 1 && ld == 1)
+        block.map = lanes == VF_LANES ? CHANNELS_FULL : CHANNELS_UPTO;
+    else
+        block.map = CHANNELS_ANY;
+    for (int i = 0; block.map == CHANNELS_ANY && i < VF_LANES; i++)
+        block.channel[i] = (min_i64(o + i, oc - 1) / multiplier - first) * ld;
+    return block;
+}
+
+/* Outputs [begin, end) of a row for one block of channels. Those in [inside, outside) have all their taps
+ * inside the input and are done in tiles; the last tile is moved back over outputs already written, which
+ * get the same bits again. */
+static void depthwise_columns(depthwise_row *row, const depthwise_block *block, int64_t begin, int64_t end,
+                              int64_t inside, int64_t outside)
+{
+    const int64_t span = outside - inside;
+    const int64_t tile = span >= TILE ? TILE : span >= SMALL_TILE ? SMALL_TILE : 1;
+    for (int64_t ow = begin; ow < end;) {
+        int64_t pixels = 1;
+        row->ow = ow;
+        if (ow >= inside && ow < outside) {
+            pixels = tile;
+            row->ow = min_i64(ow, outside - tile);
+        }
+        depthwise_dispatch(row, block, clip_taps(row->step, 2, row->ow), pixels);
+        ow = row->ow + pixels;
+    }
+}
+
+static void activate_row(const cc_step *step, float *y)
+{
+    const cc_view *out = &step->out;
+    if (step->activation.kind == CC_LINEAR || out->ld[C] != 1)
+        return;
+    if (out->ld[W] == out->shape[C])
+        activate(y, out->shape[W] * out->shape[C], &step->activation);
+    else
+        for (int64_t ow = 0; ow < out->shape[W]; ow++)
+            activate(y + ow * out->ld[W], out->shape[C], &step->activation);
+}
+
+void CC_FN(depthwise_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+{
+    (void)phase;
+    const cc_view *in = &step->in, *out = &step->out;
+    const cc_window *window = &step->window;
+    const int64_t padded = depthwise_padded(out->shape[C]), columns = out->shape[W];
+    const int64_t pad = window->pad_low[2], stride = window->stride[2];
+    const int64_t room = in->shape[W] - (window->kernel[2] - 1) * window->dilation[2] + pad - 1;
+    const int64_t outside = room < 0 ? 0 : min_i64(columns, room / stride + 1);
+    const int64_t inside = min_i64((pad + stride - 1) / stride, outside);
+    for (int64_t item = begin; item < end; item++) {
+        const cc_row at = row_of_item(out, item);
+        depthwise_row row = {.step = step,
+                             .x = view_f32(in, buffers) + at.n * in->ld[0],
+                             .y = view_f32(out, buffers) + at.n * out->ld[0] + at.d * out->ld[D] + at.h * out->ld[H],
+                             .bias = step->weights,
+                             .taps = step->weights + padded,
+                             .padded = padded,
+                             .d = clip_taps(step, 0, at.d),
+                             .h = clip_taps(step, 1, at.h)};
+        /* Short stretches of the row at a time: their inputs stay in the L1 cache for all channels. */
+        for (int64_t ow = 0; ow < columns; ow += STRETCH)
+            for (int64_t o = 0; o < out->shape[C]; o += VF_LANES) {
+                const depthwise_block block = block_of_channels(step, o);
+                depthwise_columns(&row, &block, ow, min_i64(ow + STRETCH, columns), inside, outside);
+            }
+        activate_row(step, row.y);
+    }
+}
