@@ -42,11 +42,13 @@ _POOL_WORDS = ("valid", "same")
 def _integer(value: object, name: str, where: str) -> int:
     # bool is an int to Python; as a size it is always a mistake.
     if isinstance(value, bool):
-        raise ArgumentError(where, f"{name} must be an integer", got=value, expected="an integer")
+        raise ArgumentError(where, f"{name} must be an integer", got=repr(value), expected="an integer")
     try:
         return operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise ArgumentError(where, f"{name} must be an integer", got=value, expected="an integer") from None
+        raise ArgumentError(
+            where, f"{name} must be an integer", got=repr(value), expected="an integer"
+        ) from None
 
 
 def _is_sequence(value: object) -> bool:

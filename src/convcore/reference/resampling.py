@@ -62,25 +62,25 @@ def resize(x: ArrayLike, size: Sequence[int], interpolation: str = "bilinear") -
     >>> resize(np.array([0.0, 4.0]).reshape(1, 1, 2, 1), (1, 4)).ravel()
     array([0., 1., 3., 4.])
     """
-    x = np.asarray(x, np.float64)
-    if x.ndim != 4 or len(size) != 2:
+    y: Array = np.asarray(x, np.float64)
+    if y.ndim != 4 or len(size) != 2:
         raise ArgumentError(
-            "reference.resize", "images (n, h, w, c) to (height, width)", got=f"{x.shape} to {tuple(size)}"
+            "reference.resize", "images (n, h, w, c) to (height, width)", got=f"{y.shape} to {tuple(size)}"
         )
     _check_sizes(size, 2, "reference.resize")
     for axis, o in enumerate(size, start=1):
-        i = x.shape[axis]
+        i = y.shape[axis]
         if interpolation == "bilinear":
-            x = _interpolate(x, axis, (np.arange(o) + 0.5) * i / o - 0.5)
+            y = _interpolate(y, axis, (np.arange(o) + 0.5) * i / o - 0.5)
         elif interpolation == "nearest":
             centre = np.arange(o, dtype=np.float32) + np.float32(0.5)
             position = np.floor(centre * (np.float32(i) / np.float32(o))).astype(np.intp)
-            x = x.take(np.minimum(position, i - 1), axis)
+            y = y.take(np.minimum(position, i - 1), axis)
         else:
             raise ArgumentError(
                 "reference.resize", "unknown interpolation", got=interpolation, expected="nearest or bilinear"
             )
-    return x
+    return y
 
 
 def upsample(x: ArrayLike, size: Sequence[int]) -> Array:
