@@ -9,13 +9,14 @@ z to the head, in mm, (0, 0, 0) between the lungs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = ["Grid", "Thorax", "Tube", "grow_vessels", "paint_tube"]
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 
 AIR_HU = -1000.0
 FAT_HU = -95.0
@@ -85,7 +86,7 @@ class Thorax:
         x, y, z = self._x, self._y, self._z
         # The chest narrows towards the top; the diaphragm rises in two domes from below.
         taper = 1 - 0.30 * np.clip((z - 10) / 110, 0, 1) ** 2
-        cavity = _ellipse(x / taper, y / taper, (0, 0), (122, 86), 2.1) * taper
+        cavity: Field = _ellipse(x / taper, y / taper, (0, 0), (122, 86), 2.1) * taper
         cavity = _f32(np.maximum(cavity, z - 125))
         domes = np.maximum(
             38 * np.exp(-(((x + 62) / 48) ** 2) - ((y + 12) / 55) ** 2) + 8,
@@ -94,7 +95,7 @@ class Thorax:
         self._cavity = cavity
         # How far below the diaphragm; the factor makes up for the slope of the domes' sides.
         self._below = _f32((self.dome + domes - z) * 0.8)
-        return _f32(np.maximum.reduce([cavity, self._below, -self._middle()]))
+        return _f32(np.maximum(np.maximum(cavity, self._below), -self._middle()))
 
     def _middle(self) -> Field:
         """Signed distance to everything between the lungs: vessels, heart, oesophagus, spine."""
@@ -190,21 +191,23 @@ class Thorax:
         x, y, z = self._x, self._y, self._z
         trachea = np.maximum(_ellipse(x, y, (0, 8), (9, 8.5), 2.0), 16 - z)
         pipes = [_f32(np.broadcast_to(trachea, self.hu.shape))]
-        pipes += [_capsule(x, y, z, (0, 8, 20), end, r) for end, r in (((-34, 12, -6), 7.0), ((38, 14, -10), 6.0))]
+        pipes.append(_capsule(x, y, z, (0, 8, 20), (-34, 12, -6), 7.0))
+        pipes.append(_capsule(x, y, z, (0, 8, 20), (38, 14, -10), 6.0))
         airway = _f32(np.minimum.reduce(pipes))
         self.paint(_f32(airway - 1.8), 20.0)
         self.paint(airway, -985.0)
 
 
 def grow_vessels(thorax: Thorax, rng: np.random.Generator) -> list[Tube]:
-    """Grow a tree of vessels from each hilum to places all over the lung, thick at the root (Murray's law)."""
+    """Grow a tree of vessels from each hilum to places all over the lung, thickest at the root."""
     inside = np.argwhere(thorax.lung_distance < -3)
-    places = np.stack([thorax.grid.x[inside[:, 2]], thorax.grid.y[inside[:, 1]], thorax.grid.z[inside[:, 0]]], axis=1)
+    grid = thorax.grid
+    places = np.stack([grid.x[inside[:, 2]], grid.y[inside[:, 1]], grid.z[inside[:, 0]]], axis=1)
     tubes: list[Tube] = []
     for side in (-1.0, 1.0):
         half = places[places[:, 0] * side > 0]
         # One tip for so many cubic millimetres: fine vessels are a density, not a number.
-        litres = len(half) * thorax.grid.voxel / 1e6
+        litres = len(half) * grid.voxel / 1e6
         count = min(len(half), int(320 * litres))
         if count:
             root = np.array([side * 38, 4, 0]) * thorax.build
@@ -258,7 +261,9 @@ def paint_tube(hu: Field, grid: Grid, tube: Tube, value: float) -> None:
     region += share * np.maximum(np.float32(value) - region, 0)
 
 
-def _ellipse(x: Field, y: Field, centre: tuple[float, float], axes: tuple[float, float], power: float) -> Field:
+def _ellipse(
+    x: Field, y: Field, centre: tuple[float, float], axes: tuple[float, float], power: float
+) -> Field:
     """Approximate signed distance to a (super)ellipse: exact on its edge to first order."""
     u, v = np.abs(x - centre[0]) / axes[0], np.abs(y - centre[1]) / axes[1]
     level = (u**power + v**power) ** (1 / power) + 1e-6
@@ -299,5 +304,5 @@ def _texture(shape: tuple[int, ...], rng: np.random.Generator) -> Field:
     return _f32(field / field.std())
 
 
-def _f32(values: NDArray[np.floating]) -> Field:
+def _f32(values: NDArray[Any]) -> Field:
     return np.asarray(values, np.float32)

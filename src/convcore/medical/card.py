@@ -151,7 +151,9 @@ def parse_card(text: str, where: str) -> Card:
         raise InputError(where, "input.clip_hu", got=list(clip), expected="[low, high] with low < high")
     axes = entry.text("axes", spatial)
     if sorted(axes) != sorted(spatial):
-        raise InputError(where, "input.axes", got=axes, expected=f"the letters of {spatial} in the input's order")
+        raise InputError(
+            where, "input.axes", got=axes, expected=f"the letters {spatial} in the input's order"
+        )
     card = Card(
         name=top.text("name"),
         description=top.text("description", ""),
@@ -178,15 +180,19 @@ def _outputs(top: _Table, kind: str) -> tuple[Output, ...]:
         threshold = entry.number("threshold", None)
         if kind == "mask2d" and threshold is None:
             raise InputError(top.where, f"{entry.prefix}threshold is missing: a mask needs one")
-        index, element = (int(entry.numbers(key, 1, whole=True, low=0, high=10_000, default=0)[0])
-                          for key in ("index", "element"))
+        index, element = (
+            int(entry.numbers(key, 1, whole=True, low=0, high=10_000, default=0)[0])
+            for key in ("index", "element")
+        )
         outputs.append(Output(entry.text("name"), index, element, entry.text("meaning", ""), threshold))
         entry.finish()
     names = [o.name for o in outputs]
     if len(set(names)) != len(names):
         raise InputError(top.where, "outputs: two have the same name", got=names)
     if kind == "mask2d" and len(outputs) != 1:
-        raise InputError(top.where, "outputs", got=f"{len(outputs)} outputs", expected="one, for a mask2d card")
+        raise InputError(
+            top.where, "outputs", got=f"{len(outputs)} outputs", expected="one, for a mask2d card"
+        )
     return tuple(outputs)
 
 
@@ -221,7 +227,14 @@ class _Table:
         return self.numbers(key, 1, low=-1e9, high=1e9)[0]
 
     def numbers(
-        self, key: str, count: int, *, whole: bool = False, low: float, high: float, default: float | None = None
+        self,
+        key: str,
+        count: int,
+        *,
+        whole: bool = False,
+        low: float,
+        high: float,
+        default: float | None = None,
     ) -> tuple[float, ...]:
         value = self._take(key, default)
         values = value if count > 1 else [value]
@@ -231,7 +244,8 @@ class _Table:
             good = good and number and isfinite(v) and low <= v <= high and (not whole or isinstance(v, int))
         if not good:
             kind = "whole number" if whole else "number"
-            raise self._wrong(key, value, f"{count} {kind}{'s' if count > 1 else ''} from {low:g} to {high:g}")
+            plural = "s" if count > 1 else ""
+            raise self._wrong(key, value, f"{count} {kind}{plural} from {low:g} to {high:g}")
         return tuple(values)
 
     def table(self, key: str) -> _Table:

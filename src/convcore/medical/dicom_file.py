@@ -94,7 +94,7 @@ class _Bounded(io.BufferedReader):
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a regular file for reading; a FIFO, socket or device raises :class:`SeriesError` and never blocks."""
+    """Open a regular file for reading; a FIFO or device raises :class:`SeriesError` and never blocks."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except OSError as error:
@@ -178,12 +178,18 @@ def read_pixels(header: SliceHeader) -> NDArray[Any]:
         needed = header.rows * header.columns * header.bits_allocated // 8
         if not dataset.file_meta.TransferSyntaxUID.is_compressed and len(dataset.PixelData) < needed:
             raise SeriesError(
-                path.name, "is cut short", got=f"{len(dataset.PixelData)} bytes of pixels", expected=f"{needed} bytes"
+                path.name,
+                "is cut short",
+                got=f"{len(dataset.PixelData)} bytes of pixels",
+                expected=f"{needed} bytes",
             )
         _check_decoder(header)
-        stored = np.asarray(dataset.pixel_array)
+        # The bits above BitsStored are wanted here: a padding value may use them (see _as_16_bit).
+        stored = np.asarray(import_pydicom().pixels.pixel_array(dataset, correct_unused_bits=False))
     if stored.shape != (header.rows, header.columns):
-        raise SeriesError(path.name, got=f"an image of shape {stored.shape}", expected=(header.rows, header.columns))
+        raise SeriesError(
+            path.name, got=f"an image of shape {stored.shape}", expected=(header.rows, header.columns)
+        )
     return _as_16_bit(stored, header)
 
 
@@ -201,21 +207,19 @@ def _as_16_bit(stored: NDArray[Any], header: SliceHeader) -> NDArray[Any]:
         # Up and down again: a logical shift for unsigned values, an arithmetic one for signed.
         values = (values << unused) >> unused
     if padding is not None:
-        values[padding] = header.padding_value
+        values[padding] = np.asarray(header.padding_value, wide)
     return np.ascontiguousarray(values)
 
 
 def _check_decoder(header: SliceHeader) -> None:
-    from pydicom.pixels import get_decoder
-    from pydicom.uid import UID
-
-    uid = UID(header.transfer_syntax)
+    pydicom = import_pydicom()
+    uid = pydicom.uid.UID(header.transfer_syntax)
     if not uid.is_compressed:
         return
     try:
-        decoder = get_decoder(uid)
+        decoder = pydicom.pixels.get_decoder(uid)
     except NotImplementedError:
-        raise SeriesError(header.name, f"its compression ({uid.name}) is one that pydicom cannot decode") from None
+        raise SeriesError(header.name, f"its compression ({uid.name}) cannot be decoded by pydicom") from None
     if not decoder.is_available:
         raise SeriesError(
             header.name,
@@ -233,7 +237,9 @@ def _without_deflation(file: io.BufferedReader, path: Path) -> io.BufferedReader
     )
     if any(element.tag == TRANSFER_SYNTAX and element.value.strip(b"\0 ") == DEFLATED for element in meta):
         raise SeriesError(
-            path.name, "is a deflated data set, which is not read", remedy="Rewrite it as Explicit VR Little Endian."
+            path.name,
+            "is a deflated data set, which is not read",
+            remedy="Rewrite it as Explicit VR Little Endian.",
         )
     file.seek(0)
     return file
@@ -255,7 +261,8 @@ def _reading(path: Path) -> Iterator[list[warnings.WarningMessage]]:
     except (SeriesError, ImportError):
         raise
     except Exception as error:
-        raise SeriesError(path.name, f"is damaged or no image that can be read ({type(error).__name__})") from None
+        problem = f"is damaged or no image that can be read ({type(error).__name__})"
+        raise SeriesError(path.name, problem) from None
     finally:
         logger.removeFilter(drop)
 
@@ -299,7 +306,9 @@ class _Tags:
 def _header(tags: _Tags, path: Path, uid: str) -> SliceHeader:
     for keyword, expected in (("SamplesPerPixel", 1), ("NumberOfFrames", 1)):
         if tags.dataset.get(keyword, expected) != expected:
-            raise SeriesError(path.name, f"{keyword} is not {expected}", expected="one plain grey slice a file")
+            raise SeriesError(
+                path.name, f"{keyword} is not {expected}", expected="one plain grey slice a file"
+            )
     photometric = tags.text("PhotometricInterpretation")
     if photometric != "MONOCHROME2":
         raise SeriesError(
@@ -308,10 +317,12 @@ def _header(tags: _Tags, path: Path, uid: str) -> SliceHeader:
     allocated = tags.integer("BitsAllocated", 8, 16)
     stored = tags.integer("BitsStored", 1, allocated)
     if allocated % 8 or tags.integer("HighBit", 0, 15) != stored - 1:
-        raise SeriesError(path.name, "the pixels are packed in a way that is not read", expected="HighBit = BitsStored-1")
+        raise SeriesError(
+            path.name, "the pixels are packed in an unknown way", expected="HighBit = BitsStored - 1"
+        )
     signed = tags.integer("PixelRepresentation", 0, 1) == 1
     if tags.text("RescaleType", "HU") not in ("HU", "US", ""):
-        raise SeriesError(path.name, "RescaleType says that the values are not Hounsfield units", expected="HU")
+        raise SeriesError(path.name, "RescaleType names other units than Hounsfield's", expected="HU")
     spacing = tags.numbers("PixelSpacing", 2)
     slope = tags.numbers("RescaleSlope", 1)[0]
     if min(spacing) <= 0 or slope == 0:
@@ -350,6 +361,7 @@ def _padding(tags: _Tags, keyword: str, allocated: int, signed: bool) -> int | N
 
 
 def _code(text: str) -> str:
-    """Return a DICOM code string for an error, or nothing of it if it is not one (CS: A-Z, 0-9, _ and space)."""
-    fits = 0 < len(text) <= 16 and all(c.isascii() and (c.isupper() or c.isdigit() or c in "_ ") for c in text)
+    """Return a DICOM code string for an error, or nothing of it if it is none (A-Z, 0-9, _ and space)."""
+    allowed = set("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_ ")
+    fits = 0 < len(text) <= 16 and allowed.issuperset(text)
     return text if fits else "(none that the standard allows)"

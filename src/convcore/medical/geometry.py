@@ -35,7 +35,7 @@ class Stack:
     order
         Indices into the positions given, in order along the normal.
     grid
-        For each slice in that order its index on the regular grid; ``0, 1, 2, ...`` unless slices are missing.
+        For each slice in that order its index on the regular grid; ``0, 1, 2, ...`` without gaps.
     step
         Distance between grid planes in mm.
     """
@@ -108,22 +108,21 @@ def stack_slices(
     distances = positions @ axes[0]
     order = np.argsort(distances, kind="stable")
     along = distances[order]
-    label = [f"{names[i]} ({distances[i]:.2f} mm)" for i in order]
+    label = [f"{names[i]} ({distances[i]:.2f} mm)" for i in order.tolist()]
     steps = np.diff(along)
     _refuse_duplicates(steps, label, where)
     _refuse_tilt(positions[order], axes, names, order, pixel_spacing, where)
 
-    # The median survives a few gaps. Each step is rounded by itself, so that positions written with
-    # few digits cannot add up to a slice that is not there; the step is then refined over the stack.
-    rough = float(np.median(steps))
-    strides = np.rint(steps / rough).astype(int)
-    if np.any(strides < 1):
-        _refuse_uneven(steps, rough, label, where)
+    # Gaps only make steps longer, so the shortest is one grid step. Each step is rounded by itself, so
+    # positions written with few digits cannot add up to a slice that is not there; the whole stack then
+    # refines the step.
+    strides = np.rint(steps / steps.min()).astype(int)
     grid = np.concatenate([[0], np.cumsum(strides)])
     step = float((along[-1] - along[0]) / grid[-1])
-    if np.any(np.abs(along - along[0] - grid * step) > MISPLACED * step):
-        _refuse_uneven(steps, step, label, where)
     missing = int(grid[-1] + 1 - len(grid))
+    # More holes than slices is no grid: one pair of slices lies closer together than the rest.
+    if missing > len(grid) or np.any(np.abs(along - along[0] - grid * step) > MISPLACED * step):
+        _refuse_uneven(steps, label, where)
     if missing and not allow_gaps:
         holes = [f"{label[i]} and {label[i + 1]}" for i in np.flatnonzero(strides > 1)]
         raise SeriesError(
@@ -138,7 +137,7 @@ def stack_slices(
 def _refuse_duplicates(steps: NDArray[np.float64], label: Sequence[str], where: str) -> None:
     twice = np.flatnonzero(steps < SAME_PLACE)
     if len(twice):
-        pairs = [f"{label[i]} and {label[i + 1]}" for i in twice]
+        pairs = [f"{label[i]} and {label[i + 1]}" for i in twice.tolist()]
         raise SeriesError(
             where,
             f"{len(twice)} pairs of slices are at the same position: " + "; ".join(_few(pairs)),
@@ -156,22 +155,24 @@ def _refuse_tilt(
 ) -> None:
     shift = np.abs((ordered - ordered[0]) @ axes[1:].T) / np.asarray(pixel_spacing)
     worst = int(np.argmax(shift.max(axis=1)))
+    first, odd = names[int(order[0])], names[int(order[worst])]
     if shift[worst].max() > MISPLACED:
         way = ordered[-1] - ordered[0]
         cosine = np.clip(abs(way @ axes[0]) / np.linalg.norm(way), 0, 1)
         raise SeriesError(
             where,
             "the slices are not stacked along their normal (gantry tilt or shifted slices): "
-            f"{names[order[worst]]} lies {shift[worst].max():.2f} pixels to the side of {names[order[0]]}, "
+            f"{odd} lies {shift[worst].max():.2f} pixels to the side of {first}, "
             f"the stack leans by {np.degrees(np.arccos(cosine)):.2f} degrees",
             remedy="Resample the series to an upright stack first.",
         )
 
 
-def _refuse_uneven(steps: NDArray[np.float64], step: float, label: Sequence[str], where: str) -> None:
-    worst = np.argsort(-np.abs(steps - np.rint(steps / step) * step), kind="stable")
+def _refuse_uneven(steps: NDArray[np.float64], label: Sequence[str], where: str) -> None:
+    step = float(np.median(steps))
+    worst = np.argsort(-np.abs(steps - step), kind="stable")
     pairs = [f"{steps[i]:.3f} mm between {label[i]} and {label[i + 1]}" for i in worst[:3]]
-    raise SeriesError(where, f"the slices are unevenly spaced: {step:.3f} mm as a rule, but " + "; ".join(pairs))
+    raise SeriesError(where, f"the slices are unevenly spaced: {step:.3f} mm as a rule, " + "; ".join(pairs))
 
 
 def _few(texts: Sequence[str], limit: int = 5) -> list[str]:

@@ -28,7 +28,7 @@ Picture = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A circle to draw: centre x, y, z in patient mm, diameter in mm, a short text, and whether it is a finding."""
+    """A circle to draw: centre x, y, z in patient mm, diameter in mm, short text, whether it is a finding."""
 
     centre_mm: tuple[float, float, float]
     diameter_mm: float
@@ -39,7 +39,7 @@ class Mark:
 def choose_slices(
     volume: Volume, count: int, mask: NDArray[np.bool_] | None = None, marks: Sequence[Mark] = ()
 ) -> list[int]:
-    """Choose which slices to show: those through the marks, then ones spread evenly over the mask (or volume)."""
+    """Choose slices to show: those through the marks, then ones spread evenly over the mask (or volume)."""
     n = volume.shape[0]
     chosen: list[int] = []
     for mark in marks:
@@ -79,7 +79,7 @@ def overlay_slice(
     mask
         bool, the shape of the volume: tinted and outlined.
     marks
-        Circles; one is drawn where its ball meets this slice, and labelled on the slice nearest to its centre.
+        Circles: drawn where the ball meets this slice, labelled on the slice nearest to its centre.
     size
         Height of the picture in pixels; the width follows from the pixel spacing.
     window
@@ -133,7 +133,9 @@ def montage(
     (176, 260, 3)
     """
     if count < 1 or columns < 1 or size < 16:
-        raise ArgumentError("montage", got=(count, columns, size), expected="at least 1 slice, 1 column, 16 pixels")
+        raise ArgumentError(
+            "montage", got=(count, columns, size), expected="at least 1 slice, 1 column, 16 pixels"
+        )
     cv2 = import_cv2()
     tiles = [
         overlay_slice(volume, k, mask, marks, size=size) for k in choose_slices(volume, count, mask, marks)
@@ -182,10 +184,11 @@ def _draw_mark(
     cv2.circle(picture, centre, round(float(radius) * 16), colour, 2, cv2.LINE_AA, 4)
     if mark.text and nearest:
         length = cv2.getTextSize(mark.text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
-        left = int(column + radius + 6)
-        if left + length > picture.shape[1] - 4:
-            left = int(column - radius - 6 - length)
-        _write(cv2, picture, mark.text, (max(left, 4), int(row) + 5), colour)
+        left = min(int(column - length / 2), picture.shape[1] - length - 4)
+        above = int(row - radius - 7)
+        _write(
+            cv2, picture, mark.text, (max(left, 4), above if above > 14 else int(row + radius + 18)), colour
+        )
 
 
 def _draw_scale(cv2: Any, picture: Picture, pixels_per_mm: float) -> None:
@@ -212,7 +215,12 @@ def _legend(cv2: Any, sheet: Picture, masked: bool, marks: Sequence[Mark]) -> No
 
 
 def _write(
-    cv2: Any, picture: Picture, text: str, at: tuple[int, int], colour: tuple[int, int, int], size: float = 0.5
+    cv2: Any,
+    picture: Picture,
+    text: str,
+    at: tuple[int, int],
+    colour: tuple[int, int, int],
+    size: float = 0.5,
 ) -> None:
     cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, (0, 0, 0), 3, cv2.LINE_AA)
     cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)

@@ -78,7 +78,7 @@ def make_phantom(
     Parameters
     ----------
     seed
-        Equal seeds and arguments give equal phantoms, on every machine with the same NumPy.
+        Equal seeds and arguments give equal phantoms (another NumPy or CPU may round a voxel differently).
     shape
         Voxels along z, y, x. The field of view is always 360 mm, so y and x set the pixel spacing.
     slice_step
@@ -102,15 +102,16 @@ def make_phantom(
     (dtype('int16'), (16, 64, 64), 1)
     """
     if len(shape) != 3 or min(shape) < 2 or not slice_step > 0 or n_nodules < 0:
-        raise ArgumentError("make_phantom", got=(shape, slice_step, n_nodules), expected="shape (z, y, x) of at least 2")
+        raise ArgumentError(
+            "make_phantom", got=(shape, slice_step, n_nodules), expected="(z, y, x) of at least 2, step > 0"
+        )
     if not 0 < diameters[0] <= diameters[1]:
         raise ArgumentError("make_phantom", "diameters", got=diameters, expected="smallest and largest in mm")
     rng = np.random.default_rng(seed)
     spacing = (float(slice_step), FIELD_OF_VIEW / shape[1], FIELD_OF_VIEW / shape[2])
     middle = float(rng.uniform(-12, 12))
-    z, y, x = (
-        (np.arange(n) - (n - 1) / 2) * s + m for n, s, m in zip(shape, spacing, (middle, 0.0, 0.0), strict=True)
-    )
+    z, y, x = ((np.arange(n) - (n - 1) / 2) * s for n, s in zip(shape, spacing, strict=True))
+    z = z + middle
     grid = Grid(z.astype(np.float32), y.astype(np.float32), x.astype(np.float32), max(spacing[1:]))
     thorax = Thorax(grid, rng)
     lungs = thorax.lung_distance < 0
@@ -144,8 +145,8 @@ def _place_nodules(
     for _ in range(count):
         diameter = float(rng.uniform(*diameters))
         apart = [(n.centre_mm, n.diameter_mm / 2 + diameter / 2 + 24) for n in nodules]
-        for place in _places(thorax, rng, 1, diameter / 2 + 1, apart):
-            nodules.append(Nodule(place, diameter, float(rng.uniform(0, 45))))
+        hu = float(rng.uniform(0, 45))
+        nodules += [Nodule(place, diameter, hu) for place in _places(thorax, rng, 1, diameter / 2 + 1, apart)]
     return nodules
 
 
@@ -174,7 +175,7 @@ def _places(
 
 
 def _noise(shape: tuple[int, ...], rng: np.random.Generator, level: float) -> NDArray[np.float32]:
-    """Noise of standard deviation `level`, correlated between neighbouring pixels as reconstruction leaves it."""
+    """Noise of standard deviation `level`, correlated between neighbours as reconstruction leaves it."""
     noise = rng.standard_normal(shape, dtype=np.float32)
     for axis in (1, 2):
         noise = noise + np.float32(0.45) * (np.roll(noise, 1, axis) + np.roll(noise, -1, axis))

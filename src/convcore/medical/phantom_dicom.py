@@ -57,10 +57,10 @@ def write_series(phantom: Phantom, folder: str | os.PathLike[str]) -> list[Path]
 
 
 def _slice(pydicom: Any, phantom: Phantom, index: int, number: int) -> Any:
-    key = [str(phantom.seed), "x".join(map(str, phantom.hu.shape)), str(phantom.spacing), str(len(phantom.nodules))]
+    content = (phantom.seed, phantom.hu.shape, phantom.spacing, phantom.nodules)
 
     def uid(*parts: str) -> str:
-        return str(pydicom.uid.generate_uid(entropy_srcs=["convcore phantom", *key, *parts]))
+        return str(pydicom.uid.generate_uid(entropy_srcs=["convcore phantom", str(content), *parts]))
 
     dataset = pydicom.Dataset()
     dataset.file_meta = pydicom.dataset.FileMetaDataset()

@@ -61,7 +61,7 @@ def cube_inputs(volume: Volume, card: Card, places_mm: Sequence[Sequence[float]]
         # resample() rounds to whole voxels: half a voxel over the whole volume, and no more.
         if n == 1 or abs(spacing / right - 1) * (n - 1) <= 0.5 + 1e-6:
             continue
-        raise ArgumentError("cube_inputs", "spacing", got=volume.spacing, expected=f"{wanted}, as the card says")
+        raise ArgumentError("cube_inputs", "spacing", got=volume.spacing, expected=f"{wanted}, from the card")
     return to_input(np.stack([cube(volume, p, card.size, padding=card.padding_hu) for p in places_mm]), card)
 
 
@@ -92,8 +92,9 @@ def probabilities(volume: Volume, model: Predictor, card: Card, *, batch: int = 
             y = _element(y, output, card)
         expected = (len(part), *(card.size["yx".index(a)] for a in card.axes))
         if y.shape != expected:
+            where = card.model or card.name
             raise ModelError(
-                card.model or card.name, f"the output {output.name!r}", got=y.shape, expected=f"{expected}, as the card says"
+                where, f"the output {output.name!r}", got=y.shape, expected=f"{expected}, from the card"
             )
         if card.axes == "xy":
             y = y.transpose(0, 2, 1)
@@ -109,8 +110,11 @@ def segment(volume: Volume, model: Predictor, card: Card, *, batch: int = 8) -> 
     Errors as in :func:`probabilities`.
     """
     threshold = card.outputs[0].threshold
-    found = probabilities(volume, model, card, batch=batch).array >= np.float32(0.5 if threshold is None else threshold)
-    return np.asarray(found, np.bool_)
+    if threshold is None:
+        raise ArgumentError("model card", "names no threshold for its mask")
+    return np.asarray(
+        probabilities(volume, model, card, batch=batch).array >= np.float32(threshold), np.bool_
+    )
 
 
 def score(
@@ -146,8 +150,8 @@ def score(
     for start in range(0, len(places_mm), batch):
         part = places_mm[start : start + batch]
         outputs = model.predict(cube_inputs(even, card, part))
-        columns = {o.name: _element(_pick(outputs, o, card), o, card).reshape(len(part), -1) for o in card.outputs}
-        scores += [{name: float(values[i, 0]) for name, values in columns.items()} for i in range(len(part))]
+        columns = {o.name: _numbers(_pick(outputs, o, card), o, card, len(part)) for o in card.outputs}
+        scores += [{name: float(values[i]) for name, values in columns.items()} for i in range(len(part))]
     return scores
 
 
@@ -185,8 +189,19 @@ def _pick(outputs: Any, output: Output, card: Card) -> NDArray[Any]:
     return np.asarray(outputs[output.index])
 
 
+def _numbers(values: NDArray[Any], output: Output, card: Card, count: int) -> NDArray[Any]:
+    """Return one number for each of `count` inputs."""
+    chosen = _element(values, output, card)
+    if chosen.size != count:
+        where = card.model or card.name
+        raise ModelError(
+            where, f"the output {output.name!r}", got=values.shape, expected=f"one number for {count} inputs"
+        )
+    return chosen.reshape(count)
+
+
 def _element(values: NDArray[Any], output: Output, card: Card) -> NDArray[Any]:
-    """Return one channel of an output of shape (n, ..., channels), or (n, channels, ...) for channels first."""
+    """Return one channel of an output of shape (n, ..., channels), or (n, channels, ...)."""
     axis = 1 if card.channel == "first" and values.ndim > 2 else -1
     if values.ndim == 1:
         values = values[:, None]
@@ -196,4 +211,4 @@ def _element(values: NDArray[Any], output: Output, card: Card) -> NDArray[Any]:
             f"the card's output {output.name!r} is element {output.element}",
             got=f"an output of shape {values.shape}",
         )
-    return np.take(values, output.element, axis)
+    return np.asarray(np.take(values, output.element, axis))

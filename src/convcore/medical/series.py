@@ -94,7 +94,8 @@ class Series:
             A file is cut short or damaged, or no decoder is installed for its compression.
         """
         first = self.slices[0]
-        volume = np.empty((len(self.slices), first.rows, first.columns), np.int16 if first.signed else np.uint16)
+        dtype = np.int16 if first.signed else np.uint16
+        volume = np.empty((len(self.slices), first.rows, first.columns), dtype)
         for index, header in enumerate(self.slices):
             volume[index] = read_pixels(header)
         return volume
@@ -155,7 +156,7 @@ def read_series(
     )
     slices = tuple(chosen[i] for i in stack.order)
     if (stack.grid[-1] + 1) * first.rows * first.columns * 4 > MAX_VOLUME_BYTES:
-        raise SeriesError(where, f"the volume with its gaps filled would take more than {MAX_VOLUME_BYTES} bytes")
+        raise SeriesError(where, f"with its gaps filled it would take more than {MAX_VOLUME_BYTES} bytes")
     return Series(
         uid=first.series_uid,
         slices=slices,

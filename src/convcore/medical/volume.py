@@ -50,9 +50,9 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.array.ndim != 3 or 0 in self.array.shape:
-            raise ArgumentError("Volume", "array", got=self.array.shape, expected="three axes (z, y, x), none empty")
+            raise ArgumentError("Volume", "array", got=self.array.shape, expected="three axes (z, y, x)")
         if len(self.spacing) != 3 or not all(s > 0 and np.isfinite(s) for s in self.spacing):
-            raise ArgumentError("Volume", "spacing", got=self.spacing, expected="three lengths in mm (z, y, x)")
+            raise ArgumentError("Volume", "spacing", got=self.spacing, expected="three lengths in mm")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,7 +61,7 @@ class Volume:
 
     def to_mm(self, voxel_zyx: Sequence[float]) -> NDArray[np.float64]:
         """Return the patient coordinates x, y, z in mm of a (fractional) voxel index z, y, x."""
-        return np.asarray(self.origin) + np.asarray(voxel_zyx, np.float64) @ self._steps()
+        return np.asarray(self.origin, np.float64) + np.asarray(voxel_zyx, np.float64) @ self._steps()
 
     def to_voxel(self, place_mm: Sequence[float]) -> NDArray[np.float64]:
         """Return the fractional voxel index z, y, x of patient coordinates x, y, z in mm."""
@@ -74,7 +74,8 @@ class Volume:
 
     def _steps(self) -> NDArray[np.float64]:
         """One step of each array axis in patient coordinates, mm, one a row."""
-        return np.asarray(self.direction) * np.asarray(self.spacing)[:, None]
+        steps: NDArray[np.float64] = np.asarray(self.direction) * np.asarray(self.spacing)[:, None]
+        return steps
 
 
 def hu_volume(series: Series, *, padding_to: float = AIR) -> Volume:
@@ -99,7 +100,11 @@ def hu_volume(series: Series, *, padding_to: float = AIR) -> Volume:
         for value in np.unique(paddings):
             which = paddings == value
             hu[which] = ops.hu_rescale(
-                pixels[which], slopes[which], intercepts[which], padding_value=int(value), padding_to=padding_to
+                pixels[which],
+                slopes[which],
+                intercepts[which],
+                padding_value=int(value),
+                padding_to=padding_to,
             )
     return Volume(_filled(hu, series), series.spacing, series.origin, series.direction)
 
@@ -144,9 +149,7 @@ def resample(volume: Volume, spacing: Sequence[float]) -> Volume:
         raise ArgumentError("resample", "spacing", got=spacing, expected="three lengths in mm (z, y, x)")
     extent = [(n - 1) * s for n, s in zip(volume.shape, volume.spacing, strict=True)]
     shape = tuple(round(e / w) + 1 for e, w in zip(extent, wanted, strict=True))
-    exact = [
-        e / (n - 1) if n > 1 else old for e, n, old in zip(extent, shape, volume.spacing, strict=True)
-    ]
+    exact = [e / (n - 1) if n > 1 else old for e, n, old in zip(extent, shape, volume.spacing, strict=True)]
     array = volume.array if shape == volume.shape else ops.resample(volume.array, shape)
     return replace(volume, array=array, spacing=(exact[0], exact[1], exact[2]))
 
@@ -216,7 +219,9 @@ def parse_place(text: str, volume: Volume) -> NDArray[np.float64]:
     parts = [_NUMBER.fullmatch(part) for part in text.split(",")]
     if len(parts) != 3 or None in parts:
         raise ArgumentError(
-            "place", got=text, expected="x,y,z as voxel indices, each with mm after it if it is a coordinate in mm"
+            "place",
+            got=text,
+            expected="x,y,z as voxel indices, or with mm after a number that is a coordinate",
         )
     # One linear equation for each number: either an index is given, or a coordinate.
     matrix, right = np.eye(3), np.zeros(3)

@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import os
-import tempfile
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,11 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+        # Exclusive: a name that somebody else planted is never written through.
+        descriptor = os.open(
+            temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
+        )
     except OSError as error:
         raise InputError(str(target), f"cannot be written: {error.strerror}") from None
     try:
@@ -38,14 +42,10 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp's files are private; a result should be as readable as any file of this user.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(temporary, 0o666 & ~mask)
-        os.replace(temporary, target)
+        temporary.replace(target)
     except BaseException as error:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            temporary.unlink()
         if isinstance(error, OSError):
             raise InputError(str(target), f"cannot be written: {error.strerror}") from None
         raise
@@ -107,7 +107,9 @@ def write_png(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> Path:
     """
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ArgumentError(
-            "write_png", got=f"{image.dtype} {image.shape}", expected="uint8 (rows, columns) or (rows, columns, 3)"
+            "write_png",
+            got=f"{image.dtype} {image.shape}",
+            expected="uint8 (rows, columns) or (rows, columns, 3)",
         )
     ordered = image if image.ndim == 2 else image[:, :, ::-1]
     done, encoded = import_cv2().imencode(".png", np.ascontiguousarray(ordered))
