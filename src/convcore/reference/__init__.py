@@ -12,7 +12,7 @@ from convcore.reference.activations import ACTIVATIONS
 from convcore.reference.convolution import conv, conv_transpose, depthwise_conv
 from convcore.reference.hounsfield import hu_rescale
 from convcore.reference.layers import affine, batch_norm, dense, prelu, softmax
-from convcore.reference.network import evaluate
+from convcore.reference.network import evaluate, evaluate_node
 from convcore.reference.pooling import average_pool, global_average_pool, global_max_pool, max_pool
 from convcore.reference.resampling import resample_linear, resize, upsample
 from convcore.reference.sampling import noisy_relu_sample, philox_normal, philox_uniform, rrelu_sample
@@ -27,6 +27,7 @@ __all__ = [
     "dense",
     "depthwise_conv",
     "evaluate",
+    "evaluate_node",
     "global_average_pool",
     "global_max_pool",
     "hu_rescale",

@@ -94,6 +94,18 @@ _OPERATIONS: Mapping[str, Callable[..., Array]] = MappingProxyType(
 )
 
 
+def evaluate_node(node: Node, *inputs: ArrayLike) -> Array:
+    """Return the output of one node (not an ``input``) on arrays with the batch as axis 0."""
+    if node.operation not in _OPERATIONS:
+        raise ArgumentError(
+            "reference.evaluate",
+            f"unknown operation in node {node.name}",
+            got=node.operation,
+            expected=", ".join(_OPERATIONS),
+        )
+    return _OPERATIONS[node.operation](node, *(np.asarray(x, np.float64) for x in inputs))
+
+
 def _input(node: Node, inputs: Mapping[str, ArrayLike]) -> Array:
     if node.name not in inputs:
         raise ArgumentError("reference.evaluate", f"no value for input {node.name}", got=sorted(inputs))
@@ -124,12 +136,5 @@ def evaluate(graph: Graph, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
         if node.operation == "input":
             values[node.name] = _input(node, inputs)
             continue
-        if node.operation not in _OPERATIONS:
-            raise ArgumentError(
-                "reference.evaluate",
-                f"unknown operation in node {node.name}",
-                got=node.operation,
-                expected=", ".join(_OPERATIONS),
-            )
-        values[node.name] = _OPERATIONS[node.operation](node, *(values[name] for name in node.inputs))
+        values[node.name] = evaluate_node(node, *(values[name] for name in node.inputs))
     return values

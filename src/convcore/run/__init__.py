@@ -1,0 +1,1 @@
+"""Binds plans to devices and runs them."""

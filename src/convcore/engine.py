@@ -1,0 +1,302 @@
+"""Load a Keras-trained model and run it, without Keras."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from convcore.errors import ArgumentError, DeviceError, DTypeError, ModelError
+from convcore.loader import load_graph
+from convcore.loader.graph import Graph, Layer
+from convcore.loader.infer import specialise
+from convcore.plan import Device, Plan, build
+from convcore.run.cpu import CpuRunner
+from convcore.run.profile import Profile, profile
+from convcore.run.verify import Verification, check_against_keras, check_nodes
+
+__all__ = ["Model", "load_model"]
+
+FloatArray = NDArray[np.float32]
+Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
+
+
+def load_model(
+    path: str | Path,
+    *,
+    device: str = "cpu",
+    precision: str = "float32",
+    accuracy: str = "standard",
+    weights: str | Path | None = None,
+    kernel_flip: bool | None = None,
+) -> Model:
+    """Load a model that Keras 1, 2 or 3 has saved.
+
+    Parameters
+    ----------
+    path
+        ``.keras``, ``.h5``, ``.hdf5`` or an architecture ``.json``.
+    device
+        ``"cpu"``.
+    precision
+        ``"float32"``.
+    accuracy
+        ``"direct"`` (no Winograd), ``"standard"`` or ``"fast"``.
+    weights
+        Weights file, where `path` holds the architecture alone.
+    kernel_flip
+        For files of the Theano era that do not say which backend trained them: True turns every
+        convolution kernel by 180 degrees, False takes them as stored.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ModelError
+        The file is damaged, holds a layer that convcore lacks, or would have to be executed.
+
+    Examples
+    --------
+    >>> import convcore as cc
+    >>> model = cc.load_model(cc.data_path("sonar.keras"))
+    >>> model.predict(np.full((2, 60), 0.2, np.float32)).shape
+    (2, 1)
+    """
+    if device != "cpu":
+        raise DeviceError("load_model", "unknown device", got=device, expected="cpu")
+    graph = load_graph(path, weights=weights, kernel_flip=kernel_flip)
+    options = {"device": device, "precision": precision, "accuracy": accuracy,
+               "weights": None if weights is None else str(Path(weights).absolute()),
+               "kernel_flip": kernel_flip}  # fmt: skip
+    return Model(graph, Device(device, None, accuracy, precision), _origin(path, options))
+
+
+def _digest(path: Path) -> str:
+    if path.is_dir():
+        return ""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _origin(path: str | Path, options: dict[str, Any]) -> dict[str, Any]:
+    return {"path": str(Path(path).absolute()), **options}
+
+
+def _restore(origin: dict[str, Any], digest: str) -> Model:
+    options = dict(origin)
+    path = options.pop("path")
+    if _digest(Path(path)) != digest:
+        raise ModelError(path, "the file has changed since the model was pickled")
+    return load_model(path, **options)
+
+
+class Model:
+    """A network ready to run. Made by :func:`load_model`.
+
+    May be called from many threads at once: each call has its own working memory. Pickles as the
+    file's path, its hash and the options, never as weights.
+
+    Attributes
+    ----------
+    graph
+        What the file means, as frozen data.
+    device
+        What it runs on.
+    """
+
+    def __init__(self, graph: Graph, device: Device, origin: dict[str, Any] | None = None) -> None:
+        self.graph = graph
+        self.device = device
+        self._origin = origin
+        self._runners: dict[tuple[tuple[int, ...], ...], CpuRunner] = {}
+        self._lock = threading.Lock()
+        if all(n is not None for s in self.input_shapes for n in s):
+            self._runner(tuple(tuple(int(n or 0) for n in s) for s in self.input_shapes))
+
+    # ---- what it is -----------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The model's own name."""
+        return self.graph.name
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers as the file names them."""
+        return self.graph.layers
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int | None, ...], ...]:
+        """Shape of every input, without the batch axis; None where the model leaves it open."""
+        return tuple(self.graph.node(n).shape for n in self.graph.inputs)
+
+    @property
+    def output_shapes(self) -> tuple[tuple[int | None, ...], ...]:
+        """Shape of every output, without the batch axis."""
+        return tuple(self.graph.node(n).shape for n in self.graph.outputs)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Names of the inputs, in the order in which a sequence of arrays is taken."""
+        return self.graph.inputs
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, in the order in which they are returned."""
+        layer_of = {layer.node: layer.name for layer in self.graph.layers}
+        return tuple(layer_of.get(n, n) for n in self.graph.outputs)
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in use; print it. For a model with open shapes: the latest one."""
+        if not self._runners:
+            raise ArgumentError(self.name, "input shapes are open: predict once, then there is a plan")
+        return list(self._runners.values())[-1].plan
+
+    def summary(self) -> str:
+        """Return a table of layers, output shapes and parameter counts."""
+        rows = [("Layer", "Class", "Output shape", "Parameters")]
+        for layer in self.layers:
+            shape = str((None, *layer.shape))
+            rows.append((layer.name, layer.layer_class, shape, f"{layer.parameters:,}"))
+        widths = [max(len(r[c]) for r in rows) for c in range(4)]
+        lines = [
+            "  ".join([*(t.ljust(w) for t, w in zip(r[:3], widths[:3], strict=True)), r[3].rjust(widths[3])])
+            for r in rows
+        ]
+        source = self.graph.source
+        head = f"{self.name}: {source.format}, Keras {source.keras_version or 'version not stated'}"
+        return "\n".join([head, *lines, f"{self.graph.parameters:,} parameters"])
+
+    def __repr__(self) -> str:
+        return (
+            f"<convcore.Model {self.name!r}: {len(self.layers)} layers, {self.graph.parameters:,} parameters>"
+        )
+
+    # ---- running it -----------------------------------------------------------------------------
+
+    def predict(self, x: Inputs, batch_size: int = 32) -> Any:
+        """Return the outputs for all rows of `x`, `batch_size` at a time.
+
+        Parameters
+        ----------
+        x
+            (n, ...) array of numbers, converted to float32; for several inputs a sequence in the order
+            of :attr:`input_names`, or a mapping by name.
+        batch_size
+            Rows computed at once. The numbers do not depend on it, bit for bit.
+
+        Returns
+        -------
+        numpy.ndarray or list of numpy.ndarray
+            float32; a list if the model has several outputs.
+        """
+        if batch_size < 1:
+            raise ArgumentError(self.name, "batch_size", got=batch_size, expected="at least 1")
+        return self._run(self._inputs(x), batch_size)
+
+    def __call__(self, x: Inputs) -> Any:
+        """Return the outputs for `x` in one batch: the shortest way for a single row."""
+        return self._run(self._inputs(x), None)
+
+    def _run(self, inputs: list[FloatArray], batch_size: int | None) -> Any:
+        runner = self._runner(tuple(i.shape[1:] for i in inputs))
+        named = dict(zip((n for n, _ in runner.plan.outputs), runner.run(inputs, batch_size=batch_size), strict=True))
+        outputs = [named[n if n in named else f"{n}/output"] for n in self.graph.outputs]
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _runner(self, shapes: tuple[tuple[int, ...], ...]) -> CpuRunner:
+        with self._lock:
+            runner = self._runners.get(shapes)
+            if runner is None:
+                runner = CpuRunner(build(self._graph_for(shapes), self.device))
+                self._runners[shapes] = runner
+        return runner
+
+    def _graph_for(self, shapes: tuple[tuple[int, ...], ...]) -> Graph:
+        if shapes == self.input_shapes:
+            return self.graph
+        return specialise(self.graph, dict(zip(self.graph.inputs, shapes, strict=True)))
+
+    def _inputs(self, x: Inputs) -> list[FloatArray]:
+        """Check what the caller gave and make it C-ordered float32, without a copy if it is already."""
+        names = self.graph.inputs
+        if isinstance(x, Mapping):
+            unknown = sorted(set(x) ^ set(names))
+            if unknown:
+                raise ArgumentError(self.name, "inputs by name", got=sorted(x), expected=sorted(names))
+            given: list[Any] = [x[n] for n in names]
+        elif len(names) == 1:
+            given = [x[0] if isinstance(x, list | tuple) and len(x) == 1 else x]
+        else:
+            given = list(x) if isinstance(x, list | tuple) else [x]
+            if len(given) != len(names):
+                raise ArgumentError(self.name, "inputs", got=len(given), expected=f"{len(names)}: {names}")
+        arrays = []
+        for name, value, shape in zip(names, given, self.input_shapes, strict=True):
+            array = np.asarray(value)
+            if array.dtype.kind not in "fiub":
+                raise DTypeError(f"{self.name}, input {name}", got=str(array.dtype), expected="real numbers")
+            fits = array.ndim == len(shape) + 1 and all(
+                s in (None, n) for n, s in zip(array.shape[1:], shape, strict=True)
+            )
+            if not fits or 0 in array.shape:
+                raise ArgumentError(
+                    f"{self.name}, input {name}", "shape", got=array.shape, expected=("n >= 1", *shape)
+                )
+            arrays.append(np.ascontiguousarray(array, dtype=np.float32))
+        if len({len(a) for a in arrays}) > 1:
+            raise ArgumentError(self.name, "inputs of different length", got=[len(a) for a in arrays])
+        return arrays
+
+    # ---- looking at it --------------------------------------------------------------------------
+
+    def _trace_nodes(self, inputs: Sequence[FloatArray], wanted: Sequence[str] | None) -> dict[str, FloatArray]:
+        graph = self._graph_for(tuple(i.shape[1:] for i in inputs))
+        names = tuple(n.name for n in graph.nodes if n.operation != "input") if wanted is None else tuple(wanted)
+        values: dict[str, FloatArray] = dict(zip(graph.inputs, inputs, strict=True))
+        computed = [n for n in dict.fromkeys(names) if n not in values]
+        if computed:
+            runner = CpuRunner(build(graph, self.device, fused=False, outputs=computed))
+            values.update(zip(computed, runner.run(inputs), strict=True))
+        return values
+
+    def trace(self, x: Inputs) -> dict[str, FloatArray]:
+        """Return every layer's output, by the layer's name, from a plan in which nothing is fused."""
+        values = self._trace_nodes(self._inputs(x), [layer.node for layer in self.layers])
+        return {layer.name: values[layer.node] for layer in self.layers}
+
+    def profile(self, x: Inputs, *, repeats: int = 20) -> Profile:
+        """Time every step on `x`: medians of `repeats` runs, beside this machine's measured peaks."""
+        inputs = self._inputs(x)
+        return profile(self._runner(tuple(i.shape[1:] for i in inputs)), inputs, repeats)
+
+    def verify(self, x: Inputs | None = None) -> Verification:
+        """Check every layer against float64, and the outputs against Keras where it is installed.
+
+        Without `x`, one image of seeded normal numbers is used; open dimensions become 64.
+        """
+        if x is None:
+            random = np.random.default_rng(0)
+            shapes = [tuple(64 if n is None else n for n in s) for s in self.input_shapes]
+            x = [random.standard_normal((1, *s), np.float32) for s in shapes]
+        inputs = self._inputs(x)
+        graph = self._graph_for(tuple(i.shape[1:] for i in inputs))
+        checks = check_nodes(graph, self._trace_nodes(inputs, None))
+        outputs = self._run(inputs, None)
+        outputs = outputs if isinstance(outputs, list) else [outputs]
+        path = self._origin["path"] if self._origin else ""
+        ends, note = check_against_keras(graph, path, inputs, outputs)
+        return Verification(checks, ends, note)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._origin is None:
+            raise ArgumentError(self.name, "only a model that was loaded from a file can be pickled")
+        return _restore, (self._origin, _digest(Path(self._origin["path"])))

@@ -1,0 +1,155 @@
+"""Builds a plan: fuse, lower, let the library choose and pack."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from convcore import _native
+from convcore.errors import ArgumentError
+from convcore.loader.graph import Graph
+from convcore.plan.data import Device, Plan, PlanStep, View
+from convcore.plan.fuse import fuse
+from convcore.plan.lower import Draft, Lowering
+from convcore.plan.memory import aligned_floats
+
+_ACCURACIES = ("direct", "standard", "fast")
+
+
+def build(
+    graph: Graph, device: Device | None = None, *, fused: bool = True, outputs: Sequence[str] | None = None
+) -> Plan:
+    """Return the plan of `graph` on `device`.
+
+    Parameters
+    ----------
+    graph
+        Every shape in it must be known.
+    device
+        What to plan for; the CPU by default.
+    fused
+        False keeps every node's result in memory of its own, for traces.
+    outputs
+        Nodes to return instead of the graph's own outputs; only with ``fused=False``. In the plan, an
+        output that is itself an input is called ``NAME/output``, and none is listed twice.
+    """
+    device = device or Device()
+    if device.accuracy not in _ACCURACIES:
+        raise ArgumentError("plan", "unknown accuracy", got=device.accuracy, expected=_ACCURACIES)
+    if device.precision != "float32":
+        raise ArgumentError("plan", "the CPU computes in float32", got=device.precision)
+    wanted = tuple(outputs) if outputs is not None else graph.outputs
+    isa = device.isa or _native.default_isa()
+
+    lowering = Lowering()
+    for group in fuse(graph, enabled=fused):
+        if group.node.operation == "input":
+            shape = tuple(group.node.shape)
+            if any(n is None for n in shape):
+                raise ArgumentError(group.output, "the model leaves this input's shape open", got=shape)
+            lowering.shapes[group.output] = tuple(int(n) for n in shape if n is not None)
+            lowering.storage[group.output] = group.output
+        else:
+            lowering.add(group)
+    wanted = _apart_from_inputs(lowering, graph.inputs, wanted)
+    drafts = _own_storage(lowering, graph.inputs, wanted)
+    steps = tuple(_choose(d, isa) for d in drafts)
+
+    ends = {*graph.inputs, *wanted}
+    sizes = {
+        name: math.prod(lowering.shapes[name])
+        for name in lowering.shapes
+        if lowering.storage[name] == name and name not in ends
+    }
+    return Plan(
+        name=graph.name,
+        device=device,
+        isa=isa,
+        steps=steps,
+        sizes=sizes,
+        inputs=tuple((name, lowering.shapes[name]) for name in graph.inputs),
+        outputs=tuple((name, lowering.shapes[name]) for name in wanted),
+        constants=lowering.constants,
+    )
+
+
+def _apart_from_inputs(lowering: Lowering, inputs: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    """Outputs without repetition, and none that is an input: such a one gets a value of its own."""
+    names = []
+    for name in dict.fromkeys(wanted):
+        if name in inputs:
+            lowering.shapes[f"{name}/output"] = lowering.shapes[name]
+            lowering.storage[f"{name}/output"] = name
+            name = f"{name}/output"
+        names.append(name)
+    return tuple(names)
+
+
+def _own_storage(lowering: Lowering, inputs: Sequence[str], wanted: Sequence[str]) -> list[Draft]:
+    """Make every output a value with storage of its own.
+
+    An output that shares floats with another value (a Flatten at the end, say) takes the storage over
+    if nobody else has a claim on it, and is copied otherwise.
+    """
+    drafts = lowering.drafts
+    owner: dict[str, str] = {name: name for name in inputs}
+    owner.update({name: name for name in wanted if lowering.storage[name] == name})
+    renamed: dict[str, str] = {}
+    for name in wanted:
+        storage = lowering.storage[name]
+        if storage == name:
+            continue
+        if storage not in owner:
+            owner[storage] = name
+            renamed[storage] = name
+            continue
+        shape = (1, math.prod(lowering.shapes[name]))
+        source = View(storage, shape, (shape[1], 1))
+        drafts.append(Draft("copy", (source,), View(name, shape, (shape[1], 1)), None))
+        lowering.storage[name] = name
+
+    def rename(view: View) -> View:
+        return View(renamed.get(view.value, view.value), view.shape, view.ld, view.offset)
+
+    for value, storage in lowering.storage.items():
+        lowering.storage[value] = renamed.get(storage, storage)
+    for draft in drafts:
+        draft.inputs = tuple(rename(v) for v in draft.inputs)
+        draft.output = rename(draft.output)
+    return drafts
+
+
+def native_view(view: View, buffer: int, offset: int, batch: int) -> _native.View:
+    """`view` as the library takes it: in a numbered buffer, for `batch` images."""
+    shape = (view.shape[0] * batch, *view.shape[1:])
+    return buffer, offset + view.offset, "float32", shape, view.ld
+
+
+def _choose(draft: Draft, isa: str) -> PlanStep:
+    views = [native_view(v, 0, 0, 1) for v in draft.inputs]
+    inputs = dict(zip(("x", "x2"), views, strict=False))
+    step = _native.Step(
+        draft.operation, out=native_view(draft.output, 0, 0, 1), isa=isa, **inputs, **draft.options
+    )
+    packed = None
+    if draft.kernel is not None:
+        packed = aligned_floats(step.packed_floats)
+        kernel = np.ascontiguousarray(draft.kernel, dtype=np.float32)
+        bias = None if draft.bias is None else np.ascontiguousarray(draft.bias, dtype=np.float32)
+        step.pack(kernel, bias, packed)
+    nodes = draft.group.nodes if draft.group else ()
+    return PlanStep(
+        operation=draft.operation,
+        inputs=draft.inputs,
+        output=draft.output,
+        layers=tuple(dict.fromkeys(n.layer for n in nodes if n.layer)),
+        nodes=tuple(n.name for n in nodes),
+        options=draft.options,
+        weights=packed,
+        algorithm=step.algorithm,
+        flops=step.flops,
+        bytes=step.bytes,
+        workspace_bytes=step.workspace_bytes,
+    )

@@ -1,0 +1,127 @@
+"""Runs a plan on the CPU: one call into the library per batch."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from convcore import _native
+from convcore.plan.build import native_view
+from convcore.plan.data import Plan
+from convcore.plan.memory import Lifetime, aligned_floats, place
+
+#: Programs of different batch sizes kept per plan: the usual one, the rest of a data set, and 1.
+_KEPT_PROGRAMS = 4
+
+
+class CpuProgram:
+    """A plan bound to a batch size: native steps, and where in the arena each value lies.
+
+    Buffers, in order: the arena, the constants, the inputs, the outputs.
+    """
+
+    def __init__(self, plan: Plan, batch: int) -> None:
+        self.batch = batch
+        self._plan = plan
+        self._constants = [np.ascontiguousarray(c) for c in plan.constants.values()]
+        buffers = {name: i for i, name in enumerate(plan.constants, start=1)}
+        for name, _ in (*plan.inputs, *plan.outputs):
+            buffers[name] = len(buffers) + 1
+
+        # Choose again for this batch: the algorithm is the same, workspace and items may not be.
+        chosen = [self._step(s, {}, buffers) for s in plan.steps]
+        offsets, size = place(self._lifetimes(chosen))
+        self._arena_floats = size // 4
+        steps = []
+        for i, planned in enumerate(plan.steps):
+            step = self._step(planned, offsets, buffers)
+            if planned.weights is not None:
+                step.set_weights(planned.weights)
+            if step.workspace_bytes:
+                step.set_workspace(0, offsets[f"workspace {i}"])
+            steps.append(step)
+        self._program = _native.Program(steps)
+        self._arenas: list[np.ndarray] = []
+        self._lock = threading.Lock()
+
+    def _step(self, s, offsets: Mapping[str, int], buffers: Mapping[str, int]) -> _native.Step:  # type: ignore[no-untyped-def]
+        def view(v):  # type: ignore[no-untyped-def]
+            return native_view(v, buffers.get(v.value, 0), offsets.get(v.value, 0) // 4, self.batch)
+
+        inputs = dict(zip(("x", "x2"), map(view, s.inputs), strict=False))
+        return _native.Step(s.operation, out=view(s.output), isa=self._plan.isa, **inputs, **s.options)
+
+    def _lifetimes(self, chosen: Sequence[_native.Step]) -> list[Lifetime]:
+        first: dict[str, int] = {}
+        last: dict[str, int] = {}
+        for i, s in enumerate(self._plan.steps):
+            for view in (*s.inputs, s.output):
+                first.setdefault(view.value, i)
+                last[view.value] = i
+        blocks = [
+            Lifetime(name, 4 * floats * self.batch, first[name], last[name])
+            for name, floats in self._plan.sizes.items()
+            if name in first
+        ]
+        blocks += [
+            Lifetime(f"workspace {i}", s.workspace_bytes, i, i)
+            for i, s in enumerate(chosen)
+            if s.workspace_bytes
+        ]
+        return blocks
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes that one call needs beside inputs, outputs and weights."""
+        return 4 * self._arena_floats
+
+    def run(
+        self,
+        inputs: Sequence[np.ndarray],
+        outputs: Sequence[np.ndarray],
+        *,
+        seconds: list[float] | None = None,
+    ) -> None:
+        """Compute `outputs` (C-ordered float32, written) from `inputs` (C-ordered float32).
+
+        Every call that runs at the same time has an arena of its own.
+        """
+        with self._lock:
+            arena = self._arenas.pop() if self._arenas else None
+        if arena is None:
+            arena = aligned_floats(self._arena_floats)
+        try:
+            self._program.run([arena, *self._constants, *inputs, *outputs], seconds=seconds)
+        finally:
+            with self._lock:
+                self._arenas.append(arena)
+
+
+class CpuRunner:
+    """A plan, and its programs by batch size."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._programs: dict[int, CpuProgram] = {}
+        self._lock = threading.Lock()
+
+    def program(self, batch: int) -> CpuProgram:
+        """The program for `batch` images; made on first use."""
+        with self._lock:
+            program = self._programs.pop(batch, None) or CpuProgram(self.plan, batch)
+            self._programs[batch] = program
+            while len(self._programs) > _KEPT_PROGRAMS:
+                self._programs.pop(next(iter(self._programs)))
+        return program
+
+    def run(self, inputs: Sequence[np.ndarray], *, batch_size: int | None = None) -> list[np.ndarray]:
+        """Return every output for all images of `inputs`, `batch_size` at a time."""
+        total = inputs[0].shape[0]
+        outputs = [np.empty((total, *shape), np.float32) for _, shape in self.plan.outputs]
+        step = min(batch_size or total, total)
+        for start in range(0, total, step):
+            part = slice(start, min(start + step, total))
+            self.program(part.stop - start).run([x[part] for x in inputs], [y[part] for y in outputs])
+        return outputs
