@@ -56,11 +56,18 @@ def test_resize_is_keras(sizes: tuple[int, int, int, int], interpolation: str) -
     assert_within(got, judge, relative_bound(2 * 4 * 40 * 2, abs(x).max()))
 
 
-def test_bad_resizes() -> None:
-    for shape, size, kind in [((2, 2, 1), (2, 2), "nearest"), ((1, 2, 2, 1), (2,), "nearest"),
-                              ((1, 2, 2, 1), (2, 0), "nearest"), ((1, 2, 2, 1), (2, 2), "cubic")]:  # fmt: skip
-        with pytest.raises(ArgumentError, match="resize"):
-            resize(np.zeros(shape), size, kind)
+@pytest.mark.parametrize(
+    ("shape", "size", "interpolation"),
+    [
+        ((2, 2, 1), (2, 2), "nearest"),
+        ((1, 2, 2, 1), (2,), "nearest"),
+        ((1, 2, 2, 1), (2, 0), "nearest"),
+        ((1, 2, 2, 1), (2, 2), "cubic"),
+    ],
+)
+def test_bad_resizes(shape: tuple[int, ...], size: tuple[int, ...], interpolation: str) -> None:
+    with pytest.raises(ArgumentError, match="resize"):
+        resize(np.zeros(shape), size, interpolation)
 
 
 @pytest.mark.parametrize("size", [(3,), (2, 3), (1, 2, 3)])

@@ -76,7 +76,7 @@ def test_explicit_padding_in_every_spelling() -> None:
     "padding", ["SAME", "causal", -1, 1.5, True, (1,), (1, 2, 3), ((1, 2, 3), 0), ((0, -1), (0, 0)), None]
 )
 def test_bad_padding_is_refused(padding: object) -> None:
-    with pytest.raises(ArgumentError, match="conv2d: .*got"):
+    with pytest.raises(ArgumentError, match=r"conv2d: .*got"):
         shapes.conv_padding(padding, (5, 5), (3, 3), (1, 1), (1, 1), "conv2d")  # type: ignore[arg-type]
 
 
