@@ -1,0 +1,86 @@
+/* y = f(in (op) in2). An axis along which an operand repeats has ld = 0. */
+#include "activation.h"
+#include "elementwise.h"
+
+/* One vector; operation is a constant wherever this is called. */
+CC_INLINE vf combine_vf(int operation, vf a, vf b)
+{
+    switch (operation) {
+    case CC_ADD:
+        return vf_add(a, b);
+    case CC_SUBTRACT:
+        return vf_sub(a, b);
+    case CC_MULTIPLY:
+        return vf_mul(a, b);
+    case CC_MAXIMUM: /* vf_max alone forgets a NaN in its first operand */
+        return vf_select(vf_isnan(a), a, vf_max(a, b));
+    case CC_MINIMUM:
+        return vf_select(vf_isnan(a), a, vf_min(a, b));
+    default: /* CC_PRELU */
+        return vf_fma(b, vf_min(vf_zero(), a), vf_max(vf_zero(), a));
+    }
+}
+
+CC_INLINE void combine_operation(int operation, float *y, const float *a, const float *b, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + VF_LANES <= n; i += VF_LANES)
+        vf_store(y + i, combine_vf(operation, vf_load(a + i), vf_load(b + i)));
+    if (i < n) {
+        const int rest = (int)(n - i);
+        vf_store_n(y + i, combine_vf(operation, vf_load_n(a + i, rest), vf_load_n(b + i, rest)), rest);
+    }
+}
+
+static void combine(int operation, float *y, const float *a, const float *b, int64_t n)
+{
+    switch (operation) { /* one loop per operation */
+    case CC_ADD:
+        combine_operation(CC_ADD, y, a, b, n);
+        break;
+    case CC_SUBTRACT:
+        combine_operation(CC_SUBTRACT, y, a, b, n);
+        break;
+    case CC_MULTIPLY:
+        combine_operation(CC_MULTIPLY, y, a, b, n);
+        break;
+    case CC_MAXIMUM:
+        combine_operation(CC_MAXIMUM, y, a, b, n);
+        break;
+    case CC_MINIMUM:
+        combine_operation(CC_MINIMUM, y, a, b, n);
+        break;
+    default:
+        combine_operation(CC_PRELU, y, a, b, n);
+    }
+}
+
+void CC_FN(binary_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+{
+    (void)phase;
+    const float *in = view_f32(&step->in, buffers), *in2 = view_f32(&step->in2, buffers);
+    float *out = view_f32(&step->out, buffers);
+    const int32_t last = step->out.rank - 1;
+    const int64_t in_ld = step->in.ld[last], in2_ld = step->in2.ld[last], out_ld = step->out.ld[last];
+    float block[ELEMENTWISE_BLOCK], block2[ELEMENTWISE_BLOCK];
+    elementwise_walk walk = {.view = {&step->in, &step->in2, &step->out}, .views = 3};
+
+    for (int64_t item = begin; item < end; item++) {
+        const elementwise_part part = elementwise_item(step, item);
+        walk_start(&walk, part.row, part.column);
+        for (int64_t row = part.row; row < part.row_end; row++, walk_next(&walk)) {
+            const float *a = in + walk.offset[0], *b = in2 + walk.offset[1];
+            float *y = out + walk.offset[2];
+            for (int64_t i = 0; i < part.length; i += ELEMENTWISE_BLOCK) {
+                const int64_t n = min_i64(ELEMENTWISE_BLOCK, part.length - i);
+                const float *left = gather(a + i * in_ld, in_ld, n, block);
+                const float *right = gather(b + i * in2_ld, in2_ld, n, block2);
+                float *result = out_ld == 1 ? y + i : block;
+                combine(step->binary, result, left, right, n);
+                activate(result, n, &step->activation);
+                if (out_ld != 1)
+                    scatter(y + i * out_ld, out_ld, n, result);
+            }
+        }
+    }
+}
