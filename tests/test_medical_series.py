@@ -47,11 +47,14 @@ def change(file: Path, edit: Callable[[Any], object]) -> None:
 
 def setting(**attributes: object) -> Callable[[Any], object]:
     def edit(dataset: Any) -> None:
-        for name, value in attributes.items():
-            if value is None:
-                del dataset[name]
-            else:
-                setattr(dataset, name, value)
+        with warnings.catch_warnings():
+            # Some values are wrong on purpose, and pydicom says so.
+            warnings.simplefilter("ignore")
+            for name, value in attributes.items():
+                if value is None:
+                    del dataset[name]
+                else:
+                    setattr(dataset, name, value)
 
     return edit
 
@@ -170,6 +173,14 @@ def test_several_missing_slices_are_counted(folder: Path) -> None:
     files[4].unlink()
     files[5].unlink()
     refused(folder, "3 slices are missing", files[0].name, files[6].name)
+
+
+def test_one_pair_closer_than_the_rest_is_no_grid_full_of_holes(folder: Path) -> None:
+    files = in_order(folder)
+    position = [float(v) for v in pydicom.dcmread(files[3]).ImagePositionPatient]
+    change(files[3], setting(ImagePositionPatient=[*position[:2], position[2] + 2.25]))
+    refused(folder, "unevenly spaced", files[3].name, files[4].name)
+    refused(folder, "unevenly spaced", files[3].name, allow_gaps=True)
 
 
 @pytest.mark.parametrize(("shift", "word"), [(0.8, "unevenly spaced"), (-2.5, "same position")])
