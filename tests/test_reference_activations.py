@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from convcore.reference import ACTIVATIONS
-from judges import import_keras
-from tolerance import assert_within, relative_bound
+
+from .judges import import_keras
+from .tolerance import assert_within, relative_bound
 
 INF = math.inf
 X = np.concatenate([np.linspace(-12, 12, 481), [-700.0, -100, -1e-8, 1e-8, 100, 700]])

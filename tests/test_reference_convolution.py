@@ -14,8 +14,9 @@ from scipy import ndimage, signal
 
 from convcore import reference, shapes
 from convcore.errors import ArgumentError
-from judges import import_keras
-from tolerance import assert_within, dot_bound
+
+from .judges import import_keras
+from .tolerance import assert_within, dot_bound
 
 Array = NDArray[np.float64]
 

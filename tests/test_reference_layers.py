@@ -9,8 +9,9 @@ import pytest
 
 from convcore import reference
 from convcore.errors import ArgumentError
-from judges import import_keras
-from tolerance import assert_within, dot_bound, relative_bound
+
+from .judges import import_keras
+from .tolerance import assert_within, dot_bound, relative_bound
 
 
 def test_dense_is_keras() -> None:

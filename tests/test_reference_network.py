@@ -12,8 +12,9 @@ from convcore import reference, shapes
 from convcore.errors import ArgumentError
 from convcore.loader.graph import OPERATIONS, Graph, Node, Source
 from convcore.reference.network import _OPERATIONS
-from judges import import_keras
-from tolerance import assert_within, relative_bound
+
+from .judges import import_keras
+from .tolerance import assert_within, relative_bound
 
 X = np.random.default_rng(0).standard_normal((2, 4, 6, 3))
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from convcore import reference, shapes
 from convcore.errors import ArgumentError
-from judges import import_keras
-from tolerance import assert_within, dot_bound
+
+from .judges import import_keras
+from .tolerance import assert_within, dot_bound
 
 
 @settings(max_examples=40, deadline=None)

@@ -10,8 +10,9 @@ from scipy import ndimage
 
 from convcore.errors import ArgumentError
 from convcore.reference import resample_linear, resize, upsample
-from judges import import_keras
-from tolerance import assert_within, relative_bound
+
+from .judges import import_keras
+from .tolerance import assert_within, relative_bound
 
 lengths = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=3)
 

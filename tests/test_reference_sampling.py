@@ -10,7 +10,8 @@ from scipy import special, stats
 
 from convcore.reference import noisy_relu_sample, philox_normal, philox_uniform, rrelu_sample
 from convcore.reference.sampling import _normal_quantile, _philox
-from tolerance import assert_within, relative_bound
+
+from .tolerance import assert_within, relative_bound
 
 N = 200_000
 #: A normal variable is farther than this from its mean once in 1.7 million draws; seeds are fixed.

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from convcore import shapes
 from convcore.errors import ArgumentError
-from judges import import_keras
+
+from .judges import import_keras
 
 small = st.integers(1, 12)
 axis = st.tuples(small, st.integers(1, 5), st.integers(1, 4), st.integers(1, 3))
