@@ -10,6 +10,7 @@ from __future__ import annotations
 __all__ = [
     "ArgumentError",
     "ConvcoreError",
+    "ConvcoreWarning",
     "DTypeError",
     "DeviceError",
     "InputError",
@@ -21,6 +22,10 @@ __all__ = [
     "UnsupportedLayerError",
     "WeightsError",
 ]
+
+
+class ConvcoreWarning(UserWarning):
+    """Something that convcore can go on with, but that the caller should know."""
 
 
 def printable(value: object, limit: int = 200) -> str:

@@ -20,6 +20,9 @@ Shape = tuple[int | None, ...]
 
 #: Every operation a node may have, and its attributes (beside the shapes of its weights).
 #: n-D means 1, 2 or 3 spatial axes; ``padding`` is one (low, high) pair per spatial axis.
+#: Where a spatial size is open and a padding depends on it, it is "same" or "theano_same" until
+#: :func:`convcore.loader.specialise` has been given the sizes; ``reshape``'s `shape` and ``resize``'s
+#: `size` may hold None until then, and a `factor` then says what to multiply the input's sizes by.
 OPERATIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "input": ("shape",),
@@ -138,9 +141,8 @@ class Graph:
 
     @property
     def parameters(self) -> int:
-        """Number of stored weights; a weight that several nodes share counts once."""
-        unique = {id(w): w.size for n in self.nodes for w in n.weights.values()}
-        return sum(unique.values())
+        """Number of weights in the file, as Keras counts them; a shared layer's count once."""
+        return sum(layer.parameters for layer in self.layers)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_name", {n.name: n for n in self.nodes})

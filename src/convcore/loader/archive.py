@@ -1,0 +1,132 @@
+"""Members of a ``.keras`` zip file, and NumPy's ``.npz``, read in memory and within bounds.
+
+Nothing is ever extracted to disk.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.lib import format as npy
+
+from convcore.errors import ModelFormatError, UnsafeModelError, WeightsError, printable
+from convcore.loader import limits
+from convcore.loader.hdf5 import StoredArray
+
+#: Longest header of an array that is looked at.
+_HEADER_BYTES = 1 << 12
+
+
+class Archive:
+    """The members of a zip file."""
+
+    def __init__(self, source: Path | bytes, where: str) -> None:
+        self.where = where
+        with self._guarded():
+            self._zip = zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source)
+        names = self._zip.namelist()
+        if len(names) > limits.NODES or len(set(names)) != len(names):
+            raise ModelFormatError(where, "archive with too many members, or two of the same name")
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._zip.close()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the members."""
+        return self._zip.namelist()
+
+    def read(self, name: str, limit: int) -> bytes:
+        """The bytes of a member, at most `limit`, whatever its header says."""
+        with self._guarded():
+            info = self._zip.getinfo(name)
+            limits.check_size(info.file_size, limit, f"{self.where}: {name}", "member")
+            with self._zip.open(info) as member:
+                data = member.read(limit + 1)
+        limits.check_size(len(data), limit, f"{self.where}: {name}", "member")
+        return data
+
+    def start(self, name: str, count: int) -> bytes:
+        """The first `count` bytes of a member."""
+        with self._guarded(), self._zip.open(name) as member:
+            return member.read(count)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        try:
+            yield
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
+            if isinstance(error, ModelFormatError):
+                raise
+            raise ModelFormatError(
+                self.where, f"damaged archive ({error})", remedy="Copy the file again."
+            ) from error
+
+
+def npz_variables(data: bytes, where: str) -> dict[str, list[StoredArray]]:
+    """The variables of a ``model.weights.npz``: path of their owner -> arrays, in order.
+
+    Arrays are called ``<path>/vars/<number>``, as in Keras's HDF5 weights. What ``numpy.savez`` makes
+    of Keras's own dictionaries is Python pickles, which are refused: reading them runs code.
+    """
+    inner = Archive(data, where)
+    found: dict[str, dict[int, StoredArray]] = {}
+    for member in inner.names:
+        path, _, number = member.removesuffix(".npy").rpartition("/")
+        if not number.isdecimal() or path.rpartition("/")[2] != "vars":
+            _refuse_pickle(inner, member, where)
+            raise WeightsError(where, f"name of an array {printable(member)!r}", expected="PATH/vars/0")
+        found.setdefault(path.removesuffix("vars").strip("/"), {})[int(number)] = _npy(inner, member, where)
+    for owner, arrays in found.items():
+        if sorted(arrays) != list(range(len(arrays))):
+            raise WeightsError(where, f"{owner}: variables", got=sorted(arrays), expected="0, 1, ...")
+    return {owner: [arrays[i] for i in range(len(arrays))] for owner, arrays in found.items()}
+
+
+def _header(archive: Archive, member: str, where: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Shape, Fortran order, type and length of the header of one ``.npy`` member."""
+    stream = io.BytesIO(archive.start(member, _HEADER_BYTES))
+    try:
+        version = npy.read_magic(stream)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(stream, max_header_size=_HEADER_BYTES)
+    except ValueError as error:
+        raise ModelFormatError(where, f"{printable(member)!r} is no array ({error})") from error
+    limits.check_shape(shape, where)
+    return shape, fortran, dtype, stream.tell()
+
+
+def _refuse_pickle(archive: Archive, member: str, where: str) -> None:
+    if _header(archive, member, where)[2].hasobject:
+        raise UnsafeModelError(
+            where,
+            f"{printable(member)!r} is a Python pickle, which convcore never opens",
+            remedy="Save the model again with its weights as HDF5, Keras's default.",
+        )
+
+
+def _npy(archive: Archive, member: str, where: str) -> StoredArray:
+    _refuse_pickle(archive, member, where)
+    shape, fortran, dtype, start = _header(archive, member, where)
+    size = math.prod(shape) * dtype.itemsize
+    if dtype.kind not in "fiu":
+        raise WeightsError(where, f"{printable(member)!r} is not an array of numbers", got=str(dtype))
+
+    def read() -> np.ndarray:
+        data = archive.read(member, start + size)
+        if len(data) != start + size:
+            raise ModelFormatError(where, f"{printable(member)!r} is cut short", got=len(data), expected=size)
+        values = np.frombuffer(data, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
+        return np.ascontiguousarray(values, np.float32)
+
+    return StoredArray(member, tuple(shape), read)
