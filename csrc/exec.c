@@ -76,11 +76,11 @@ static void run_alone(run *r, const cc_step *step, int64_t phase)
 static void run_share(void *argument, int thread, int threads)
 {
     run *r = argument;
+    double mark = seconds_now(); /* steps are timed end to end: a late thread's wait belongs to some step */
     if (thread == 0)
-        r->polled = seconds_now();
+        r->polled = mark;
     for (int64_t s = 0; s < r->count; s++) {
         const cc_step *step = &r->steps[s];
-        const double start = r->options.seconds && thread == 0 ? seconds_now() : 0;
         for (int64_t phase = 0; phase < step->phases; phase++) {
             if (threads == 1) {
                 run_alone(r, step, phase);
@@ -96,8 +96,11 @@ static void run_share(void *argument, int thread, int threads)
             }
             cc_barrier_wait(&r->barrier, threads, rewind_items, r);
         }
-        if (r->options.seconds && thread == 0)
-            r->options.seconds[s] = seconds_now() - start;
+        if (r->options.seconds && thread == 0) {
+            const double now = seconds_now();
+            r->options.seconds[s] = now - mark;
+            mark = now;
+        }
         if (atomic_load_explicit(&r->cancelled, memory_order_relaxed) && threads == 1)
             return;
     }

@@ -72,9 +72,13 @@ def load_model(
     if device != "cpu":
         raise DeviceError("load_model", "unknown device", got=device, expected="cpu")
     graph = load_graph(path, weights=weights, kernel_flip=kernel_flip)
-    options = {"device": device, "precision": precision, "accuracy": accuracy,
-               "weights": None if weights is None else str(Path(weights).absolute()),
-               "kernel_flip": kernel_flip}  # fmt: skip
+    options = {
+        "device": device,
+        "precision": precision,
+        "accuracy": accuracy,
+        "weights": None if weights is None else str(Path(weights).absolute()),
+        "kernel_flip": kernel_flip,
+    }
     return Model(graph, Device(device, None, accuracy, precision), _origin(path, options))
 
 
@@ -208,7 +212,9 @@ class Model:
 
     def _run(self, inputs: list[FloatArray], batch_size: int | None) -> Any:
         runner = self._runner(tuple(i.shape[1:] for i in inputs))
-        named = dict(zip((n for n, _ in runner.plan.outputs), runner.run(inputs, batch_size=batch_size), strict=True))
+        named = dict(
+            zip((n for n, _ in runner.plan.outputs), runner.run(inputs, batch_size=batch_size), strict=True)
+        )
         outputs = [named[n if n in named else f"{n}/output"] for n in self.graph.outputs]
         return outputs[0] if len(outputs) == 1 else outputs
 
@@ -258,9 +264,13 @@ class Model:
 
     # ---- looking at it --------------------------------------------------------------------------
 
-    def _trace_nodes(self, inputs: Sequence[FloatArray], wanted: Sequence[str] | None) -> dict[str, FloatArray]:
+    def _trace_nodes(
+        self, inputs: Sequence[FloatArray], wanted: Sequence[str] | None
+    ) -> dict[str, FloatArray]:
         graph = self._graph_for(tuple(i.shape[1:] for i in inputs))
-        names = tuple(n.name for n in graph.nodes if n.operation != "input") if wanted is None else tuple(wanted)
+        names = (
+            tuple(n.name for n in graph.nodes if n.operation != "input") if wanted is None else tuple(wanted)
+        )
         values: dict[str, FloatArray] = dict(zip(graph.inputs, inputs, strict=True))
         computed = [n for n in dict.fromkeys(names) if n not in values]
         if computed:

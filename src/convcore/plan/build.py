@@ -134,11 +134,11 @@ def _choose(draft: Draft, isa: str) -> PlanStep:
         draft.operation, out=native_view(draft.output, 0, 0, 1), isa=isa, **inputs, **draft.options
     )
     packed = None
-    if draft.kernel is not None:
+    if draft.weights is not None:
         packed = aligned_floats(step.packed_floats)
-        kernel = np.ascontiguousarray(draft.kernel, dtype=np.float32)
+        weights = np.ascontiguousarray(draft.weights, dtype=np.float32)
         bias = None if draft.bias is None else np.ascontiguousarray(draft.bias, dtype=np.float32)
-        step.pack(kernel, bias, packed)
+        step.pack(weights, bias, packed)
     nodes = draft.group.nodes if draft.group else ()
     return PlanStep(
         operation=draft.operation,

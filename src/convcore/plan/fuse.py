@@ -18,9 +18,20 @@ from convcore.loader.graph import Graph, Node
 
 #: Operations whose kernel can apply an activation to its result.
 _TAKES_ACTIVATION = frozenset(
-    {"conv", "depthwise_conv", "conv_transpose", "dense", "batch_norm", "affine", "add", "subtract",
-     "multiply", "maximum", "minimum"}
-)  # fmt: skip
+    {
+        "conv",
+        "depthwise_conv",
+        "conv_transpose",
+        "dense",
+        "batch_norm",
+        "affine",
+        "add",
+        "subtract",
+        "multiply",
+        "maximum",
+        "minimum",
+    }
+)
 #: Axis of the kernel that counts output channels. Depthwise kernels have two: (k..., ic, multiplier).
 _OUTPUT_AXIS = {"conv": -1, "dense": -1, "conv_transpose": -2}
 
@@ -119,7 +130,11 @@ def fuse(graph: Graph, *, enabled: bool = True) -> list[Group]:
         def sole(name: str, after: Node | None) -> bool:
             return enabled and after is not None and uses[name] == 1
 
-        if sole(parts[-1].name, following) and following.operation == "batch_norm" and _folds(head, following):
+        if (
+            sole(parts[-1].name, following)
+            and following.operation == "batch_norm"
+            and _folds(head, following)
+        ):
             head = _fold_batch_norm(head, following)
             parts.append(following)
             following = consumer.get(following.name)

@@ -31,7 +31,7 @@ class Draft:
     output: View
     group: Group | None
     options: dict[str, Any] = field(default_factory=dict)
-    kernel: np.ndarray | None = None
+    weights: np.ndarray | None = None
     bias: np.ndarray | None = None
 
 
@@ -122,11 +122,11 @@ class Lowering:
         inputs: Sequence[View],
         output: View,
         *,
-        kernel: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
         bias: np.ndarray | None = None,
         **options: Any,
     ) -> None:
-        self.drafts.append(Draft(operation, tuple(inputs), output, self._group, options, kernel, bias))
+        self.drafts.append(Draft(operation, tuple(inputs), output, self._group, options, weights, bias))
 
     @property
     def out(self) -> str:
@@ -155,232 +155,230 @@ def _window(node: Node, size: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _conv(l: Lowering, node: Node) -> None:
+def _conv(to: Lowering, node: Node) -> None:
     kernel = node.weights["kernel"]
     groups = int(node.attributes["groups"])
     depthwise = groups > 1 and kernel.shape[-2] == 1 and kernel.shape[-1] == groups
-    l.emit(
+    to.emit(
         "depthwise_conv" if depthwise else "conv",
-        [l.spatial(node.inputs[0])],
-        l.spatial(l.out),
-        kernel=kernel,
+        [to.spatial(node.inputs[0])],
+        to.spatial(to.out),
+        weights=kernel,
         bias=node.weights.get("bias"),
         groups=groups,
-        activation=l.activation,
+        activation=to.activation,
         **_window(node, kernel.shape[:-2]),
     )
 
 
-def _depthwise_conv(l: Lowering, node: Node) -> None:
+def _depthwise_conv(to: Lowering, node: Node) -> None:
     kernel = node.weights["kernel"]
-    l.emit(
+    to.emit(
         "depthwise_conv",
-        [l.spatial(node.inputs[0])],
-        l.spatial(l.out),
-        kernel=kernel,
+        [to.spatial(node.inputs[0])],
+        to.spatial(to.out),
+        weights=kernel,
         bias=node.weights.get("bias"),
-        activation=l.activation,
+        activation=to.activation,
         **_window(node, kernel.shape[:-2]),
     )
 
 
-def _conv_transpose(l: Lowering, node: Node) -> None:
+def _conv_transpose(to: Lowering, node: Node) -> None:
     kernel = node.weights["kernel"]
-    l.emit(
+    to.emit(
         "conv_transpose",
-        [l.spatial(node.inputs[0])],
-        l.spatial(l.out),
-        kernel=kernel,
+        [to.spatial(node.inputs[0])],
+        to.spatial(to.out),
+        weights=kernel,
         bias=node.weights.get("bias"),
-        activation=l.activation,
+        activation=to.activation,
         **_window(node, kernel.shape[:-2]),
     )
 
 
-def _dense(l: Lowering, node: Node) -> None:
-    l.emit(
+def _dense(to: Lowering, node: Node) -> None:
+    to.emit(
         "dense",
-        [l.rows(node.inputs[0])],
-        l.rows(l.out),
-        kernel=node.weights["kernel"],
+        [to.rows(node.inputs[0])],
+        to.rows(to.out),
+        weights=node.weights["kernel"],
         bias=node.weights.get("bias"),
-        activation=l.activation,
+        activation=to.activation,
     )
 
 
-def _pool(l: Lowering, node: Node) -> None:
-    l.emit(
+def _pool(to: Lowering, node: Node) -> None:
+    to.emit(
         node.operation,
-        [l.spatial(node.inputs[0])],
-        l.spatial(l.out),
+        [to.spatial(node.inputs[0])],
+        to.spatial(to.out),
         include_padding=bool(node.attributes.get("include_padding", False)),
         **_window(node, node.attributes["pool_size"]),
     )
 
 
-def _global_pool(l: Lowering, node: Node) -> None:
-    channels = l.shapes[node.inputs[0]][-1]
-    l.emit(node.operation, [l.spatial(node.inputs[0])], l.view(l.out, (1, 1, 1, 1, channels)))
+def _global_pool(to: Lowering, node: Node) -> None:
+    channels = to.shapes[node.inputs[0]][-1]
+    to.emit(node.operation, [to.spatial(node.inputs[0])], to.view(to.out, (1, 1, 1, 1, channels)))
 
 
-def _scale_and_shift(l: Lowering, node: Node, scale: np.ndarray, offset: np.ndarray) -> None:
+def _scale_and_shift(to: Lowering, node: Node, scale: np.ndarray, offset: np.ndarray) -> None:
     """y = x * scale + offset, both broadcast against one image's shape."""
-    shape = l.shapes[l.out]
+    shape = to.shapes[to.out]
     channels = shape[-1]
-    if all(a.size == 1 or a.shape[-1:] == (channels,) and a.size == channels for a in (scale, offset)):
-        l.emit(
+    if all(a.size == 1 or (a.shape[-1:] == (channels,) and a.size == channels) for a in (scale, offset)):
+        to.emit(
             "affine",
-            [l.rows(node.inputs[0])],
-            l.rows(l.out),
-            kernel=np.broadcast_to(scale.reshape(-1), (channels,)),
+            [to.rows(node.inputs[0])],
+            to.rows(to.out),
+            weights=np.broadcast_to(scale.reshape(-1), (channels,)),
             bias=np.broadcast_to(offset.reshape(-1), (channels,)),
-            activation=l.activation,
+            activation=to.activation,
         )
         return
-    scaled = l.temporary("scaled", shape)
-    l.emit(
+    scaled = to.temporary("scaled", shape)
+    to.emit(
         "binary",
-        [l.whole(node.inputs[0]), l.constant(f"{l.out}/scale", scale, shape)],
-        l.whole(scaled),
+        [to.whole(node.inputs[0]), to.constant(f"{to.out}/scale", scale, shape)],
+        to.whole(scaled),
         binary="multiply",
     )
-    l.emit(
+    to.emit(
         "binary",
-        [l.whole(scaled), l.constant(f"{l.out}/offset", offset, shape)],
-        l.whole(l.out),
+        [to.whole(scaled), to.constant(f"{to.out}/offset", offset, shape)],
+        to.whole(to.out),
         binary="add",
-        activation=l.activation,
+        activation=to.activation,
     )
 
 
-def _batch_norm(l: Lowering, node: Node) -> None:
+def _batch_norm(to: Lowering, node: Node) -> None:
     shape = [1] * len(node.shape)
     shape[node.attributes["axis"]] = -1
     scale, offset = batch_norm_affine(node)
-    _scale_and_shift(l, node, np.reshape(scale, shape), np.reshape(offset, shape))
+    _scale_and_shift(to, node, np.reshape(scale, shape), np.reshape(offset, shape))
 
 
-def _affine(l: Lowering, node: Node) -> None:
-    _scale_and_shift(l, node, np.asarray(node.weights["scale"]), np.asarray(node.weights["offset"]))
+def _affine(to: Lowering, node: Node) -> None:
+    _scale_and_shift(to, node, np.asarray(node.weights["scale"]), np.asarray(node.weights["offset"]))
 
 
-def _activation(l: Lowering, node: Node) -> None:
+def _activation(to: Lowering, node: Node) -> None:
     native = activations.native(node.attributes["kind"], node.attributes["parameters"], node.layer)
-    l.emit("activation", [l.flat(node.inputs[0])], l.flat(l.out), activation=native)
+    to.emit("activation", [to.flat(node.inputs[0])], to.flat(to.out), activation=native)
 
 
-def _prelu(l: Lowering, node: Node) -> None:
-    slopes = l.constant(f"{l.out}/alpha", node.weights["alpha"], l.shapes[l.out])
-    l.emit("binary", [l.whole(node.inputs[0]), slopes], l.whole(l.out), binary="prelu")
+def _prelu(to: Lowering, node: Node) -> None:
+    slopes = to.constant(f"{to.out}/alpha", node.weights["alpha"], to.shapes[to.out])
+    to.emit("binary", [to.whole(node.inputs[0]), slopes], to.whole(to.out), binary="prelu")
 
 
-def _softmax(l: Lowering, node: Node) -> None:
-    shape = l.shapes[l.out]
+def _softmax(to: Lowering, node: Node) -> None:
+    shape = to.shapes[to.out]
     axis = node.attributes["axis"] % len(shape)
     if axis == len(shape) - 1:
-        l.emit("softmax", [l.rows(node.inputs[0])], l.rows(l.out))
+        to.emit("softmax", [to.rows(node.inputs[0])], to.rows(to.out))
         return
     order = [a for a in range(len(shape)) if a != axis] + [axis]
     moved = tuple(shape[a] for a in order)
-    before, after = l.temporary("moved", moved), l.temporary("softmax", moved)
-    source, target = l.whole(node.inputs[0]), l.whole(l.out)
-    l.emit("copy", [_permuted(source, order)], l.whole(before))
-    l.emit("softmax", [l.rows(before)], l.rows(after))
-    l.emit("copy", [l.whole(after)], _permuted(target, order))
+    before, after = to.temporary("moved", moved), to.temporary("softmax", moved)
+    source, target = to.whole(node.inputs[0]), to.whole(to.out)
+    to.emit("copy", [_permuted(source, order)], to.whole(before))
+    to.emit("softmax", [to.rows(before)], to.rows(after))
+    to.emit("copy", [to.whole(after)], _permuted(target, order))
 
 
 def _permuted(view: View, order: Sequence[int]) -> View:
     """`view` with its axes (without the batch's) in another order."""
     axes = [0, *(a + 1 for a in order)]
-    return View(
-        view.value, tuple(view.shape[a] for a in axes), tuple(view.ld[a] for a in axes), view.offset
-    )
+    return View(view.value, tuple(view.shape[a] for a in axes), tuple(view.ld[a] for a in axes), view.offset)
 
 
-def _merge(l: Lowering, node: Node) -> None:
+def _merge(to: Lowering, node: Node) -> None:
     """Left to right: ((a + b) + c) + ..., each broadcast to the result's shape."""
-    shape = l.shapes[l.out]
+    shape = to.shapes[to.out]
     binary = {"average": "add"}.get(node.operation, node.operation)
     average = node.operation == "average"
     value = node.inputs[0]
     for i, other in enumerate(node.inputs[1:], start=2):
         last = i == len(node.inputs) and not average
-        result = l.out if last else l.temporary(f"{binary}{i}", shape)
-        l.emit(
+        result = to.out if last else to.temporary(f"{binary}{i}", shape)
+        to.emit(
             "binary",
-            [l.broadcast(value, shape), l.broadcast(other, shape)],
-            l.whole(result),
+            [to.broadcast(value, shape), to.broadcast(other, shape)],
+            to.whole(result),
             binary=binary,
-            activation=l.activation if last else activations.LINEAR,
+            activation=to.activation if last else activations.LINEAR,
         )
         value = result
     if average:
-        count = l.constant(f"{l.out}/count", np.array(1.0 / len(node.inputs)), shape)
-        l.emit("binary", [l.whole(value), count], l.whole(l.out), binary="multiply")
+        count = to.constant(f"{to.out}/count", np.array(1.0 / len(node.inputs)), shape)
+        to.emit("binary", [to.whole(value), count], to.whole(to.out), binary="multiply")
     elif len(node.inputs) == 1:
-        l.emit("copy", [l.whole(value)], l.whole(l.out))
+        to.emit("copy", [to.whole(value)], to.whole(to.out))
 
 
-def _concatenate(l: Lowering, node: Node) -> None:
+def _concatenate(to: Lowering, node: Node) -> None:
     axis = node.attributes["axis"] % len(node.shape)
-    whole = l.whole(l.out)
+    whole = to.whole(to.out)
     at = 0
     for value in node.inputs:
-        part = l.whole(value)
-        l.emit("copy", [part], View(whole.value, part.shape, whole.ld, at * whole.ld[axis + 1]))
-        at += l.shapes[value][axis]
+        part = to.whole(value)
+        to.emit("copy", [part], View(whole.value, part.shape, whole.ld, at * whole.ld[axis + 1]))
+        at += to.shapes[value][axis]
 
 
-def _same_floats(l: Lowering, node: Node) -> None:
-    l.share(node)
+def _same_floats(to: Lowering, node: Node) -> None:
+    to.share(node)
 
 
-def _permute(l: Lowering, node: Node) -> None:
-    l.emit("copy", [_permuted(l.whole(node.inputs[0]), node.attributes["axes"])], l.whole(l.out))
+def _permute(to: Lowering, node: Node) -> None:
+    to.emit("copy", [_permuted(to.whole(node.inputs[0]), node.attributes["axes"])], to.whole(to.out))
 
 
-def _reverse(l: Lowering, node: Node) -> None:
-    source = l.whole(node.inputs[0])
+def _reverse(to: Lowering, node: Node) -> None:
+    source = to.whole(node.inputs[0])
     axis = node.attributes["axis"] % len(node.shape) + 1
     ld = list(source.ld)
     ld[axis] = -ld[axis]
     start = (source.shape[axis] - 1) * source.ld[axis]
-    l.emit("copy", [View(source.value, source.shape, tuple(ld), start)], l.whole(l.out))
+    to.emit("copy", [View(source.value, source.shape, tuple(ld), start)], to.whole(to.out))
 
 
-def _pad(l: Lowering, node: Node) -> None:
-    source, whole = l.whole(node.inputs[0]), l.whole(l.out)
+def _pad(to: Lowering, node: Node) -> None:
+    source, whole = to.whole(node.inputs[0]), to.whole(to.out)
     start = sum(low * s for (low, _), s in zip(node.attributes["padding"], whole.ld[1:], strict=True))
-    l.emit("fill", [], whole, value=0.0)
-    l.emit("copy", [source], View(whole.value, source.shape, whole.ld, start))
+    to.emit("fill", [], whole, value=0.0)
+    to.emit("copy", [source], View(whole.value, source.shape, whole.ld, start))
 
 
-def _crop(l: Lowering, node: Node) -> None:
-    source, whole = l.whole(node.inputs[0]), l.whole(l.out)
+def _crop(to: Lowering, node: Node) -> None:
+    source, whole = to.whole(node.inputs[0]), to.whole(to.out)
     start = sum(low * s for (low, _), s in zip(node.attributes["cropping"], source.ld[1:], strict=True))
-    l.emit("copy", [View(source.value, whole.shape, source.ld, start)], whole)
+    to.emit("copy", [View(source.value, whole.shape, source.ld, start)], whole)
 
 
-def _upsample(l: Lowering, node: Node) -> None:
+def _upsample(to: Lowering, node: Node) -> None:
     """Every pixel is read `size` times along an axis: a copy with a memory step of 0."""
-    source = l.whole(node.inputs[0])
+    source = to.whole(node.inputs[0])
     shape, x_ld = [1], [source.ld[0]]
     for n, s, times in zip(source.shape[1:-1], source.ld[1:-1], node.attributes["size"], strict=True):
         shape += [n, times]
         x_ld += [s, 0]
     shape.append(source.shape[-1])
     x_ld.append(1)
-    target = l.view(l.out, shape)
-    l.emit("copy", [View(source.value, tuple(shape), tuple(x_ld))], target)
+    target = to.view(to.out, shape)
+    to.emit("copy", [View(source.value, tuple(shape), tuple(x_ld))], target)
 
 
-def _resize(l: Lowering, node: Node) -> None:
-    source, target = l.spatial(node.inputs[0]), l.spatial(l.out)
+def _resize(to: Lowering, node: Node) -> None:
+    source, target = to.spatial(node.inputs[0]), to.spatial(to.out)
     linear = node.attributes["interpolation"] == "bilinear"
     scale = [n / m for n, m in zip(source.shape[1:4], target.shape[1:4], strict=True)]
     # Half-pixel centres: (o + 1/2) * scale - 1/2, or for nearest the pixel that (o + 1/2) * scale is in.
     offset = [0.5 * s - 0.5 if linear else 0.5 * s for s in scale]
-    l.emit("resize", [source], target, linear=linear, resize_scale=scale, resize_offset=offset)
+    to.emit("resize", [source], target, linear=linear, resize_scale=scale, resize_offset=offset)
 
 
 _LOWER: Mapping[str, Callable[[Lowering, Node], None]] = {

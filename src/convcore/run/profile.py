@@ -65,12 +65,15 @@ class Profile:
             )
         widths = [max(len(r[c]) for r in rows) for c in range(6)]
         lines = [
-            "  ".join([t.rjust(w) if c < 5 else t.ljust(w) for c, (t, w) in enumerate(zip(r, widths, strict=False))]
-                      + [r[-1]])
+            "  ".join(
+                [t.rjust(w) if c < 5 else t.ljust(w) for c, (t, w) in enumerate(zip(r, widths, strict=False))]
+                + [r[-1]]
+            )
             for r in rows
-        ]  # fmt: skip
+        ]
         total = (
-            f"{self.ms:.3f} ms for a batch of {self.batch} on {self.threads} thread(s), medians of {self.repeats}; "
+            f"{self.ms:.3f} ms for a batch of {self.batch} on {self.threads} thread(s), "
+            f"medians of {self.repeats}; "
             f"measured peaks {self.peak_gflops:.0f} GFLOP/s, {self.peak_gbytes:.1f} GB/s"
         )
         return "\n".join([*lines, total])
@@ -97,9 +100,16 @@ def profile(runner: CpuRunner, inputs: Sequence[np.ndarray], repeats: int) -> Pr
         traffic = weight_bytes + batch * max(s.bytes - weight_bytes, 0.0)
         least = max(batch * s.flops / peaks.flops, traffic / peaks.bandwidth)
         steps.append(
-            StepProfile(s.layers, s.operation, s.algorithm, 1e3 * float(t), batch * s.flops, traffic,
-                        least / max(float(t), 1e-12))
-        )  # fmt: skip
+            StepProfile(
+                s.layers,
+                s.operation,
+                s.algorithm,
+                1e3 * float(t),
+                batch * s.flops,
+                traffic,
+                least / max(float(t), 1e-12),
+            )
+        )
     return Profile(
         tuple(steps), batch, _native.get_num_threads(), repeats, peaks.flops / 1e9, peaks.bandwidth / 1e9
     )

@@ -29,8 +29,22 @@ _LAMBDA = 8.0
 
 Array = NDArray[np.float64]
 
-_EXACT = frozenset({"max_pool", "global_max_pool", "maximum", "minimum", "concatenate", "reshape", "permute", "reverse",
-                    "pad", "crop", "upsample", "identity"})  # fmt: skip
+_EXACT = frozenset(
+    {
+        "max_pool",
+        "global_max_pool",
+        "maximum",
+        "minimum",
+        "concatenate",
+        "reshape",
+        "permute",
+        "reverse",
+        "pad",
+        "crop",
+        "upsample",
+        "identity",
+    }
+)
 _LINEAR = frozenset({"conv", "depthwise_conv", "conv_transpose", "dense", "batch_norm", "affine"})
 
 
@@ -80,8 +94,15 @@ class Verification:
     def __str__(self) -> str:
         rows = [("layer", "operation", "max error", "of max|y|", "of its bound")]
         for n in self.nodes:
-            rows.append((n.layer or n.node, n.operation, f"{n.error:.2e}", f"{n.error / max(n.magnitude, 1e-300):.1e}",
-                         f"{n.worst:.3f}"))  # fmt: skip
+            rows.append(
+                (
+                    n.layer or n.node,
+                    n.operation,
+                    f"{n.error:.2e}",
+                    f"{n.error / max(n.magnitude, 1e-300):.1e}",
+                    f"{n.worst:.3f}",
+                )
+            )
         widths = [max(len(r[c]) for r in rows) for c in range(5)]
         lines = ["  ".join(t.ljust(w) for t, w in zip(r, widths, strict=True)).rstrip() for r in rows]
         for e in self.keras:
@@ -164,7 +185,9 @@ def check_nodes(graph: Graph, trace: Mapping[str, np.ndarray]) -> tuple[NodeChec
 
 def end_bound(graph: Graph) -> float:
     """Probable difference of two float32 runs of `graph`, relative to the largest output."""
-    return 2 * _LAMBDA * U * math.sqrt(sum(reduction_length(n) for n in graph.nodes if n.operation != "input"))
+    return (
+        2 * _LAMBDA * U * math.sqrt(sum(reduction_length(n) for n in graph.nodes if n.operation != "input"))
+    )
 
 
 def check_against_keras(
