@@ -1,0 +1,101 @@
+"""Imports go one way. The arrows are the house's plan; an import against them fails here."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import convcore
+
+ROOT = Path(convcore.__file__).parent
+
+#: What each room may import from, beside itself. Rooms are the top-level modules and packages.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "shapes": {"errors"},
+    "activations": {"errors"},
+    "_native": {"errors"},
+    "reference": {"errors", "shapes"},
+    "ops": {"_native", "activations", "errors", "shapes"},
+    "loader": {"errors", "shapes"},
+    "plan": {"_native", "activations", "errors", "loader", "shapes"},
+    "run": {"_native", "errors", "loader", "plan", "reference"},
+    "engine": {"errors", "loader", "plan", "run"},
+    "inputs": {"errors", "shapes"},
+    "medical": {"engine", "errors", "inputs", "ops"},
+    "cli": {"_native", "engine", "errors", "inputs", "loader", "medical", "ops", "plan", "run"},
+    "__init__": {"_native", "engine", "errors", "ops"},
+}
+#: The one room each of these libraries may be imported in.
+ONLY_IN = {"h5py": "loader/hdf5.py", "pyfive": "loader/hdf5.py"}
+#: Judges are never needed to run; the verifier asks for Keras if it happens to be installed.
+JUDGES = {"keras": {"run/verify.py"}, "tensorflow": set(), "torch": set(), "onnxruntime": set()}
+
+
+def modules() -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        yield path.relative_to(ROOT), ast.parse(path.read_text())
+
+
+def room(path: Path) -> str:
+    return path.parts[0] if len(path.parts) > 1 else path.stem
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Full names of everything a module imports, lazily or not; type-checking imports are free."""
+    typing_only = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_every_room_is_on_the_plan() -> None:
+    assert {room(p) for p, _ in modules()} <= set(ALLOWED) | {"bench", "cuda", "study"}
+
+
+def test_imports_follow_the_arrows() -> None:
+    wrong = []
+    for path, tree in modules():
+        here = room(path)
+        for name in imported(tree):
+            parts = name.split(".")
+            if parts[0] != "convcore" or len(parts) == 1 or parts[1] == here:
+                continue
+            if not (ROOT / parts[1]).is_dir() and not list(ROOT.glob(f"{parts[1]}.*")):
+                continue  # a name of convcore/__init__.py, such as __version__
+            if parts[1] not in ALLOWED.get(here, set()):
+                wrong.append(f"{path} imports {name}")
+    assert not wrong
+
+
+def test_libraries_stay_in_their_room() -> None:
+    wrong = []
+    for path, tree in modules():
+        for name in imported(tree):
+            library = name.split(".")[0]
+            if library in ONLY_IN and path.as_posix() != ONLY_IN[library]:
+                wrong.append(f"{path} imports {library}")
+            if library in JUDGES and path.as_posix() not in JUDGES[library]:
+                wrong.append(f"{path} imports {library}")
+    assert not wrong
+
+
+def test_a_wrong_arrow_is_caught() -> None:
+    """The test can fail: a module of `loader` that reached up to `engine` would be named."""
+    tree = ast.parse("from convcore.engine import load_model")
+    names = list(imported(tree))
+    assert "convcore.engine" in names
+    assert "engine" not in ALLOWED["loader"]
