@@ -4,25 +4,22 @@
 
 /* The first elements of an item's tile, and its size. */
 typedef struct copy_tile {
-    int64_t in, out, rows, columns;
+    int64_t in, out, size[2];
 } copy_tile;
 
 static copy_tile tile_of_item(const cc_copy_loops *l, int64_t item)
 {
     copy_tile t = {.in = l->in_offset, .out = l->out_offset};
-    int64_t size[2];
     for (int a = 0; a < l->rank; a++) {
         const int64_t count = a < 2 ? l->tiles[a] : l->size[a];
         const int64_t step = a < 2 ? l->tile[a] : 1;
         const int64_t i = item % count * step;
         item /= count;
         if (a < 2)
-            size[a] = min_i64(step, l->size[a] - i);
+            t.size[a] = min_i64(step, l->size[a] - i);
         t.in += i * l->in_ld[a];
         t.out += i * l->out_ld[a];
     }
-    t.columns = size[0];
-    t.rows = size[1];
     return t;
 }
 
@@ -56,32 +53,43 @@ static void copy_row(const float *x, float *y, int64_t n)
         vf_store_n(y + i, vf_load_n(x + i, (int)(n - i)), (int)(n - i));
 }
 
+/* The empty statement keeps compilers from making gathers and scatters of this, which are slower. */
 static void copy_strided_row(const float *x, int64_t x_ld, float *y, int64_t y_ld, int64_t n)
 {
-    if (y_ld == 1)
-        for (int64_t i = 0; i < n; i++)
-            y[i] = x[i * x_ld];
-    else
-        for (int64_t i = 0; i < n; i++)
-            y[i * y_ld] = x[i * x_ld];
+#pragma GCC unroll 4
+    for (int64_t i = 0; i < n; i++) {
+        y[i * y_ld] = x[i * x_ld];
+        __asm__("");
+    }
+}
+
+/* Which axis of a tile the inner loop walks: the output's, unless that takes longer jumps through the
+ * input than the input's axis takes through the output. Long jumps are what caches bear least. */
+static int inner_axis(const cc_copy_loops *l)
+{
+    const int64_t jump = copy_distance(l->in_ld[0]);
+    return l->in_ld[1] && copy_distance(l->in_ld[1]) < jump && l->out_ld[1] < jump;
 }
 
 void CC_FN(copy_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
 {
     (void)phase;
     const cc_copy_loops l = copy_loops(&step->in, &step->out);
-    const int64_t x_ld = l.in_ld[0], y_ld = l.out_ld[0];
+    const int inner = inner_axis(&l), outer = 1 - inner;
+    const int64_t x_ld = l.in_ld[inner], y_ld = l.out_ld[inner];
     for (int64_t item = begin; item < end; item++) {
         const copy_tile t = tile_of_item(&l, item);
-        for (int64_t row = 0; row < t.rows; row++) {
-            const float *x = view_f32(&step->in, buffers) + t.in + row * l.in_ld[1];
-            float *y = view_f32(&step->out, buffers) + t.out + row * l.out_ld[1];
+        const float *tile_x = view_f32(&step->in, buffers) + t.in;
+        float *tile_y = view_f32(&step->out, buffers) + t.out;
+        for (int64_t i = 0; i < t.size[outer]; i++) {
+            const float *x = tile_x + i * l.in_ld[outer];
+            float *y = tile_y + i * l.out_ld[outer];
             if (x_ld == 0)
-                fill_row(y, y_ld, t.columns, *x);
+                fill_row(y, y_ld, t.size[inner], *x);
             else if (x_ld == 1 && y_ld == 1)
-                copy_row(x, y, t.columns);
+                copy_row(x, y, t.size[inner]);
             else
-                copy_strided_row(x, x_ld, y, y_ld, t.columns);
+                copy_strided_row(x, x_ld, y, y_ld, t.size[inner]);
         }
     }
 }
@@ -92,7 +100,7 @@ void CC_FN(fill_f32)(const cc_step *step, void *const *buffers, int64_t phase, i
     const cc_copy_loops l = copy_loops(NULL, &step->out);
     for (int64_t item = begin; item < end; item++) {
         const copy_tile t = tile_of_item(&l, item);
-        for (int64_t row = 0; row < t.rows; row++)
-            fill_row(view_f32(&step->out, buffers) + t.out + row * l.out_ld[1], l.out_ld[0], t.columns, step->value);
+        for (int64_t i = 0; i < t.size[1]; i++)
+            fill_row(view_f32(&step->out, buffers) + t.out + i * l.out_ld[1], l.out_ld[0], t.size[0], step->value);
     }
 }

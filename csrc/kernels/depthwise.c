@@ -10,10 +10,12 @@
 #include "items.h"
 #include "window.h"
 
+#define CC_APART __attribute__((noinline)) static
+
 enum {
     SMALL_TILE = 4,
-    TILE = VF_LANES >= 16 ? 8 : SMALL_TILE, /* output pixels in registers, with room for their inputs */
-    STRETCH = 4 * TILE
+    TILE = VF_LANES >= 8 ? 8 : SMALL_TILE, /* output pixels in registers */
+    STRETCH = 32 /* outputs made for all channels before the row goes on */
 };
 
 /* How VF_LANES output channels find their inputs. */
@@ -58,7 +60,7 @@ CC_INLINE vf load_inputs(const float *pixel, const depthwise_block *block, chann
 }
 
 /* Outputs whose channels are not neighbours in memory are activated on their way there. */
-static void store_apart(const depthwise_row *row, const depthwise_block *block, float *y, vf x)
+CC_APART void store_apart(const depthwise_row *row, const depthwise_block *block, float *y, vf x)
 {
     float lanes[VF_LANES];
     vf_store(lanes, x);
@@ -81,6 +83,7 @@ CC_INLINE void depthwise_tile(const depthwise_row *row, const depthwise_block *b
 {
     const cc_view *in = &row->step->in;
     const cc_window *window = &row->step->window;
+    const int64_t ld_w = in->ld[W], padded = row->padded;
     vf sum[TILE];
     const vf bias = vf_load(row->bias + block->o);
 #pragma GCC unroll 8
@@ -90,14 +93,14 @@ CC_INLINE void depthwise_tile(const depthwise_row *row, const depthwise_block *b
         for (int64_t th = row->h.begin; th < row->h.end; th++) {
             const float *line = row->x + (row->d.start + td * window->dilation[0]) * in->ld[D] +
                                 (row->h.start + th * window->dilation[1]) * in->ld[H] + block->first;
-            const float *taps = row->taps + (td * window->kernel[1] + th) * width.kernel * row->padded + block->o;
+            const float *taps = row->taps + (td * window->kernel[1] + th) * width.kernel * padded + block->o;
 #pragma GCC unroll 3
             for (int64_t tw = w.begin; tw < w.end; tw++) {
-                const vf weight = vf_load(taps + tw * row->padded);
+                const vf weight = vf_load(taps + tw * padded);
 #pragma GCC unroll 8
                 for (int p = 0; p < pixels; p++) {
                     const int64_t cell = w.start + p * width.stride + tw * width.dilation;
-                    sum[p] = vf_fma(load_inputs(line + cell * in->ld[W], block, map), weight, sum[p]);
+                    sum[p] = vf_fma(load_inputs(line + cell * ld_w, block, map), weight, sum[p]);
                 }
             }
         }
@@ -112,6 +115,7 @@ CC_INLINE void depthwise_tile(const depthwise_row *row, const depthwise_block *b
     }
 }
 
+/* pixels is TILE, SMALL_TILE or 1. */
 CC_INLINE void depthwise_pixels(const depthwise_row *row, const depthwise_block *block, channel_map map,
                                 depthwise_widths width, cc_taps w, int64_t pixels)
 {
@@ -123,33 +127,59 @@ CC_INLINE void depthwise_pixels(const depthwise_row *row, const depthwise_block 
         depthwise_tile(row, block, map, width, w, 1);
 }
 
-/* Outputs ow ... ow + pixels - 1, pixels being TILE, SMALL_TILE or 1, of one block of channels. */
-static void depthwise_dispatch(const depthwise_row *row, const depthwise_block *block, cc_taps w, int64_t pixels)
+typedef void depthwise_fn(const depthwise_row *row, const depthwise_block *block, cc_taps w, int64_t pixels);
+
+CC_INLINE depthwise_widths widths_of(const depthwise_row *row)
 {
     const cc_window *window = &row->step->window;
-    const depthwise_widths any = {window->kernel[2], window->stride[2], window->dilation[2]};
-    const depthwise_widths three = {3, 1, 1}, three_by_two = {3, 2, 1};
-    const cc_taps all_three = {w.start, 0, 3};
-    const int is_three = any.kernel == 3 && any.dilation == 1 && w.begin == 0 && w.end == 3;
-    switch (block->map) {
-    case CHANNELS_FULL:
-        if (is_three && any.stride == 1)
-            depthwise_pixels(row, block, CHANNELS_FULL, three, all_three, pixels);
-        else if (is_three && any.stride == 2)
-            depthwise_pixels(row, block, CHANNELS_FULL, three_by_two, all_three, pixels);
-        else
-            depthwise_pixels(row, block, CHANNELS_FULL, any, w, pixels);
-        break;
-    case CHANNELS_UPTO:
-        depthwise_pixels(row, block, CHANNELS_UPTO, any, w, pixels);
-        break;
-    case CHANNELS_ONE:
-        depthwise_pixels(row, block, CHANNELS_ONE, any, w, pixels);
-        break;
-    case CHANNELS_ANY:
-        depthwise_pixels(row, block, CHANNELS_ANY, any, w, pixels);
-        break;
-    }
+    return (depthwise_widths){window->kernel[2], window->stride[2], window->dilation[2]};
+}
+
+/* One function for each kind of tile, never inlined into one large one, where the compiler would run out
+ * of registers for the sums. */
+CC_APART void full_three(const depthwise_row *row, const depthwise_block *block, cc_taps w, int64_t pixels)
+{
+    depthwise_pixels(row, block, CHANNELS_FULL, (depthwise_widths){3, 1, 1}, (cc_taps){w.start, 0, 3}, pixels);
+}
+
+CC_APART void full_three_by_two(const depthwise_row *row, const depthwise_block *block, cc_taps w, int64_t pixels)
+{
+    depthwise_pixels(row, block, CHANNELS_FULL, (depthwise_widths){3, 2, 1}, (cc_taps){w.start, 0, 3}, pixels);
+}
+
+CC_APART void full_any(const depthwise_row *row, const depthwise_block *block, cc_taps w, int64_t pixels)
+{
+    depthwise_pixels(row, block, CHANNELS_FULL, widths_of(row), w, pixels);
+}
+
+CC_APART void upto_any(const depthwise_row *row, const depthwise_block *block, cc_taps w, int64_t pixels)
+{
+    depthwise_pixels(row, block, CHANNELS_UPTO, widths_of(row), w, pixels);
+}
+
+CC_APART void one_any(const depthwise_row *row, const depthwise_block *block, cc_taps w, int64_t pixels)
+{
+    depthwise_pixels(row, block, CHANNELS_ONE, widths_of(row), w, pixels);
+}
+
+CC_APART void any_any(const depthwise_row *row, const depthwise_block *block, cc_taps w, int64_t pixels)
+{
+    depthwise_pixels(row, block, CHANNELS_ANY, widths_of(row), w, pixels);
+}
+
+/* Outputs ow ... ow + pixels - 1 of one block of channels. */
+static void depthwise_dispatch(const depthwise_row *row, const depthwise_block *block, cc_taps w, int64_t pixels)
+{
+    static depthwise_fn *const any_width[] = {
+        [CHANNELS_FULL] = full_any, [CHANNELS_UPTO] = upto_any, [CHANNELS_ONE] = one_any, [CHANNELS_ANY] = any_any};
+    const depthwise_widths width = widths_of(row);
+    const int is_three = width.kernel == 3 && width.dilation == 1 && w.begin == 0 && w.end == 3;
+    if (block->map == CHANNELS_FULL && is_three && width.stride == 1)
+        full_three(row, block, w, pixels);
+    else if (block->map == CHANNELS_FULL && is_three && width.stride == 2)
+        full_three_by_two(row, block, w, pixels);
+    else
+        any_width[block->map](row, block, w, pixels);
 }
 
 static depthwise_block block_of_channels(const cc_step *step, int64_t o)
@@ -221,7 +251,7 @@ void CC_FN(depthwise_f32)(const cc_step *step, void *const *buffers, int64_t pha
                              .padded = padded,
                              .d = clip_taps(step, 0, at.d),
                              .h = clip_taps(step, 1, at.h)};
-        /* Short stretches of the row at a time: their inputs stay in the L1 cache for all channels. */
+        /* Their inputs stay in the L1 cache from one block of channels to the next. */
         for (int64_t ow = 0; ow < columns; ow += STRETCH)
             for (int64_t o = 0; o < out->shape[C]; o += VF_LANES) {
                 const depthwise_block block = block_of_channels(step, o);
