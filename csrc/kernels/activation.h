@@ -8,8 +8,17 @@
 
 typedef struct activation_parameters {
     vf a, b, c;
-    vf least; /* CC_RELU_GENERAL: what x - c is raised to, so that slope 0 makes -inf 0, not NaN */
+    vf least; /* what is smaller is raised to this; see least_argument */
 } activation_parameters;
+
+/* CC_RELU_GENERAL: of x - c, so that slope 0 makes -inf 0, not NaN. CC_CELU: of x, as exp(-40) - 1 = -1. */
+static inline float least_argument(const cc_activation *a)
+{
+    const float slope = a->parameter[0];
+    if (a->kind == CC_CELU)
+        return slope < FLT_MAX / 40 ? -40 * slope : -FLT_MAX;
+    return slope == 0.0f ? -FLT_MAX : -INFINITY;
+}
 
 /* One vector; kind is a constant wherever this is called. */
 CC_INLINE vf activate_vf(int kind, vf x, const activation_parameters *p)
@@ -28,8 +37,14 @@ CC_INLINE vf activate_vf(int kind, vf x, const activation_parameters *p)
         return vf_select(vf_le(zero, x), x, vf_div(x, p->a));
     case CC_ELU:
         return vf_select(vf_lt(zero, x), x, vf_mul(p->a, vf_expm1_negative(vf_at_most(x, 0.0f))));
-    case CC_CELU:
-        return vf_select(vf_lt(zero, x), x, vf_mul(p->a, vf_expm1_negative(vf_at_most(vf_div(x, p->a), 0.0f))));
+    case CC_CELU: {
+        /* What the quotient q loses, x - q a, comes back through the derivative, exp(q). */
+        const vf bounded = vf_at_most(vf_max(p->least, x), 0.0f);
+        const vf q = vf_div(bounded, p->a), y = vf_expm1_negative(q);
+        const vf2 back = vf2_product(q, p->a);
+        const vf lost = vf_sub(vf_sub(bounded, back.hi), back.lo);
+        return vf_select(vf_lt(zero, x), x, vf_with_sign(vf_fma(p->a, y, vf_mul(lost, vf_add(one, y))), x));
+    }
     case CC_SELU: {
         /* Klambauer et al. 2017: scale = 1.0507009873554805, alpha = 1.6732632423543772; each constant in
          * two floats. */
@@ -82,7 +97,7 @@ CC_INLINE void activate_kind(int kind, float *out, const float *in, int64_t n, c
 __attribute__((unused)) static void activate_to(float *out, const float *in, int64_t n, const cc_activation *a)
 {
     const activation_parameters p = {vf_set1(a->parameter[0]), vf_set1(a->parameter[1]), vf_set1(a->parameter[2]),
-                                     vf_set1(a->parameter[0] == 0.0f ? -FLT_MAX : -INFINITY)};
+                                     vf_set1(least_argument(a))};
     switch (a->kind) { /* one loop per kind: the choice is made here, not per vector */
 #define CC_CASE(kind) \
     case kind: \

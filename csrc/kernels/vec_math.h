@@ -23,8 +23,8 @@ typedef struct vf_scaled {
 
 CC_INLINE vf vf_sign(vf x) { return vf_bits(vi_and(vi_bits(x), vi_set1(INT32_MIN))); }
 CC_INLINE vf vf_negate(vf x) { return vf_bits(vi_xor(vi_bits(x), vi_set1(INT32_MIN))); }
-/* magnitude >= 0 */
-CC_INLINE vf vf_with_sign(vf magnitude, vf sign_of) { return vf_bits(vi_or(vi_bits(magnitude), vi_bits(vf_sign(sign_of)))); }
+/* x with the sign bit of sign_of added: for a magnitude, and for a product whose zero lost its sign */
+CC_INLINE vf vf_with_sign(vf x, vf sign_of) { return vf_bits(vi_or(vi_bits(x), vi_bits(vf_sign(sign_of)))); }
 
 /* NaN stays NaN: vf_max and vf_min return their second operand then. */
 CC_INLINE vf vf_at_least(vf x, float low) { return vf_max(vf_set1(low), x); }
@@ -56,11 +56,32 @@ CC_INLINE vf2 vf2_product(vf a, vf b)
 #endif
 }
 
+/* a + b exactly (Knuth 1969) */
+CC_INLINE vf2 vf2_sum(vf a, vf b)
+{
+    const vf hi = vf_add(a, b), part = vf_sub(hi, a);
+    return (vf2){hi, vf_add(vf_sub(a, vf_sub(hi, part)), vf_sub(b, part))};
+}
+
 CC_INLINE vf2 vf2_multiply(vf2 a, vf2 b)
 {
     const vf2 p = vf2_product(a.hi, b.hi);
     return (vf2){p.hi, vf_fma(a.hi, b.lo, vf_fma(a.lo, b.hi, p.lo))};
 }
+
+CC_INLINE vf2 vf2_divide(vf2 a, vf2 b)
+{
+    const vf reciprocal = vf_div(vf_set1(1.0f), b.hi), q = vf_mul(a.hi, reciprocal);
+#if VF_FUSED
+    const vf remainder = vf_fnma(q, b.hi, a.hi);
+#else
+    const vf2 back = vf2_product(q, b.hi);
+    const vf remainder = vf_sub(vf_sub(a.hi, back.hi), back.lo);
+#endif
+    return (vf2){q, vf_mul(vf_add(remainder, vf_fnma(q, b.lo, a.lo)), reciprocal)};
+}
+
+CC_INLINE vf2 vf2_select(vm m, vf2 a, vf2 b) { return (vf2){vf_select(m, a.hi, b.hi), vf_select(m, a.lo, b.lo)}; }
 
 /* m * 2^n, rounded once, for integers -252 <= n <= 254 */
 CC_INLINE vf vf_ldexp(vf m, vf n)
@@ -133,29 +154,36 @@ CC_INLINE vf vf_log1p_unit(vf e)
     return vf_fnma(s, vf_fnma(vf_add(z, z), r, e), e);
 }
 
-CC_INLINE vf vf_sigmoid(vf x)
+/* sigmoid(z + z_lo) = 1/(1 + e) on the right and e/(1 + e) on the left, e = exp(-|z|); |z| <= 160 */
+CC_INLINE vf_scaled sigmoid_scaled(vf z, vf z_lo)
 {
-    const vf one = vf_set1(1.0f);
-    const vf e = vf_exp(vf_negate(vf_abs(x)));
-    const vf numerator = vf_select(vf_lt(x, vf_zero()), e, one);
-    return vf_div(numerator, vf_add(one, e));
+    const vf2 one = {vf_set1(1.0f), vf_zero()};
+    const vm negative = vf_lt(z, vf_zero());
+    const vf minus_lo = vf_negate(vf_bits(vi_xor(vi_bits(z_lo), vi_bits(vf_sign(z)))));
+    const vf_scaled e = exp_scaled(vf_negate(vf_abs(z)), minus_lo);
+    const vf2 divisor = vf2_sum_ordered(one.hi, vf_ldexp(e.mantissa.hi, e.exponent));
+    vf_scaled y;
+    y.mantissa = vf2_divide(vf2_select(negative, e.mantissa, one), divisor);
+    y.exponent = vf_select(negative, e.exponent, vf_zero());
+    return y;
 }
 
-/* x * sigmoid(z + z_lo), where x -> -inf goes with z -> -inf: the product is 0 there */
-CC_INLINE vf vf_gate(vf x, vf z, vf z_lo)
+CC_INLINE vf vf_sigmoid(vf x)
 {
-    const vf one = vf_set1(1.0f);
-    const vm negative = vf_lt(z, vf_zero());
-    const vf sign = vf_sign(z);
-    const vf_scaled e = exp_scaled(vf_negate(vf_abs(z)), vf_negate(vf_bits(vi_xor(vi_bits(z_lo), vi_bits(sign)))));
-    const vf divisor = vf_add(one, vf_ldexp(e.mantissa.hi, e.exponent));
-    const vf numerator = vf_mul(x, vf_select(negative, e.mantissa.hi, one));
-    return vf_ldexp(vf_div(numerator, divisor), vf_select(negative, e.exponent, vf_zero()));
+    const vf_scaled y = sigmoid_scaled(vf_clamp(x, -120.0f, 120.0f), vf_zero());
+    return vf_ldexp(vf_add(y.mantissa.hi, y.mantissa.lo), y.exponent);
+}
+
+/* x * y, x not -inf, y >= 0. Where x is large, y is 1 and nothing else: inf * 0 must not arise. */
+CC_INLINE vf vf_times_scaled(vf x, vf_scaled y)
+{
+    const vf product = vf_fma(x, y.mantissa.hi, vf_mul(vf_at_most(x, 120.0f), y.mantissa.lo));
+    return vf_with_sign(vf_ldexp(product, y.exponent), x); /* -0 */
 }
 
 CC_INLINE vf vf_silu(vf x)
 {
-    return vf_gate(vf_at_least(x, -120.0f), vf_clamp(x, -120.0f, 120.0f), vf_zero());
+    return vf_times_scaled(vf_at_least(x, -120.0f), sigmoid_scaled(vf_clamp(x, -120.0f, 120.0f), vf_zero()));
 }
 
 /* Below 0.6 an odd polynomial, within 2^-32.9; above, where 1 - 2/(exp(2x) + 1) has lost nothing. */
@@ -183,27 +211,32 @@ CC_INLINE vf vf_softplus(vf x)
 }
 
 /* x tanh(log(1 + exp x)) = x w/(w + 2), w = exp(x) (exp(x) + 2). With e = exp(-|x|), w/(w + 2) is
- * e (e + 2)/(e (e + 2) + 2) on the left and (1 + 2e)/(1 + 2e + 2e^2) on the right. */
+ * e (2 + e)/(2 + e (2 + e)) on the left and (1 + 2e)/((1 + 2e) + e 2e) on the right. */
 CC_INLINE vf vf_mish(vf x)
 {
-    const vf one = vf_set1(1.0f), two = vf_set1(2.0f);
-    const vm negative = vf_lt(x, vf_zero());
-    const vf_scaled scaled = exp_scaled(vf_negate(vf_at_most(vf_abs(x), 120.0f)), vf_zero());
+    const vf zero = vf_zero(), one = vf_set1(1.0f), two = vf_set1(2.0f);
+    const vm negative = vf_lt(x, zero);
+    const vf_scaled scaled = exp_scaled(vf_negate(vf_at_most(vf_abs(x), 120.0f)), zero);
     const vf e = vf_ldexp(scaled.mantissa.hi, scaled.exponent);
-    const vf left = vf_add(e, two), right = vf_fma(two, e, one);
-    const vf divisor = vf_select(negative, vf_fma(e, left, two), vf_fma(vf_add(e, e), e, right));
-    const vf numerator = vf_select(negative, vf_mul(scaled.mantissa.hi, left), right);
-    const vf y = vf_div(vf_mul(vf_at_least(x, -120.0f), numerator), divisor);
-    return vf_ldexp(y, vf_select(negative, scaled.exponent, vf_zero()));
+    const vf twice = vf_add(e, e);
+    const vf2 sum = vf2_sum(vf_select(negative, two, one), vf_select(negative, e, twice));
+    const vf factor = vf_select(negative, sum.hi, twice), base = vf_select(negative, two, sum.hi);
+    vf2 divisor;
+    divisor.hi = vf_fma(e, factor, base);
+    divisor.lo = vf_add(vf_fma(e, factor, vf_sub(base, divisor.hi)), vf_select(negative, vf_mul(e, sum.lo), sum.lo));
+    vf_scaled y;
+    y.mantissa = vf2_divide(vf2_multiply(vf2_select(negative, scaled.mantissa, (vf2){one, zero}), sum), divisor);
+    y.exponent = vf_select(negative, scaled.exponent, zero);
+    return vf_times_scaled(vf_at_least(x, -120.0f), y);
 }
 
 /* x Phi(x), Phi the normal distribution. Phi(-t) = exp(-t^2/2) P(s)/(t + 1), s = (t - 4)/(t + 4), the form
- * of Shepherd and Laframboise (1981); P within 2^-29. On the left everything relative counts, so squares,
- * products and the quotient carry their rounding errors along; on the right 1 - Phi(-t) hides them. */
+ * of Shepherd and Laframboise (1981); P within 2^-29. Squares, products and the quotient carry their
+ * rounding errors along: on the left every one of them would show. */
 CC_INLINE vf vf_gelu(vf x)
 {
-    const vf one = vf_set1(1.0f), four = vf_set1(4.0f);
-    const vm negative = vf_lt(x, vf_zero());
+    const vf zero = vf_zero(), one = vf_set1(1.0f), four = vf_set1(4.0f);
+    const vm negative = vf_lt(x, zero);
     const vf t = vf_at_most(vf_abs(x), 15.0f); /* 15 Phi(-15) is less than any float */
 
     const vf s = vf_div(vf_sub(t, four), vf_add(t, four));
@@ -223,20 +256,14 @@ CC_INLINE vf vf_gelu(vf x)
     const vf2 square = vf2_product(t, t);
     const vf minus_half = vf_set1(-0.5f);
     const vf_scaled e = exp_scaled(vf_mul(minus_half, square.hi), vf_mul(minus_half, square.lo));
-    const vf2 numerator = vf2_multiply(e.mantissa, factor);
-    const vf2 divisor = vf2_sum_ordered(vf_max(t, one), vf_min(one, t));
-    const vf reciprocal = vf_div(one, divisor.hi);
+    const vf2 tail = vf2_divide(vf2_multiply(e.mantissa, factor), vf2_sum(t, one));
 
-    const vf bounded = vf_at_least(x, -15.0f);
-    const vf2 product = vf2_multiply((vf2){bounded, vf_zero()}, numerator);
-    const vf quotient = vf_mul(product.hi, reciprocal);
-    const vf2 back = vf2_multiply((vf2){quotient, vf_zero()}, divisor);
-    const vf remainder = vf_add(vf_sub(product.hi, back.hi), vf_sub(product.lo, back.lo));
-    const vf left = vf_ldexp(vf_fma(remainder, reciprocal, quotient), e.exponent);
-
-    const vf tail = vf_ldexp(vf_mul(numerator.hi, reciprocal), e.exponent);
-    const vf right = vf_mul(x, vf_sub(one, tail));
-    return vf_select(negative, left, right);
+    vf2 rest = vf2_sum_ordered(one, vf_negate(vf_ldexp(tail.hi, e.exponent)));
+    rest.lo = vf_sub(rest.lo, vf_ldexp(tail.lo, e.exponent));
+    vf_scaled y;
+    y.mantissa = vf2_select(negative, tail, rest);
+    y.exponent = vf_select(negative, e.exponent, zero);
+    return vf_times_scaled(vf_at_least(x, -15.0f), y);
 }
 
 /* x/2 (1 + tanh u) = x sigmoid(2u), 2u = x (a + b x^2) with a = 2 sqrt(2/pi), b = 0.044715 a: carried in
@@ -246,11 +273,10 @@ CC_INLINE vf vf_gelu_tanh(vf x)
     const vf bounded = vf_clamp(x, -12.0f, 12.0f);
     const vf2 square = vf2_product(bounded, bounded);
     const vf2 cubic = vf2_multiply((vf2){vf_set1(0.0713548139f), vf_set1(2.39883247e-09f)}, square);
-    const vf a = vf_set1(1.59576917f), a_lo = vf_set1(-4.53406805e-08f);
-    vf2 slope = vf2_sum_ordered(vf_max(a, cubic.hi), vf_min(a, cubic.hi));
-    slope.lo = vf_add(slope.lo, vf_add(a_lo, cubic.lo));
+    vf2 slope = vf2_sum(vf_set1(1.59576917f), cubic.hi);
+    slope.lo = vf_add(slope.lo, vf_add(vf_set1(-4.53406805e-08f), cubic.lo));
     const vf2 z = vf2_multiply(slope, (vf2){bounded, vf_zero()});
-    return vf_gate(vf_at_least(x, -12.0f), z.hi, z.lo);
+    return vf_times_scaled(vf_at_least(x, -12.0f), sigmoid_scaled(z.hi, z.lo));
 }
 
 #endif

@@ -61,10 +61,13 @@ static double ulps(float y, double expected)
         return (y > 0) == (expected > 0) ? 0 : INFINITY;
     if (y == expected)
         return 0;
-    int exponent;
-    frexp(expected, &exponent);
-    const int unit = exponent - 24 < -149 ? -149 : exponent - 24;
-    return ldexp(fabs((double)y - expected), -unit);
+    const uint32_t below = to_bits(nextafterf(fabsf((float)expected), 0)); /* in the binade of expected, or under it */
+    const uint32_t nearest = to_bits(fabsf((float)expected));
+    const uint32_t field = (fabs(expected) < fabsf((float)expected) ? below : nearest) >> 23;
+    const uint64_t inverse = (uint64_t)(1023 - ((int)(field > 0 ? field : 1) - 150)) << 52; /* of 2^(field - 150) */
+    double per_unit;
+    memcpy(&per_unit, &inverse, sizeof per_unit);
+    return fabs((double)y - expected) * per_unit;
 }
 
 /* ---- running a step ---- */
