@@ -1,4 +1,4 @@
-"""Whether the bytes of a picture file are all there, before a decoder sees them.
+"""Bytes of input files, and whether those of a picture are all there before a decoder sees them.
 
 Decoders fill what a cut-short JPEG lacks with grey and a damaged PNG with black, and say nothing: a
 network would then classify the grey. Both formats say where they end, and PNG carries checksums.
@@ -6,12 +6,14 @@ network would then classify the grey. Both formats say where they end, and PNG c
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
+from pathlib import Path
 
 from convcore.errors import InputError
 
-__all__ = ["MAX_PIXELS", "check_picture"]
+__all__ = ["MAX_PIXELS", "check_picture", "read_bytes"]
 
 #: Pictures with more pixels are refused before they are decoded (a few bytes can claim billions).
 MAX_PIXELS = 1 << 27
@@ -22,6 +24,21 @@ JPEG_END = b"\xff\xd9"
 START_OF_SCAN = 0xDA
 # SOF0 to SOF15 carry the size; DHT, JPG and DAC share their range.
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def read_bytes(path: str | os.PathLike[str], limit: int | None = None) -> bytes:
+    """Return a file's bytes; :class:`InputError` if it is missing, empty or larger than `limit`."""
+    file = Path(path)
+    try:
+        size = file.stat().st_size
+        if limit is not None and size > limit:
+            raise InputError(str(file), "is too large", got=f"{size} bytes", expected=f"at most {limit}")
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(str(file), f"cannot be read: {error.strerror or error}") from None
+    if not data:
+        raise InputError(str(file), "is empty")
+    return data
 
 
 def check_picture(data: bytes, where: str) -> None:
@@ -39,7 +56,9 @@ def check_picture(data: bytes, where: str) -> None:
     elif data.startswith(JPEG_START):
         _check_jpeg(data, where)
     else:
-        raise InputError(where, "is no picture", got=f"a file that starts with {data[:8]!r}", expected="JPEG or PNG")
+        raise InputError(
+            where, "is no picture", got=f"a file that starts with {data[:8]!r}", expected="JPEG or PNG"
+        )
 
 
 def _check_png(data: bytes, where: str) -> None:
@@ -89,7 +108,9 @@ def _check_jpeg(data: bytes, where: str) -> None:
 
 def _check_size(width: int, height: int, where: str) -> None:
     if not width or not height or width * height > MAX_PIXELS:
-        raise InputError(where, "the picture's size", got=f"{width} x {height}", expected=f"1 to {MAX_PIXELS} pixels")
+        raise InputError(
+            where, "the picture's size", got=f"{width} x {height}", expected=f"1 to {MAX_PIXELS} pixels"
+        )
 
 
 def _cut_short(where: str, kind: str, detail: str) -> InputError:

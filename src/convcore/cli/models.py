@@ -1,0 +1,47 @@
+"""The arguments with which every command names and opens a model, and the models that ship."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from convcore.errors import InputError
+
+if TYPE_CHECKING:
+    from convcore.engine import Model
+
+__all__ = ["add_model_options", "open_model", "shipped"]
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say how a model file is to be read."""
+    parser.add_argument(
+        "--weights", metavar="FILE", help="weights, where the model file holds the architecture alone"
+    )
+    parser.add_argument(
+        "--kernel-flip",
+        choices=["yes", "no"],
+        help="for files of the Theano era that do not name their backend: turn convolution kernels, or not",
+    )
+
+
+def open_model(args: argparse.Namespace) -> Model:
+    """Load ``args.model`` with the options of :func:`add_model_options`."""
+    from convcore.engine import load_model
+
+    return load_model(args.model, weights=args.weights, kernel_flip=kernel_flip(args))
+
+
+def kernel_flip(args: argparse.Namespace) -> bool | None:
+    """Return what ``--kernel-flip`` said: True, False, or None for nothing."""
+    return None if args.kernel_flip is None else bool(args.kernel_flip == "yes")
+
+
+def shipped(name: str) -> Path:
+    """Return the path of a model that ships with convcore, such as ``sonar.keras``."""
+    path = Path(str(resources.files("convcore") / "data" / name))
+    if not path.is_file():
+        raise InputError(str(path), "does not ship with this installation of convcore")
+    return path
