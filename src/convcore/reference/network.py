@@ -130,6 +130,14 @@ def evaluate(graph: Graph, inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
     ------
     ArgumentError
         An input is missing or of the wrong shape, or a node has an operation not defined here.
+
+    Examples
+    --------
+    >>> from convcore.loader.graph import Graph, Node, Source
+    >>> nodes = (Node("x", "input", (), (2,)), Node("y", "softmax", ("x",), (2,), {"axis": -1}))
+    >>> graph = Graph("demo", nodes, ("x",), ("y",), (), Source("", "", ""))
+    >>> evaluate(graph, {"x": [[0.0, 0.0]]})["y"]
+    array([[0.5, 0.5]])
     """
     values: dict[str, Array] = {}
     for node in graph.nodes:

@@ -68,6 +68,11 @@ def global_max_pool(x: ArrayLike, keepdims: bool = False) -> Array:
     """Return the maximum over all spatial axes of `x` (n, spatial..., c): (n, c).
 
     With `keepdims` the spatial axes stay, with length 1.
+
+    Examples
+    --------
+    >>> global_max_pool(np.arange(4.0).reshape(1, 4, 1))
+    array([[3.]])
     """
     x = np.asarray(x, np.float64)
     return np.asarray(x.max(axis=_spatial(x), keepdims=keepdims))
@@ -77,6 +82,11 @@ def global_average_pool(x: ArrayLike, keepdims: bool = False) -> Array:
     """Return the mean over all spatial axes of `x` (n, spatial..., c): (n, c).
 
     With `keepdims` the spatial axes stay, with length 1.
+
+    Examples
+    --------
+    >>> global_average_pool(np.arange(4.0).reshape(1, 4, 1))
+    array([[1.5]])
     """
     x = np.asarray(x, np.float64)
     return np.asarray(x.mean(axis=_spatial(x), keepdims=keepdims))

@@ -137,7 +137,13 @@ def _normal_quantile(p: Array) -> Array:
 
 
 def philox_normal(seed: int, n: int, offset: int = 0) -> Array:
-    """Return standard normal numbers: the quantiles of :func:`philox_uniform`'s."""
+    """Return standard normal numbers: the quantiles of :func:`philox_uniform`'s.
+
+    Examples
+    --------
+    >>> philox_normal(7, 3).shape
+    (3,)
+    """
     return _normal_quantile(philox_uniform(seed, n, offset))
 
 
@@ -145,6 +151,12 @@ def rrelu_sample(x: ArrayLike, lower: float, upper: float, seed: int) -> Array:
     """Return RReLU's training form: ``x / a`` below 0 with a drawn from U(lower, upper) per element.
 
     Elements draw in C order, those that are not negative too.
+
+    Examples
+    --------
+    >>> y = rrelu_sample([-1.0, 2.0], lower=3.0, upper=8.0, seed=7)
+    >>> bool(-1 / 3 <= y[0] <= -1 / 8), float(y[1])
+    (True, 2.0)
     """
     x = np.asarray(x, np.float64)
     a = lower + (upper - lower) * philox_uniform(seed, x.size).reshape(x.shape)
@@ -155,6 +167,11 @@ def noisy_relu_sample(x: ArrayLike, seed: int) -> Array:
     """Return noisy ReLU's training form: ``max(0, x + z)`` with z drawn from N(0, sigmoid(x)).
 
     sigmoid(x) is the variance (Nair and Hinton 2010). Elements draw in C order.
+
+    Examples
+    --------
+    >>> bool((noisy_relu_sample([-1.0, 0.0, 1.0], seed=7) >= 0).all())
+    True
     """
     x = np.asarray(x, np.float64)
     z = philox_normal(seed, x.size).reshape(x.shape)
