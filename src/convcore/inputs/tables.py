@@ -1,4 +1,4 @@
-"""Files that people have -> arrays that a model takes: pictures, class folders, .npy, .csv, label files."""
+"""Arrays (.npy), tables (.csv) and label files (.txt, .json) -> what a model takes, or an error that says where."""
 
 from __future__ import annotations
 
@@ -15,33 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcore.errors import InputError
-from convcore.picture_files import read_bytes
-from convcore.pictures import (
-    PICTURE_SUFFIXES,
-    PREPROCESSING,
-    Interpolation,
-    Pictures,
-    find_pictures,
-    preprocess,
-    read_picture,
-    resize_picture,
-)
+from convcore.inputs.files import read_bytes
 
-__all__ = [
-    "PICTURE_SUFFIXES",
-    "PREPROCESSING",
-    "Interpolation",
-    "Pictures",
-    "Table",
-    "find_pictures",
-    "fit_shape",
-    "preprocess",
-    "read_array",
-    "read_labels",
-    "read_picture",
-    "read_table",
-    "resize_picture",
-]
+__all__ = ["Table", "fit_shape", "read_array", "read_labels", "read_table"]
 
 MAX_TEXT_BYTES = 1 << 30
 MAX_LABELS_BYTES = 1 << 24

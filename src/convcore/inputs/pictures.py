@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcore.errors import ArgumentError, InputError, MissingExtraError
-from convcore.picture_files import check_picture, read_bytes
+from convcore.inputs.files import check_picture, read_bytes
 
 __all__ = [
     "PICTURE_SUFFIXES",
