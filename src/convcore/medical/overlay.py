@@ -49,12 +49,17 @@ def choose_slices(
     chosen = chosen[:count]
     filled = np.flatnonzero(mask.any(axis=(1, 2))) if mask is not None else np.arange(n)
     low, high = (int(filled[0]), int(filled[-1])) if len(filled) else (0, n - 1)
-    # Farthest first: every further slice goes where the widest stretch is still unseen.
-    while len(chosen) < min(count, high - low + 1):
+    span = high - low + 1
+    if not chosen:
+        return sorted({low + int((i + 0.5) * span / count) for i in range(count)})
+    # Farthest first: every further slice goes where the widest stretch is still unseen. The stretch's
+    # ends count as seen half a stretch outside, so that its last slices get their turn, but not first.
+    margin = span // (2 * count)
+    while len(chosen) < count:
         candidates = [k for k in range(low, high + 1) if k not in chosen]
         if not candidates:
             break
-        seen = [*chosen, low - 1 - (high - low) // (2 * count), high + 1 + (high - low) // (2 * count)]
+        seen = [*chosen, low - 1 - margin, high + 1 + margin]
         chosen.append(max(candidates, key=lambda k: min(abs(k - s) for s in seen)))
     return sorted(chosen)
 
