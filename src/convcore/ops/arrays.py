@@ -1,0 +1,227 @@
+"""What goes into an operation and what comes out: conversion, checks and `out=`.
+
+Anything with DLPack, the buffer protocol or ``__array__`` goes in, with any strides (negative, zero,
+transposed): the kernels read it where it lies. Only two kinds are copied: elements that do not lie on
+multiples of four bytes, and big-endian float32, whose values a copy keeps exactly. float32 is the
+working type; every other type is refused unless ``dtype=`` says to convert it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from convcore.errors import ArgumentError, DeviceError, DTypeError
+
+Float: TypeAlias = NDArray[np.float32]
+#: What ``out=`` takes.
+FloatOut: TypeAlias = Float | None
+#: One integer for every spatial axis, or one per axis.
+Axes: TypeAlias = int | Sequence[int]
+#: An object with DLPack, the buffer protocol or ``__array__``.
+ArrayInput: TypeAlias = Any
+
+FLOAT32 = np.dtype(np.float32)
+_DLPACK_CPU = 1
+#: Fewest and most spatial axes.
+SPATIAL_RANKS = (1, 2, 3)
+
+
+def _on_cpu(x: Any) -> bool:
+    device = getattr(x, "__dlpack_device__", None)
+    return device is None or device()[0] == _DLPACK_CPU
+
+
+def as_ndarray(x: ArrayInput, name: str, where: str) -> NDArray[Any]:
+    """Return `x` as a NumPy array that shares its memory.
+
+    Raises
+    ------
+    DTypeError
+        `x` is no array: a list, a number, a string; or it hides some of its elements (a masked array).
+    DeviceError
+        `x` lies in the memory of another device. Copying it is never done silently.
+    """
+    if type(x) is np.ndarray:
+        return x
+    if isinstance(x, np.ma.MaskedArray):
+        raise DTypeError(
+            where, f"{name} is a masked array", remedy="Fill it first: x.filled(value) gives a plain array."
+        )
+    if isinstance(x, np.ndarray):
+        return x.view(np.ndarray)
+    if not _on_cpu(x) or (hasattr(x, "__cuda_array_interface__") and not hasattr(x, "__dlpack__")):
+        raise DeviceError(where, f"{name} lies on another device", expected="an array in main memory")
+    if hasattr(x, "__dlpack__"):
+        try:
+            return np.from_dlpack(x)
+        except (BufferError, RuntimeError, TypeError, ValueError):
+            pass  # a type that DLPack cannot say (strings, big-endian): the next protocol may
+    try:
+        if hasattr(x, "__array__") or hasattr(x, "__array_interface__"):
+            return np.asarray(x)
+        return np.asarray(memoryview(x))
+    except Exception as error:
+        raise DTypeError(
+            where,
+            f"{name} is no array",
+            got=type(x).__name__,
+            expected="an object with DLPack, the buffer protocol or __array__",
+            remedy="A list has no element type: np.asarray(x, np.float32) gives it one.",
+        ) from error
+
+
+def as_float(x: ArrayInput, name: str, where: str, dtype: DTypeLike | None = None) -> Float:
+    """Return `x` as an array of float32 that the kernels can read, sharing its memory where possible.
+
+    Parameters
+    ----------
+    x
+        The array.
+    name, where
+        The argument's and the operation's name, for the error message.
+    dtype
+        None: `x` must be float32. ``"float32"``: other real types are converted, each value rounded
+        to the nearest float32.
+    """
+    a = as_ndarray(x, name, where)
+    if a.dtype == FLOAT32:
+        if a.flags.aligned:
+            return a
+        return a.copy()
+    if dtype is not None and np.dtype(dtype) != FLOAT32:
+        raise DTypeError(where, "dtype", got=np.dtype(dtype).name, expected="float32, the only working type")
+    if a.dtype.kind == "f" and a.dtype.itemsize == 4:
+        return a.astype(FLOAT32)
+    if dtype is not None and a.dtype.kind in "biuf":
+        with np.errstate(over="ignore"):  # beyond float32's range lies infinity, as for any rounding
+            return a.astype(FLOAT32)
+    raise DTypeError(
+        where,
+        name,
+        got=str(a.dtype),
+        expected="float32",
+        remedy='Pass dtype="float32" to have real numbers converted.' if a.dtype.kind in "biuf" else "",
+    )
+
+
+def vector(x: ArrayInput, length: int, name: str, where: str, dtype: DTypeLike | None) -> Float:
+    """Return `x` as `length` contiguous floats: a bias, or one number per channel."""
+    a = as_float(x, name, where, dtype)
+    if a.shape != (length,):
+        raise ArgumentError(where, f"shape of {name}", got=a.shape, expected=(length,))
+    return np.ascontiguousarray(a)
+
+
+def channels_last(x: NDArray[Any], data_format: str, where: str) -> NDArray[Any]:
+    """Return `x` (n, spatial..., c), or (n, c, spatial...) if so said, as a channels-last view."""
+    if data_format == "channels_last":
+        return x
+    if data_format == "channels_first":
+        return x.transpose(0, *range(2, x.ndim), 1)
+    raise ArgumentError(where, "data_format", got=data_format, expected="channels_last or channels_first")
+
+
+def stored_shape(shape: Sequence[int], data_format: str) -> tuple[int, ...]:
+    """Return the shape that a channels-last `shape` has in `data_format`."""
+    if data_format == "channels_last":
+        return tuple(shape)
+    return (shape[0], shape[-1], *shape[1:-1])
+
+
+def check_map(x: NDArray[Any], where: str, rank: int | None = None) -> None:
+    """Raise unless `x` (n, spatial..., c) has `rank` (else 1, 2 or 3) spatial axes and is not empty."""
+    ranks = SPATIAL_RANKS if rank is None else (rank,)
+    if x.ndim - 2 not in ranks:
+        axes = " or ".join(str(r) for r in ranks)
+        raise ArgumentError(
+            where,
+            "number of axes",
+            got=x.shape,
+            expected=f"{' or '.join(str(r + 2) for r in ranks)} axes: batch, {axes} spatial, channels",
+            remedy="One image needs a batch axis: x[np.newaxis]." if x.ndim - 1 in ranks else "",
+        )
+    if 0 in x.shape[1:]:
+        raise ArgumentError(
+            where, "an axis is empty", got=x.shape, expected="sizes >= 1 (the batch may be 0)"
+        )
+
+
+def _elements_apart(a: NDArray[Any]) -> bool:
+    """Whether no two elements of `a` share memory; False also where that is hard to say."""
+    if a.flags.c_contiguous or a.flags.f_contiguous:
+        return True
+    reach = a.itemsize
+    for stride, size in sorted((abs(st), n) for st, n in zip(a.strides, a.shape, strict=True) if n > 1):
+        if stride < reach:
+            return False
+        reach += (size - 1) * stride
+    return True
+
+
+class Output:
+    """Where a result goes: a new array, the caller's `out`, or a new one that is copied into `out`.
+
+    The last is for an `out` that the kernels cannot write directly: it shares memory with an input,
+    with itself, or lies at odd addresses.
+
+    Parameters
+    ----------
+    out
+        The caller's argument.
+    shape, dtype
+        What the operation computes.
+    where
+        The operation, for the error message.
+    inputs
+        Arrays that are read while the result is written.
+    in_place
+        Whether `out` may be an input itself: element i of the result depends on element i alone.
+    """
+
+    __slots__ = ("_copies", "_out", "array")
+
+    def __init__(
+        self,
+        out: NDArray[Any] | None,
+        shape: tuple[int, ...],
+        where: str,
+        inputs: Sequence[NDArray[Any]] = (),
+        *,
+        dtype: np.dtype[Any] = FLOAT32,
+        in_place: bool = False,
+    ) -> None:
+        self._out = out
+        self._copies = False
+        if out is None:
+            self.array: NDArray[Any] = np.empty(shape, dtype)
+            return
+        if not isinstance(out, np.ndarray):
+            raise DTypeError(where, "out", got=type(out).__name__, expected="a NumPy array")
+        if out.dtype != dtype:
+            raise DTypeError(where, "out", got=str(out.dtype), expected=dtype.name)
+        if out.shape != shape:
+            raise ArgumentError(where, "shape of out", got=out.shape, expected=shape)
+        if not out.flags.writeable:
+            raise ArgumentError(where, "out is read-only")
+        direct = out.flags.aligned and _elements_apart(out) and all(_apart(out, x, in_place) for x in inputs)
+        self._copies = not direct
+        self.array = out.view(np.ndarray) if direct else np.empty(shape, dtype)
+
+    def finish(self) -> NDArray[Any]:
+        """Return the result: `out` itself where it was given."""
+        if self._out is None:
+            return self.array
+        if self._copies:
+            self._out[...] = self.array
+        return self._out
+
+
+def _apart(out: NDArray[Any], x: NDArray[Any], in_place: bool) -> bool:
+    if not np.may_share_memory(out, x):  # compares bounds only: quick, and errs towards a copy
+        return True
+    same = out.ctypes.data == x.ctypes.data and out.strides == x.strides and out.shape == x.shape
+    return in_place and same

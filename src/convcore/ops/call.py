@@ -1,0 +1,113 @@
+"""One call into the library: views of arrays, steps on them, and the memory that the steps want."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcore._native import Program, Step
+from convcore.ops.arrays import FLOAT32, Float
+
+if TYPE_CHECKING:
+    from convcore._native import View
+
+_ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+_isa: ContextVar[str | None] = ContextVar("convcore_ops_isa", default=None)
+
+
+@contextmanager
+def instruction_set(name: str) -> Iterator[None]:
+    """Run the operations of this context on instruction set `name`: for tests and benchmarks.
+
+    Examples
+    --------
+    >>> import convcore as cc, numpy as np
+    >>> with instruction_set("scalar"):
+    ...     cc.relu(np.array([-1.0, 2.0], np.float32))
+    array([0., 2.], dtype=float32)
+    """
+    token = _isa.set(name)
+    try:
+        yield
+    finally:
+        _isa.reset(token)
+
+
+def aligned_floats(count: int) -> Float:
+    """Return `count` uninitialised floats that begin on a cache line."""
+    spare = _ALIGNMENT // FLOAT32.itemsize
+    block = np.empty(count + spare, FLOAT32)
+    start = -block.ctypes.data % _ALIGNMENT // FLOAT32.itemsize
+    return block[start : start + count]
+
+
+def steps_of(a: NDArray[Any]) -> list[int]:
+    """Return the memory steps of `a` in elements."""
+    size = a.itemsize
+    return [s // size for s in a.strides]
+
+
+def _rank5(a: NDArray[Any]) -> tuple[list[int], list[int]]:
+    """Return shape and memory steps of `a` (n, spatial..., c) as (n, d, h, w, c)."""
+    shape, ld = list(a.shape), steps_of(a)
+    if shape[-1] == 1:
+        ld[-1] = 1  # one channel is its own neighbour, whatever the array says
+    while len(shape) < 5:
+        # A missing axis steps over the next one, so that the library sees whether rows are adjacent.
+        ld.insert(1, shape[1] * ld[1])
+        shape.insert(1, 1)
+    return shape, ld
+
+
+class Call:
+    """Steps and the buffers that they work on, run as one program.
+
+    Arrays are float32, or what the operation takes; their memory is used in place, so they must
+    outlive :meth:`run` (the call holds them).
+    """
+
+    __slots__ = ("_buffers", "_steps")
+
+    def __init__(self) -> None:
+        self._buffers: list[NDArray[Any]] = []
+        self._steps: list[Step] = []
+
+    def view(
+        self, a: NDArray[Any], shape: Sequence[int] | None = None, ld: Sequence[int] | None = None
+    ) -> View:
+        """Return `a` as the library sees it, with its own shape and steps unless others are given."""
+        self._buffers.append(a)
+        return (
+            len(self._buffers) - 1,
+            0,
+            "float32" if a.dtype == FLOAT32 else a.dtype.name,
+            a.shape if shape is None else shape,
+            steps_of(a) if ld is None else ld,
+        )
+
+    def map_view(self, a: NDArray[Any]) -> View:
+        """Return `a` (n, spatial..., c) as a view of rank 5."""
+        return self.view(a, *_rank5(a))
+
+    def step(
+        self, operation: str, *, weights: Float | None = None, bias: Float | None = None, **fields: Any
+    ) -> None:
+        """Append a step. `weights` and `bias` are packed; `fields` are those of ``_native.Step``."""
+        step = Step(operation, isa=_isa.get(), **fields)
+        if weights is not None:
+            packed = aligned_floats(step.packed_floats)
+            step.pack(np.ascontiguousarray(weights), bias, packed)
+            step.set_weights(packed)
+        if step.workspace_bytes:
+            self._buffers.append(aligned_floats(-(-step.workspace_bytes // FLOAT32.itemsize)))
+            step.set_workspace(len(self._buffers) - 1, 0)
+        self._steps.append(step)
+
+    def run(self) -> None:
+        """Run the steps, without the GIL."""
+        Program(self._steps).run(self._buffers)

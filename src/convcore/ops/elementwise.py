@@ -1,0 +1,505 @@
+"""Activations and other functions of one element at a time."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from convcore import activations
+from convcore.errors import ArgumentError
+from convcore.ops.arrays import ArrayInput, Float, FloatOut, Output, as_float
+from convcore.ops.call import Call
+
+__all__ = [
+    "celu",
+    "elu",
+    "exponential",
+    "gelu",
+    "hard_sigmoid",
+    "hard_silu",
+    "leaky_divide",
+    "leaky_relu",
+    "mish",
+    "noisy_relu",
+    "prelu",
+    "relu",
+    "rrelu",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "softsign",
+    "tanh",
+]
+
+_MOST_AXES = 8
+
+
+def fused(activation: str | None, where: str) -> activations.Native:
+    """Return what an ``activation=`` argument means: a function of the output, with its defaults."""
+    if activation is None:
+        return activations.LINEAR
+    if activation == "softmax":
+        raise ArgumentError(
+            where,
+            "activation",
+            got=activation,
+            remedy="Softmax mixes elements: call convcore.softmax on the result.",
+        )
+    return activations.native(activation, {}, where)
+
+
+def _rows(x: Float, y: Float, where: str) -> tuple[Float, Float]:
+    """Return input and output as the library takes them: one long row if possible, else 1 to 8 axes."""
+    if x.flags.c_contiguous and y.flags.c_contiguous:
+        return x.reshape(-1), y.reshape(-1)
+    _check_rank(x, where)
+    return x, y
+
+
+def _check_rank(x: Float, where: str) -> None:
+    if x.ndim > _MOST_AXES:
+        raise ArgumentError(
+            where,
+            "number of axes",
+            got=x.ndim,
+            expected=f"at most {_MOST_AXES} where arrays are not contiguous",
+        )
+
+
+def _elementwise(
+    operation: str, x: ArrayInput, where: str, out: FloatOut, dtype: DTypeLike | None, **fields: Any
+) -> Float:
+    a = as_float(x, "x", where, dtype)
+    result = Output(out, a.shape, where, (a,), in_place=True)
+    if a.size:
+        a, y = _rows(a, result.array, where)
+        call = Call()
+        call.step(operation, x=call.view(a), out=call.view(y), **fields)
+        call.run()
+    return result.finish()
+
+
+def _activate(
+    kind: str,
+    x: ArrayInput,
+    out: FloatOut,
+    dtype: DTypeLike | None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Float:
+    native = activations.native(kind, parameters or {}, kind)
+    return _elementwise("activation", x, kind, out, dtype, activation=native)
+
+
+def _number(value: Any, name: str, where: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ArgumentError(where, name, got=repr(value), expected="a finite number")
+    return number
+
+
+def _positive(value: Any, name: str, where: str) -> float:
+    number = _number(value, name, where)
+    if number <= 0:
+        raise ArgumentError(where, name, got=value, expected="a number > 0")
+    return number
+
+
+def _seed(seed: Any, where: str) -> int:
+    if seed is None:
+        raise ArgumentError(where, "training=True needs a seed", expected="an integer from 0 to 2**64 - 1")
+    number = operator.index(seed)
+    if not 0 <= number < 2**64:
+        raise ArgumentError(where, "seed", got=seed, expected="an integer from 0 to 2**64 - 1")
+    return number
+
+
+def relu(
+    x: ArrayInput,
+    *,
+    negative_slope: float = 0.0,
+    max_value: float | None = None,
+    threshold: float = 0.0,
+    out: FloatOut = None,
+    dtype: DTypeLike | None = None,
+) -> Float:
+    """Rectified linear unit: max(x, 0), and Keras's general form.
+
+    Parameters
+    ----------
+    x
+        Array of float32, any shape.
+    negative_slope
+        Values at and below the threshold become ``negative_slope * (x - threshold)``.
+    max_value
+        Values above it become it; None: no ceiling. Not negative.
+    threshold
+        Values above it are kept. Not negative.
+    out
+        Array of float32 of the shape of `x` to write to; it may be `x`.
+    dtype
+        ``"float32"``: convert other real types first. Without it they are refused.
+
+    Returns
+    -------
+    ndarray
+        float32, the shape of `x`; `out` if given. NaN stays NaN.
+
+    Raises
+    ------
+    DTypeError
+        `x` is no array of float32.
+    ArgumentError
+        A parameter outside its range, or `out` does not fit.
+
+    Examples
+    --------
+    >>> relu(np.array([-1.0, 2.0, 9.0], np.float32), max_value=6)
+    array([0., 2., 6.], dtype=float32)
+    """
+    if negative_slope == 0 and max_value is None and threshold == 0:
+        return _activate("relu", x, out, dtype)
+    ceiling = None if max_value is None else _number(max_value, "max_value", "relu")
+    lowest = _number(threshold, "threshold", "relu")
+    if lowest < 0 or (ceiling is not None and ceiling < 0):
+        raise ArgumentError(
+            "relu", got=f"max_value {max_value}, threshold {threshold}", expected="numbers >= 0"
+        )
+    parameters = {
+        "negative_slope": _number(negative_slope, "negative_slope", "relu"),
+        "max_value": ceiling,
+        "threshold": lowest,
+    }
+    return _activate("relu", x, out, dtype, parameters)
+
+
+def leaky_relu(
+    x: ArrayInput, *, negative_slope: float = 0.2, out: FloatOut = None, dtype: DTypeLike | None = None
+) -> Float:
+    """x where x >= 0, ``negative_slope * x`` below (Maas et al. 2013).
+
+    Keras's function has the default 0.2, its layer 0.3. See :func:`relu` for `x`, `out`, `dtype`.
+
+    Examples
+    --------
+    >>> leaky_relu(np.array([-1.0, 2.0], np.float32), negative_slope=0.5)
+    array([-0.5,  2. ], dtype=float32)
+    """
+    slope = _number(negative_slope, "negative_slope", "leaky_relu")
+    return _activate("leaky_relu", x, out, dtype, {"negative_slope": slope})
+
+
+def leaky_divide(
+    x: ArrayInput, *, a: float = 5.5, out: FloatOut = None, dtype: DTypeLike | None = None
+) -> Float:
+    """x where x >= 0, ``x / a`` below: the leaky ReLU as Xu et al. 2015 write it.
+
+    `a` is in (1, inf); 5.5 is their "very leaky" one, 100 the usual. See :func:`relu` for `x`, `out`,
+    `dtype`.
+
+    Examples
+    --------
+    >>> leaky_divide(np.array([-5.5, 1.0], np.float32))
+    array([-1.,  1.], dtype=float32)
+    """
+    divisor = _number(a, "a", "leaky_divide")
+    if divisor <= 1:
+        raise ArgumentError("leaky_divide", "a", got=a, expected="a number > 1")
+    return _activate("leaky_divide", x, out, dtype, {"a": divisor})
+
+
+def rrelu(
+    x: ArrayInput,
+    *,
+    lower: float = 3.0,
+    upper: float = 8.0,
+    training: bool = False,
+    seed: int | None = None,
+    out: FloatOut = None,
+    dtype: DTypeLike | None = None,
+) -> Float:
+    """Randomised leaky ReLU (Xu et al. 2015): x where x >= 0, ``x / a`` below.
+
+    Parameters
+    ----------
+    x, out, dtype
+        See :func:`relu`.
+    lower, upper
+        Range of a, ``0 < lower <= upper``.
+    training
+        False: a is the middle of the range. True: each element draws its own from U(lower, upper).
+    seed
+        Of the counter-based generator, 0 to 2**64 - 1: element number i (in C order) always draws
+        number i, whatever the threads and the strides.
+
+    Examples
+    --------
+    >>> rrelu(np.array([-5.5, 1.0], np.float32))
+    array([-1.,  1.], dtype=float32)
+    """
+    low, high = _positive(lower, "lower", "rrelu"), _positive(upper, "upper", "rrelu")
+    if low > high:
+        raise ArgumentError("rrelu", got=f"lower {lower}, upper {upper}", expected="lower <= upper")
+    if not training:
+        return _activate("rrelu", x, out, dtype, {"lower": low, "upper": high})
+    return _elementwise(
+        "sample",
+        x,
+        "rrelu",
+        out,
+        dtype,
+        sample="rrelu",
+        seed=_seed(seed, "rrelu"),
+        activation=("linear", (low, high)),
+    )
+
+
+def noisy_relu(
+    x: ArrayInput,
+    *,
+    training: bool = False,
+    seed: int | None = None,
+    out: FloatOut = None,
+    dtype: DTypeLike | None = None,
+) -> Float:
+    """Noisy ReLU (Nair and Hinton 2010): ``max(0, x + z)``, z normal with variance sigmoid(x).
+
+    Without `training`, z is its mean, 0: the ReLU. See :func:`rrelu` for `seed` and :func:`relu` for
+    the rest.
+
+    Examples
+    --------
+    >>> noisy_relu(np.array([-1.0, 2.0], np.float32))
+    array([0., 2.], dtype=float32)
+    """
+    if not training:
+        return _activate("noisy_relu", x, out, dtype)
+    return _elementwise(
+        "sample", x, "noisy_relu", out, dtype, sample="noisy_relu", seed=_seed(seed, "noisy_relu")
+    )
+
+
+def elu(x: ArrayInput, *, alpha: float = 1.0, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+    """x where x > 0, ``alpha * (e**x - 1)`` below (Clevert et al. 2015). See :func:`relu` for the rest.
+
+    Examples
+    --------
+    >>> elu(np.array([-100.0, 2.0], np.float32))
+    array([-1.,  2.], dtype=float32)
+    """
+    return _activate("elu", x, out, dtype, {"alpha": _number(alpha, "alpha", "elu")})
+
+
+def celu(x: ArrayInput, *, alpha: float = 1.0, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+    """x where x > 0, ``alpha * (e**(x / alpha) - 1)`` below, alpha > 0. See :func:`relu` for the rest.
+
+    Examples
+    --------
+    >>> celu(np.array([-100.0, 2.0], np.float32), alpha=2.0)
+    array([-2.,  2.], dtype=float32)
+    """
+    return _activate("celu", x, out, dtype, {"alpha": _positive(alpha, "alpha", "celu")})
+
+
+def selu(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+    """``1.0507 * elu(x, 1.6733)``, self-normalising (Klambauer et al. 2017). See :func:`relu`.
+
+    Examples
+    --------
+    >>> selu(np.array([0.0, 1.0], np.float32))
+    array([0.      , 1.050701], dtype=float32)
+    """
+    return _activate("selu", x, out, dtype)
+
+
+def gelu(
+    x: ArrayInput, *, approximate: bool = False, out: FloatOut = None, dtype: DTypeLike | None = None
+) -> Float:
+    """``x * Phi(x)`` with the normal distribution function, or its tanh approximation. See :func:`relu`.
+
+    Examples
+    --------
+    >>> gelu(np.array([0.0, 100.0], np.float32))
+    array([  0., 100.], dtype=float32)
+    """
+    return _activate("gelu", x, out, dtype, {"approximate": bool(approximate)})
+
+
+def silu(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+    """``x * sigmoid(x)``, also called swish. See :func:`relu`.
+
+    Examples
+    --------
+    >>> silu(np.array([0.0, 100.0], np.float32))
+    array([  0., 100.], dtype=float32)
+    """
+    return _activate("silu", x, out, dtype)
+
+
+def softplus(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+    """``log(1 + e**x)``. See :func:`relu`.
+
+    Examples
+    --------
+    >>> softplus(np.array([-200.0, 100.0], np.float32))
+    array([  0., 100.], dtype=float32)
+    """
+    return _activate("softplus", x, out, dtype)
+
+
+def softsign(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+    """``x / (1 + |x|)``. See :func:`relu`.
+
+    Examples
+    --------
+    >>> softsign(np.array([-1.0, 3.0], np.float32))
+    array([-0.5 ,  0.75], dtype=float32)
+    """
+    return _activate("softsign", x, out, dtype)
+
+
+def sigmoid(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+    """``1 / (1 + e**-x)``. See :func:`relu`.
+
+    Examples
+    --------
+    >>> sigmoid(np.array([0.0, 100.0], np.float32))
+    array([0.5, 1. ], dtype=float32)
+    """
+    return _activate("sigmoid", x, out, dtype)
+
+
+def hard_sigmoid(
+    x: ArrayInput, *, slope: float = 1 / 6, out: FloatOut = None, dtype: DTypeLike | None = None
+) -> Float:
+    """``slope * x + 0.5`` cut to [0, 1]. Keras before 3.3 has slope 0.2. See :func:`relu`.
+
+    Examples
+    --------
+    >>> hard_sigmoid(np.array([-9.0, 0.0, 9.0], np.float32))
+    array([0. , 0.5, 1. ], dtype=float32)
+    """
+    return _activate("hard_sigmoid", x, out, dtype, {"slope": _number(slope, "slope", "hard_sigmoid")})
+
+
+def hard_silu(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+    """``x * hard_sigmoid(x)``. See :func:`relu`.
+
+    Examples
+    --------
+    >>> hard_silu(np.array([-9.0, 0.0, 9.0], np.float32))
+    array([-0.,  0.,  9.], dtype=float32)
+    """
+    return _activate("hard_silu", x, out, dtype)
+
+
+def tanh(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+    """Hyperbolic tangent. See :func:`relu`.
+
+    Examples
+    --------
+    >>> tanh(np.array([0.0, 100.0], np.float32))
+    array([0., 1.], dtype=float32)
+    """
+    return _activate("tanh", x, out, dtype)
+
+
+def exponential(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+    """``e**x``. See :func:`relu`.
+
+    Examples
+    --------
+    >>> exponential(np.array([0.0, -np.inf], np.float32))
+    array([1., 0.], dtype=float32)
+    """
+    return _activate("exponential", x, out, dtype)
+
+
+def mish(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+    """``x * tanh(softplus(x))``. See :func:`relu`.
+
+    Examples
+    --------
+    >>> mish(np.array([0.0, 100.0], np.float32))
+    array([  0., 100.], dtype=float32)
+    """
+    return _activate("mish", x, out, dtype)
+
+
+def prelu(x: ArrayInput, alpha: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+    """x where x >= 0, ``alpha * x`` below, alpha learned (He et al. 2015).
+
+    Parameters
+    ----------
+    x, out, dtype
+        See :func:`relu`.
+    alpha
+        Array of float32 that broadcasts to the shape of `x`, such as one number per channel.
+
+    Examples
+    --------
+    >>> prelu(np.array([-4.0, 4.0], np.float32), np.array([0.25], np.float32))
+    array([-1.,  4.], dtype=float32)
+    """
+    where = "prelu"
+    a, slopes = as_float(x, "x", where, dtype), as_float(alpha, "alpha", where, dtype)
+    try:
+        slopes = np.broadcast_to(slopes, a.shape)
+    except ValueError:
+        raise ArgumentError(
+            where, "alpha does not broadcast to x", got=slopes.shape, expected=f"a shape that fits {a.shape}"
+        ) from None
+    result = Output(out, a.shape, where, (a,), in_place=True)
+    if np.may_share_memory(result.array, slopes):
+        slopes = slopes.copy()
+    if a.size:
+        _check_rank(a, where)
+        y = result.array
+        if a.ndim == 0:
+            a, slopes, y = a.reshape(1), slopes.reshape(1), y.reshape(1)
+        call = Call()
+        call.step("binary", binary="prelu", x=call.view(a), x2=call.view(slopes), out=call.view(y))
+        call.run()
+    return result.finish()
+
+
+def softmax(x: ArrayInput, axis: int = -1, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+    """``exp(x) / sum(exp(x))`` along `axis`.
+
+    A row that holds a NaN or +inf, or nothing but -inf, is NaN, as in Keras. See :func:`relu` for
+    `x`, `out` and `dtype`.
+
+    Examples
+    --------
+    >>> softmax(np.array([[0.0, 0.0]], np.float32))
+    array([[0.5, 0.5]], dtype=float32)
+    """
+    where = "softmax"
+    a = as_float(x, "x", where, dtype)
+    if a.ndim == 0 or not -a.ndim <= axis < a.ndim:
+        raise ArgumentError(where, "axis", got=axis, expected=f"an axis of shape {a.shape}")
+    if a.shape[axis] == 0:
+        raise ArgumentError(where, "the axis is empty", got=a.shape)
+    result = Output(out, a.shape, where, (a,), in_place=True)
+    if a.size:
+        # The library takes rows; any other axis is brought to the end, in a copy where that must be.
+        source = np.moveaxis(a, axis, -1)
+        target = np.moveaxis(result.array, axis, -1)
+        rows = source.reshape(-1, source.shape[-1])
+        direct = target.flags.c_contiguous
+        y = target.reshape(rows.shape) if direct else np.empty(rows.shape, np.float32)
+        call = Call()
+        call.step("softmax", x=call.view(rows), out=call.view(y))
+        call.run()
+        if not direct:
+            target[...] = y.reshape(target.shape)
+    return result.finish()

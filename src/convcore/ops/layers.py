@@ -1,0 +1,150 @@
+"""Dense layers and batch normalisation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from convcore.errors import ArgumentError
+from convcore.ops.arrays import ArrayInput, Float, FloatOut, Output, as_float, vector
+from convcore.ops.call import Call
+from convcore.ops.elementwise import fused
+
+__all__ = ["batch_norm", "dense"]
+
+
+def _as_rows(x: Float) -> Float:
+    """Return `x` as rows of its last axis whose elements are neighbours: a view where possible."""
+    rows = x.reshape(-1, x.shape[-1])
+    return rows if rows.shape[1] == 1 or rows.strides[1] == rows.itemsize else np.ascontiguousarray(rows)
+
+
+def dense(
+    x: ArrayInput,
+    w: ArrayInput,
+    bias: ArrayInput | None = None,
+    *,
+    activation: str | None = None,
+    out: FloatOut = None,
+    dtype: DTypeLike | None = None,
+) -> Float:
+    """``activation(x @ w + bias)`` over the last axis: x (..., ic), w (ic, oc), bias (oc,).
+
+    `activation`, `out` and `dtype` are as for :func:`conv2d`.
+
+    Examples
+    --------
+    >>> x, w = np.array([[1.0, 2.0]], np.float32), np.array([[1.0], [10.0]], np.float32)
+    >>> dense(x, w, np.array([0.5], np.float32))
+    array([[21.5]], dtype=float32)
+    """
+    where = "dense"
+    a, kernel = as_float(x, "x", where, dtype), as_float(w, "w", where, dtype)
+    if a.ndim == 0 or kernel.ndim != 2 or 0 in kernel.shape or a.shape[-1] != kernel.shape[0]:
+        raise ArgumentError(
+            where,
+            "shapes do not fit",
+            got=f"x {a.shape}, w {kernel.shape}",
+            expected="x (..., ic), w (ic, oc)",
+        )
+    b = None if bias is None else vector(bias, kernel.shape[1], "bias", where, dtype)
+    native = fused(activation, where)
+    result = Output(out, (*a.shape[:-1], kernel.shape[1]), where, (a,))
+    if result.array.size:
+        rows, y = _as_rows(a), result.array
+        direct = y.flags.c_contiguous
+        target = y.reshape(-1, y.shape[-1]) if direct else np.empty((len(rows), kernel.shape[1]), np.float32)
+        call = Call()
+        call.step(
+            "dense",
+            weights=kernel,
+            bias=b,
+            x=call.view(rows, ld=(rows.strides[0] // rows.itemsize, 1)),
+            out=call.view(target, ld=(kernel.shape[1], 1)),
+            activation=native,
+        )
+        call.run()
+        if not direct:
+            y[...] = target.reshape(y.shape)
+    return result.finish()
+
+
+def batch_norm(
+    x: ArrayInput,
+    mean: ArrayInput,
+    variance: ArrayInput,
+    gamma: ArrayInput | None = None,
+    beta: ArrayInput | None = None,
+    *,
+    axis: int = -1,
+    epsilon: float = 1e-3,
+    out: FloatOut = None,
+    dtype: DTypeLike | None = None,
+) -> Float:
+    """Batch normalisation at inference: ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
+
+    It is computed as one multiplication and one addition, with the scale
+    ``gamma / sqrt(variance + epsilon)`` and the offset ``beta - mean * scale`` taken in float64 and
+    rounded once.
+
+    Parameters
+    ----------
+    x
+        float32, any shape.
+    mean, variance, gamma, beta
+        Vectors of the length of `axis`; no `gamma` means 1, no `beta` 0.
+    axis
+        The channels' axis: -1, or 1 for channels first.
+    epsilon
+        1e-3 is Keras's default, PyTorch has 1e-5.
+    out, dtype
+        As for :func:`relu`.
+
+    Raises
+    ------
+    ArgumentError
+        A vector of another length, or ``variance + epsilon`` not positive.
+
+    Examples
+    --------
+    >>> one = np.ones(1, np.float32)
+    >>> batch_norm(np.array([[3.0]], np.float32), one, 4 * one, epsilon=0)
+    array([[1.]], dtype=float32)
+    """
+    where = "batch_norm"
+    a = as_float(x, "x", where, dtype)
+    if a.ndim == 0 or not -a.ndim <= axis < a.ndim:
+        raise ArgumentError(where, "axis", got=axis, expected=f"an axis of shape {a.shape}")
+    c = a.shape[axis]
+    spread = vector(variance, c, "variance", where, dtype).astype(np.float64) + float(epsilon)
+    if not math.isfinite(epsilon) or not (spread > 0).all():
+        raise ArgumentError(
+            where, "variance + epsilon", got=spread.min(initial=np.inf), expected="numbers > 0"
+        )
+    scale = 1 / np.sqrt(spread)
+    if gamma is not None:
+        scale *= vector(gamma, c, "gamma", where, dtype)
+    offset = -vector(mean, c, "mean", where, dtype).astype(np.float64) * scale
+    if beta is not None:
+        offset += vector(beta, c, "beta", where, dtype)
+    result = Output(out, a.shape, where, (a,), in_place=True)
+    if a.size:
+        # The library takes rows of channels; a transposed view has none, so it is copied both ways.
+        source, target = np.moveaxis(a, axis, -1), np.moveaxis(result.array, axis, -1)
+        rows = source.reshape(-1, c)
+        direct = target.flags.c_contiguous
+        y = target.reshape(-1, c) if direct else np.empty(rows.shape, np.float32)
+        call = Call()
+        call.step(
+            "affine",
+            weights=scale.astype(np.float32),
+            bias=offset.astype(np.float32),
+            x=call.view(rows),
+            out=call.view(y),
+        )
+        call.run()
+        if not direct:
+            target[...] = y.reshape(target.shape)
+    return result.finish()
