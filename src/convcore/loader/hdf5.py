@@ -82,7 +82,7 @@ class _BoundedHandle(io.RawIOBase):
     def fill(self, array: np.ndarray, offset: int) -> None:
         """Read the bytes of `array` from `offset`."""
         self.seek(offset)
-        view = memoryview(array.reshape(-1).view(np.uint8))
+        view = memoryview(array.reshape(-1).view(np.uint8).data)
         done = 0
         while done < len(view):
             count = self._file.readinto(view[done:])  # type: ignore[attr-defined]
@@ -131,12 +131,12 @@ class Hdf5File:
         file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
         try:
             with self._guarded():
-                import pyfive
+                import pyfive  # type: ignore[import-untyped]
 
                 self._handle = _BoundedHandle(file, where)
                 limits.check_size(self._handle.size, limits.FILE_BYTES, where, "file")
                 self._pyfive = pyfive
-                self._root = pyfive.File(self._handle)  # type: ignore[arg-type]
+                self._root = pyfive.File(self._handle)
                 self._groups: dict[str, Any] = {"": self._root}
         except BaseException:
             file.close()

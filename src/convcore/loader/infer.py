@@ -58,7 +58,7 @@ def resolve(
         resolved, shape = rule(dict(attributes), weights, list(inputs))
     except ArgumentError as error:
         raise ModelFormatError(where, error.problem, got=error.got, expected=error.expected) from error
-    except _Misfit as misfit:
+    except _MisfitError as misfit:
         raise ModelFormatError(where, str(misfit), got=tuple(inputs)) from None
     limits.check_shape(shape, where)
     return resolved, shape
@@ -120,13 +120,13 @@ def _concrete(node: Node, given: Mapping[str, Shape]) -> Shape:
     return tuple(shape or ())
 
 
-class _Misfit(Exception):
+class _MisfitError(Exception):
     """The inputs do not fit; :func:`resolve` adds where."""
 
 
 def _need(condition: bool, problem: str) -> None:
     if not condition:
-        raise _Misfit(problem)
+        raise _MisfitError(problem)
 
 
 def _one(inputs: list[Shape]) -> Shape:

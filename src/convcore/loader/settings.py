@@ -66,7 +66,7 @@ class Settings:
             )
         return str(value)
 
-    def tuple(self, name: str, rank: int, default: Any = _MISSING, *, least: int = 1) -> tuple[int, ...]:
+    def sizes(self, name: str, rank: int, default: Any = _MISSING, *, least: int = 1) -> tuple[int, ...]:
         """`rank` whole numbers; one number stands for all."""
         value = self.raw(name, default)
         values = list(value) if isinstance(value, list | tuple) else [value] * rank

@@ -122,12 +122,8 @@ _LAYERS = {
 
 def _prelu(call: LayerCall) -> Value:
     value = call.input
-    shared = {
-        axis_of(call, axis, len(value.shape))
-        for axis in (
-            call.settings.integers("shared_axes", least=-8) if "shared_axes" in call.settings else ()
-        )
-    }
+    axes = call.settings.integers("shared_axes", least=-8) if "shared_axes" in call.settings else ()
+    shared = {axis_of(call, axis, len(value.shape)) for axis in axes}
     shape = tuple(1 if axis in shared else call.size(value, axis) for axis in range(len(value.shape)))
     return call.emit("prelu", value, weights={"alpha": call.weight("alpha", (shape, None))})
 

@@ -26,8 +26,8 @@ def _padding(call: LayerCall, rank: int) -> str:
 
 def _window(call: LayerCall, rank: int) -> dict[str, Any]:
     return {
-        "strides": call.settings.tuple("strides", rank, 1),
-        "dilation": call.settings.tuple("dilation_rate", rank, 1),
+        "strides": call.settings.sizes("strides", rank, 1),
+        "dilation": call.settings.sizes("dilation_rate", rank, 1),
         "padding": _padding(call, rank),
     }
 
@@ -35,7 +35,7 @@ def _window(call: LayerCall, rank: int) -> dict[str, Any]:
 def _conv(call: LayerCall, rank: int) -> Value:
     settings = call.settings
     filters, groups = settings.integer("filters"), settings.integer("groups", 1)
-    kernel_size = settings.tuple("kernel_size", rank)
+    kernel_size = settings.sizes("kernel_size", rank)
 
     def work(value: Value) -> Value:
         channels = call.size(value, -1)
@@ -52,7 +52,7 @@ def _conv(call: LayerCall, rank: int) -> Value:
 
 def _depthwise(call: LayerCall, rank: int) -> Value:
     settings = call.settings
-    kernel_size, multiplier = settings.tuple("kernel_size", rank), settings.integer("depth_multiplier", 1)
+    kernel_size, multiplier = settings.sizes("kernel_size", rank), settings.integer("depth_multiplier", 1)
 
     def work(value: Value) -> Value:
         channels = call.size(value, -1)
@@ -67,7 +67,7 @@ def _separable(call: LayerCall, rank: int) -> Value:
     """A depthwise convolution, then one with a kernel of size 1."""
     settings = call.settings
     filters, multiplier = settings.integer("filters"), settings.integer("depth_multiplier", 1)
-    kernel_size = settings.tuple("kernel_size", rank)
+    kernel_size = settings.sizes("kernel_size", rank)
 
     def work(value: Value) -> Value:
         channels = call.size(value, -1)
@@ -85,8 +85,8 @@ def _separable(call: LayerCall, rank: int) -> Value:
 
 def _transpose(call: LayerCall, rank: int) -> Value:
     settings = call.settings
-    filters, kernel_size = settings.integer("filters"), settings.tuple("kernel_size", rank)
-    extra = settings.tuple("output_padding", rank, least=0) if "output_padding" in settings else None
+    filters, kernel_size = settings.integer("filters"), settings.sizes("kernel_size", rank)
+    extra = settings.sizes("output_padding", rank, least=0) if "output_padding" in settings else None
 
     def work(value: Value) -> Value:
         weights = {
@@ -97,8 +97,8 @@ def _transpose(call: LayerCall, rank: int) -> Value:
             "conv_transpose",
             value,
             weights=weights,
-            strides=settings.tuple("strides", rank, 1),
-            dilation=settings.tuple("dilation_rate", rank, 1),
+            strides=settings.sizes("strides", rank, 1),
+            dilation=settings.sizes("dilation_rate", rank, 1),
             padding=settings.word("padding", ("valid", "same"), "valid"),
             output_padding=extra,
         )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from convcore.loader.call import LayerCall, LayerKind, Value
 
 
 def _pool(call: LayerCall, rank: int, operation: str) -> Value:
     settings = call.settings
-    pool_size = settings.tuple("pool_size", rank, 2)
-    strides = settings.tuple("strides", rank, list(pool_size))
+    pool_size = settings.sizes("pool_size", rank, 2)
+    strides = settings.sizes("strides", rank, list(pool_size))
     padding = settings.word("padding", ("valid", "same"), "valid")
     if padding == "same" and call.era.theano:
         padding = "theano_same"
-    attributes = {"pool_size": pool_size, "strides": strides, "padding": padding}
+    attributes: dict[str, Any] = {"pool_size": pool_size, "strides": strides, "padding": padding}
     if operation == "average_pool":
         # From 2.0.0 to 2.1.4 Keras let Theano count the zeros of the padding.
         era = call.era

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from typing import Any
 
 from convcore.errors import ModelFormatError, UnsupportedLayerError
 from convcore.loader.call import LayerCall, LayerKind, Value
@@ -38,12 +39,13 @@ def _borders(call: LayerCall, rank: int, operation: str, name: str) -> Value:
     pairs = call.settings.pairs(name, rank, 1)
     none = ((0, 0),)
     every = none + pairs if rank > 1 and call.settings.channels_first else pairs + none
-    return call.emit(operation, value, **{name: every})
+    attributes: dict[str, Any] = {name: every}
+    return call.emit(operation, value, **attributes)
 
 
 def _upsample(call: LayerCall, rank: int) -> Value:
     settings = call.settings
-    size = settings.tuple("size", rank, 2)
+    size = settings.sizes("size", rank, 2)
     words = ("nearest", "bilinear") if rank == 2 else ("nearest",)
     if settings.word("interpolation", words, "nearest") == "nearest":
         return call.spatial(rank, partial(call.emit, "upsample", size=size))
