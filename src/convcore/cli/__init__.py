@@ -29,6 +29,15 @@ VERBS = {
     "info": "show the CPU, the instruction set chosen, threads and versions",
 }
 
+#: Messages are written for people who call Python; here is what those words are called on this side.
+_IN_OTHER_WORDS = {
+    "kernel_flip=True": "--kernel-flip yes",
+    "kernel_flip=False": "--kernel-flip no",
+    "as weights=": "with --weights",
+    "pass allow_gaps=True": "say --allow-gaps",
+    "series_uid= (on the command line --series)": "--series",
+}
+
 
 class UsageError(Exception):
     """The call itself is wrong, in a way that argparse cannot see: exit code 2."""
@@ -58,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.simplefilter("always", ConvcoreWarning)
             show = warnings.showwarning
             warnings.showwarning = lambda message, category, *rest, **more: (
-                print(f"{verb}: {message}", file=sys.stderr)
+                _say(verb, str(message))
                 if issubclass(category, ConvcoreWarning)
                 else show(message, category, *rest, **more)
             )
@@ -113,5 +122,11 @@ class _Version(argparse.Action):
 
 
 def _fail(verb: str, message: str, code: int) -> int:
-    print(f"{verb}: {message}", file=sys.stderr)
+    _say(verb, message)
     return code
+
+
+def _say(verb: str, message: str) -> None:
+    for python, here in _IN_OTHER_WORDS.items():
+        message = message.replace(python, here)
+    print(f"{verb}: {message}", file=sys.stderr)

@@ -222,8 +222,8 @@ def _names_from(source: Source, head: Head) -> tuple[str, ...]:
     texts = tuple(sorted(set(source.labels or ())))
     if texts and len(texts) != head.classes and head.classes:
         note(
-            f"convcore predict: the labels {', '.join(texts[:5])} are not the model's {head.classes} classes, "
-            "so they cannot be numbered; name the classes with --labels to get an accuracy"
+            f"convcore predict: the labels {', '.join(texts[:5])} are not the model's {head.classes} "
+            "classes, so they cannot be numbered; name the classes with --labels to get an accuracy"
         )
     return texts if len(texts) == head.classes else ()
 
