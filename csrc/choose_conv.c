@@ -199,5 +199,6 @@ static void pack_share(void *argument, int thread, int threads)
 void cc_pack_conv(const cc_step *step, const float *weights, const float *bias, float *packed)
 {
     pack_job job = {step, weights, bias, packed};
-    cc_parallel(cc_get_num_threads(), pack_share, &job);
+    const int64_t worth_sharing = 1 << 16; /* floats: below, waking the pool costs more than it saves */
+    cc_parallel(step->packed_floats < worth_sharing ? 1 : cc_get_num_threads(), pack_share, &job);
 }

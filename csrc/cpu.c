@@ -16,7 +16,7 @@ static uint64_t saved_state(void)
     return ((uint64_t)high << 32) | low;
 }
 
-static int cpu_has(cc_isa isa)
+static int ask_cpu(cc_isa isa)
 {
     enum { XMM_YMM = 0x6, ZMM = 0xe6 };
     uint32_t a, b, c, d;
@@ -34,8 +34,24 @@ static int cpu_has(cc_isa isa)
     return (b & wanted) == wanted && (saved_state() & ZMM) == ZMM;
 }
 #else
-static int cpu_has(cc_isa isa) { return isa == CC_ISA_SCALAR; }
+static int ask_cpu(cc_isa isa) { return isa == CC_ISA_SCALAR; }
 #endif
+
+/* Asked once: under a hypervisor every cpuid is a trap of tens of microseconds. */
+static int has[CC_ISA_COUNT];
+static pthread_once_t has_once = PTHREAD_ONCE_INIT;
+
+static void ask_for_each(void)
+{
+    for (int i = 0; i < CC_ISA_COUNT; i++)
+        has[i] = ask_cpu((cc_isa)i);
+}
+
+static int cpu_has(cc_isa isa)
+{
+    pthread_once(&has_once, ask_for_each);
+    return has[isa];
+}
 
 static const char *const names[CC_ISA_COUNT] = {"scalar", "sse2", "avx2", "avx512"};
 
