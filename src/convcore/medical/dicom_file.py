@@ -28,7 +28,7 @@ from convcore.medical.extras import import_pydicom
 __all__ = ["OtherImage", "SliceHeader", "open_regular", "read_header", "read_pixels", "reads_as_dicom"]
 
 MAX_FILE_BYTES = 1 << 30
-MAX_SIDE = 16384
+MAX_SIDE = 8192
 TRANSFER_SYNTAX = 0x00020010
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 DICOMDIR = "1.2.840.10008.1.3.10"

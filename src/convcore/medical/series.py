@@ -131,7 +131,7 @@ def read_series(
     >>> import tempfile
     >>> from convcore.medical import make_phantom, read_series, write_series
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_series(make_phantom(seed=1, shape=(8, 32, 32)), folder)
+    ...     files = write_series(make_phantom(seed=1, shape=(8, 32, 32)), folder)
     ...     series = read_series(folder)
     >>> series.shape, series.spacing[0]
     ((8, 32, 32), 2.5)
