@@ -36,7 +36,7 @@ static void set_row_items(cc_step *step)
     step->bytes = bytes_of(&step->in) + bytes_of(&step->out);
 }
 
-/* Cells of the window, or 0 if there are so many that arithmetic on them could overflow. */
+/* Cells of the window, or 0 if there are more than a float counts exactly. */
 static int64_t taps_of(const cc_window *window)
 {
     int64_t taps = 1;
@@ -56,11 +56,11 @@ static cc_status choose_depthwise(cc_step *step, const cc_kernels *kernels)
         return status;
     if (oc % ic != 0)
         return CC_ERROR_SHAPE;
-    if (taps == 0)
+    if (taps == 0 || depthwise_padded(oc) > ((int64_t)1 << 40) / (1 + taps))
         return CC_ERROR_ARGUMENT;
     step->algorithm = "depthwise";
     step->kernel = kernels->depthwise_f32;
-    step->packed_floats = depthwise_padded(oc) * (1 + taps); /* below 2^41 * 2^24 */
+    step->packed_floats = depthwise_padded(oc) * (1 + taps);
     set_row_items(step);
     step->flops = 2.0 * (double)taps * (double)cc_elements(&step->out);
     step->bytes += 4.0 * (double)oc * (double)(1 + taps);
@@ -89,7 +89,7 @@ static cc_status choose_pool(cc_step *step, const cc_kernels *kernels)
     for (int a = 0; a < CC_SPATIAL; a++)
         if (step->window.dilation[a] != 1)
             return CC_ERROR_ARGUMENT;
-    if (taps == 0) /* a float could not count the cells exactly */
+    if (taps == 0)
         return CC_ERROR_ARGUMENT;
     if (!windows_overlap(step))
         return CC_ERROR_SHAPE;

@@ -15,7 +15,7 @@
 enum {
     SMALL_TILE = 4,
     TILE = VF_LANES >= 8 ? 8 : SMALL_TILE, /* output pixels in registers */
-    STRETCH = 32 /* outputs made for all channels before the row goes on */
+    STRETCH = 32                           /* outputs made for all channels before the row goes on */
 };
 
 /* How VF_LANES output channels find their inputs. */
@@ -75,7 +75,7 @@ typedef struct depthwise_widths {
     int64_t kernel, stride, dilation;
 } depthwise_widths;
 
-/* `pixels` outputs side by side, the first of which reads `cell` at its tap 0; all have the taps
+/* `pixels` outputs side by side, the window of the first starting at column w.start; all have the taps
  * [w.begin, w.end). `map`, `pixels` and, on the fast path, the widths and taps are constants: neighbouring
  * pixels then share their loads. */
 CC_INLINE void depthwise_tile(const depthwise_row *row, const depthwise_block *block, channel_map map,
@@ -188,10 +188,12 @@ static depthwise_block block_of_channels(const cc_step *step, int64_t o)
     const int lanes = (int)min_i64(VF_LANES, oc - o);
     const int64_t first = o / multiplier, last = (o + lanes - 1) / multiplier;
     depthwise_block block = {.o = o, .lanes = lanes, .first = first * ld};
-    if (first == last)
+    if (multiplier == 1 && ld == 1 && lanes == VF_LANES)
+        block.map = CHANNELS_FULL;
+    else if (first == last)
         block.map = CHANNELS_ONE;
     else if (multiplier == 1 && ld == 1)
-        block.map = lanes == VF_LANES ? CHANNELS_FULL : CHANNELS_UPTO;
+        block.map = CHANNELS_UPTO;
     else
         block.map = CHANNELS_ANY;
     for (int i = 0; block.map == CHANNELS_ANY && i < VF_LANES; i++)
@@ -200,20 +202,20 @@ static depthwise_block block_of_channels(const cc_step *step, int64_t o)
 }
 
 /* Outputs [begin, end) of a row for one block of channels. Those in [inside, outside) have all their taps
- * inside the input and are done in tiles; the last tile is moved back over outputs already written, which
- * get the same bits again. */
+ * inside the input and are done in tiles; a tile that would reach too far is moved back over outputs
+ * already written, which get the same bits again. */
 static void depthwise_columns(depthwise_row *row, const depthwise_block *block, int64_t begin, int64_t end,
                               int64_t inside, int64_t outside)
 {
     const int64_t span = outside - inside;
-    const int64_t tile = span >= TILE ? TILE : span >= SMALL_TILE ? SMALL_TILE : 1;
     for (int64_t ow = begin; ow < end;) {
+        const int64_t left = ow < inside ? 0 : outside - ow;
         int64_t pixels = 1;
-        row->ow = ow;
-        if (ow >= inside && ow < outside) {
-            pixels = tile;
-            row->ow = min_i64(ow, outside - tile);
-        }
+        if (left > SMALL_TILE && span >= TILE)
+            pixels = TILE;
+        else if (left > 0 && span >= SMALL_TILE)
+            pixels = SMALL_TILE;
+        row->ow = left > 0 ? min_i64(ow, outside - pixels) : ow;
         depthwise_dispatch(row, block, clip_taps(row->step, 2, row->ow), pixels);
         ow = row->ow + pixels;
     }

@@ -60,8 +60,8 @@ CC_INLINE void global_mean(const cc_view *in, const float *x, int64_t ld_c, vf *
 }
 
 /* `mean`, the two channel steps and `vectors` are constants on the fast path. */
-CC_INLINE void fold_channels(const cc_view *in, const float *x, int64_t in_ld_c, float *y, int64_t out_ld_c, int vectors,
-                             int n, int mean)
+CC_INLINE void fold_channels(const cc_view *in, const float *x, int64_t in_ld_c, float *y, int64_t out_ld_c,
+                             int vectors, int n, int mean)
 {
     vf result[BLOCK];
     if (mean)
@@ -106,7 +106,8 @@ void CC_FN(global_max_pool_f32)(const cc_step *step, void *const *buffers, int64
     global_pool(step, buffers, begin, end, 0);
 }
 
-void CC_FN(global_average_pool_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(global_average_pool_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin,
+                                    int64_t end)
 {
     (void)phase;
     global_pool(step, buffers, begin, end, 1);

@@ -8,7 +8,10 @@
 /* Global pooling: an item is this many channels of one image, whatever the instruction set. */
 enum { GLOBAL_CHANNELS = 64 };
 
-static inline int64_t global_channel_blocks(int64_t channels) { return (channels + GLOBAL_CHANNELS - 1) / GLOBAL_CHANNELS; }
+static inline int64_t global_channel_blocks(int64_t channels)
+{
+    return (channels + GLOBAL_CHANNELS - 1) / GLOBAL_CHANNELS;
+}
 
 /* Depthwise weights are packed as bias, then one row per tap (d, h, w), each padded to whole vectors of
  * the widest instruction set, so that no load of weights is ever partial. */
