@@ -110,7 +110,8 @@ static int significant_bits(float x)
 
 static int takes_single(const cc_view *in, const cc_view *out, const hu_row *row)
 {
-    if (in->type == CC_I32 || row->slope != (double)(float)row->slope || row->intercept != (double)(float)row->intercept)
+    const int are_floats = row->slope == (double)(float)row->slope && row->intercept == (double)(float)row->intercept;
+    if (in->type == CC_I32 || !are_floats)
         return 0;
     const int raw_bits = in->type == CC_I16 || in->type == CC_U16 ? 16 : 8;
     if (out->type == CC_F32)
