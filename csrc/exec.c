@@ -30,19 +30,27 @@ static double seconds_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* Items that take a few tens of milliseconds at most, by a pessimistic estimate (portable code, memory
+ * far away): whoever has begun them does not look at `cancelled`. */
+static int64_t most_at_once(const cc_step *step, int64_t items)
+{
+    const double item_seconds = (step->flops + step->bytes) / 1e9 / (double)step->phases / (double)items;
+    const double most = POLL_SECONDS / 2 / (item_seconds + 1e-12);
+    return most < 1 ? 1 : most < (double)items ? (int64_t)most : items;
+}
+
 static void rewind_items(void *argument) { atomic_store_explicit(&((run *)argument)->next, 0, memory_order_relaxed); }
 
 /* Takes the next share of a phase: half of what would be fair of the rest, so that shares shrink and
  * threads finish together even if one of them is slowed down. */
-static int64_t take(run *r, int64_t items, int threads, int64_t *begin)
+static int64_t take(run *r, int64_t items, int64_t most, int threads, int64_t *begin)
 {
     int64_t at = atomic_load_explicit(&r->next, memory_order_relaxed);
     for (;;) {
         if (at >= items)
             return 0;
         int64_t n = (items - at) / (2 * threads);
-        if (n < 1)
-            n = 1;
+        n = n < 1 ? 1 : n < most ? n : most;
         if (atomic_compare_exchange_weak_explicit(&r->next, &at, at + n, memory_order_relaxed, memory_order_relaxed)) {
             *begin = at;
             return n;
@@ -65,8 +73,7 @@ static void poll_caller(run *r)
 static void run_alone(run *r, const cc_step *step, int64_t phase)
 {
     const int64_t items = step->items[phase % step->period];
-    /* In a few pieces, so that a long phase can be cancelled. */
-    const int64_t piece = r->options.poll ? (items + 15) / 16 : items;
+    const int64_t piece = r->options.poll ? most_at_once(step, items) : items;
     for (int64_t i = 0; i < items && !atomic_load_explicit(&r->cancelled, memory_order_relaxed); i += piece) {
         step->kernel(step, r->buffers, phase, i, i + piece < items ? i + piece : items);
         poll_caller(r);
@@ -86,8 +93,9 @@ static void run_share(void *argument, int thread, int threads)
                 run_alone(r, step, phase);
                 continue;
             }
+            const int64_t items = step->items[phase % step->period], most = most_at_once(step, items);
             int64_t begin, n;
-            while ((n = take(r, step->items[phase % step->period], threads, &begin)) > 0) {
+            while ((n = take(r, items, most, threads, &begin)) > 0) {
                 if (atomic_load_explicit(&r->cancelled, memory_order_relaxed))
                     continue;
                 step->kernel(step, r->buffers, phase, begin, begin + n);

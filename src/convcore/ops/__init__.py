@@ -26,13 +26,12 @@ from convcore.ops.elementwise import (
     selu,
     sigmoid,
     silu,
-    softmax,
     softplus,
     softsign,
     tanh,
 )
 from convcore.ops.filters import convolve, correlate
-from convcore.ops.layers import batch_norm, dense
+from convcore.ops.layers import batch_norm, dense, softmax
 from convcore.ops.medical import hu_rescale
 from convcore.ops.pooling import average_pool, global_average_pool, global_max_pool, max_pool
 from convcore.ops.resampling import crop, resample, resize, upsample, zero_pad

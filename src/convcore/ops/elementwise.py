@@ -32,7 +32,6 @@ __all__ = [
     "selu",
     "sigmoid",
     "silu",
-    "softmax",
     "softplus",
     "softsign",
     "tanh",
@@ -469,37 +468,4 @@ def prelu(x: ArrayInput, alpha: ArrayInput, *, out: FloatOut = None, dtype: DTyp
         call = Call()
         call.step("binary", binary="prelu", x=call.view(a), x2=call.view(slopes), out=call.view(y))
         call.run()
-    return result.finish()
-
-
-def softmax(x: ArrayInput, axis: int = -1, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
-    """``exp(x) / sum(exp(x))`` along `axis`.
-
-    A row that holds a NaN or +inf, or nothing but -inf, is NaN, as in Keras. See :func:`relu` for
-    `x`, `out` and `dtype`.
-
-    Examples
-    --------
-    >>> softmax(np.array([[0.0, 0.0]], np.float32))
-    array([[0.5, 0.5]], dtype=float32)
-    """
-    where = "softmax"
-    a = as_float(x, "x", where, dtype)
-    if a.ndim == 0 or not -a.ndim <= axis < a.ndim:
-        raise ArgumentError(where, "axis", got=axis, expected=f"an axis of shape {a.shape}")
-    if a.shape[axis] == 0:
-        raise ArgumentError(where, "the axis is empty", got=a.shape)
-    result = Output(out, a.shape, where, (a,), in_place=True)
-    if a.size:
-        # The library takes rows; any other axis is brought to the end, in a copy where that must be.
-        source = np.moveaxis(a, axis, -1)
-        target = np.moveaxis(result.array, axis, -1)
-        rows = source.reshape(-1, source.shape[-1])
-        direct = target.flags.c_contiguous
-        y = target.reshape(rows.shape) if direct else np.empty(rows.shape, np.float32)
-        call = Call()
-        call.step("softmax", x=call.view(rows), out=call.view(y))
-        call.run()
-        if not direct:
-            target[...] = y.reshape(target.shape)
     return result.finish()

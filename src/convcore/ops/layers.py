@@ -1,4 +1,4 @@
-"""Dense layers and batch normalisation."""
+"""Dense layers, batch normalisation and softmax."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from convcore.ops.arrays import ArrayInput, Float, FloatOut, Output, as_float, v
 from convcore.ops.call import Call
 from convcore.ops.elementwise import fused
 
-__all__ = ["batch_norm", "dense"]
+__all__ = ["batch_norm", "dense", "softmax"]
 
 
 def _as_rows(x: Float) -> Float:
@@ -144,6 +144,39 @@ def batch_norm(
             x=call.view(rows),
             out=call.view(y),
         )
+        call.run()
+        if not direct:
+            target[...] = y.reshape(target.shape)
+    return result.finish()
+
+
+def softmax(x: ArrayInput, axis: int = -1, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+    """``exp(x) / sum(exp(x))`` along `axis`.
+
+    A row that holds a NaN or +inf, or nothing but -inf, is NaN, as in Keras. See :func:`relu` for
+    `x`, `out` and `dtype`.
+
+    Examples
+    --------
+    >>> softmax(np.array([[0.0, 0.0]], np.float32))
+    array([[0.5, 0.5]], dtype=float32)
+    """
+    where = "softmax"
+    a = as_float(x, "x", where, dtype)
+    if a.ndim == 0 or not -a.ndim <= axis < a.ndim:
+        raise ArgumentError(where, "axis", got=axis, expected=f"an axis of shape {a.shape}")
+    if a.shape[axis] == 0:
+        raise ArgumentError(where, "the axis is empty", got=a.shape)
+    result = Output(out, a.shape, where, (a,), in_place=True)
+    if a.size:
+        # The library takes rows; any other axis is brought to the end, in a copy where that must be.
+        source = np.moveaxis(a, axis, -1)
+        target = np.moveaxis(result.array, axis, -1)
+        rows = source.reshape(-1, source.shape[-1])
+        direct = target.flags.c_contiguous
+        y = target.reshape(rows.shape) if direct else np.empty(rows.shape, np.float32)
+        call = Call()
+        call.step("softmax", x=call.view(rows), out=call.view(y))
         call.run()
         if not direct:
             target[...] = y.reshape(target.shape)
