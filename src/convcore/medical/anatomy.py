@@ -159,8 +159,9 @@ class Thorax:
         arch = np.maximum(_ellipse(x, y, (0, 90), (17, 13), 2.0), height - 9)
         spinous = np.maximum(np.maximum(np.abs(x) - 3.5, np.abs(y - 107) - 10), height - 8)
         side = np.maximum(np.maximum(np.abs(x) - 36, np.abs(y - 88 + 0.25 * np.abs(x)) - 4), height - 6)
-        for part in (arch, spinous, side, body):
-            part = _f32(np.broadcast_to(part, self.hu.shape))
+        for shape in (arch, spinous, side, body):
+            # Bone pushes into no lung, so that the truth about the lungs stays true.
+            part = _f32(np.maximum(shape, -self.lung_distance))
             self.paint(part, 480.0)
             self.paint(_f32(part + 2.2), 190.0)
         self.paint(_f32(_ellipse(x, y, (0, 90), (9.5, 8), 2.0) + 0 * z), 28.0)
@@ -194,6 +195,8 @@ class Thorax:
         pipes.append(_capsule(x, y, z, (0, 8, 20), (-34, 12, -6), 7.0))
         pipes.append(_capsule(x, y, z, (0, 8, 20), (38, 14, -10), 6.0))
         airway = _f32(np.minimum.reduce(pipes))
+        # The main bronchi enter the lungs' outline but are not lung.
+        self.lung_distance = np.maximum(self.lung_distance, 1.8 - airway)
         self.paint(_f32(airway - 1.8), 20.0)
         self.paint(airway, -985.0)
 

@@ -161,7 +161,8 @@ def _places(
     grid = thorax.grid
     inside = np.argwhere(thorax.lung_distance < -depth)
     ends = (grid.z[0] + depth, grid.z[-1] - depth)
-    rng.shuffle(inside)
+    # Thousands of tries are more than any list of places can use up, unless there is no room at all.
+    inside = inside[rng.permutation(len(inside))[:5000]]
     found: list[tuple[float, float, float]] = []
     for k, j, i in inside.tolist():
         place = (float(grid.x[i]), float(grid.y[j]), float(grid.z[k]))
