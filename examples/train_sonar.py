@@ -9,14 +9,16 @@ becomes 0, so the sigmoid output is the probability of a rock.
 How it measures. The file is sorted by label, and within a label by aspect angle, so every split is
 shuffled and stratified: 124 rows to train, 84 to test (60:40). One split of so few rows says little,
 so both networks are trained on the same 20 or more seeded splits, and mean, standard deviation,
-minimum and maximum are reported. Nothing was tuned on those splits: the better network was chosen on
-the splits of other seeds (CHOICE_SEEDS; ``--choose`` repeats that comparison). All splits draw from
-the same 208 rows, so they are not independent samples, and the spread over them is no standard error.
+minimum and maximum are reported. Nothing was tuned on those splits: the better network was picked in a
+first look at some twenty networks on the splits of other seeds (CHOICE_SEEDS), and ``--choose`` compares
+a ladder of candidates on ten of those. The steps that pay there are standardising and noise; what comes
+after differs by less than the spread. All splits draw from the same 208 rows, so they are not
+independent samples, and the spread over them is no standard error.
 
 The saved file is the better network trained on the 124 training rows of the first reported split; its
 accuracy on the 84 rows that it never saw is printed.
 
-Needs Keras 3 with a backend. Takes about four minutes on one core with TensorFlow.
+Needs Keras 3 with a backend. Takes about five minutes on one idle core with TensorFlow.
 """
 
 from __future__ import annotations
