@@ -184,7 +184,7 @@ typedef struct cc_step {
     int32_t include_padding;
     int32_t binary; /* cc_binary */
     int32_t sample; /* cc_sample_kind */
-    int32_t linear; /* CC_RESIZE: 1 linear, 0 nearest (the position is rounded down) */
+    int32_t linear; /* CC_RESIZE: 1 linear, 0 nearest (position to float32, then down) */
     float value;
     uint64_t seed;
     double resize_scale[CC_SPATIAL], resize_offset[CC_SPATIAL];

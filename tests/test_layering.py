@@ -17,15 +17,17 @@ ALLOWED: dict[str, set[str]] = {
     "activations": {"errors"},
     "_native": {"errors"},
     "reference": {"errors", "shapes"},
+    "config": {"_native", "errors"},
     "ops": {"_native", "activations", "errors", "shapes"},
     "loader": {"errors", "shapes"},
     "plan": {"_native", "activations", "errors", "loader", "shapes"},
     "run": {"_native", "errors", "loader", "plan", "reference"},
     "engine": {"errors", "loader", "plan", "run"},
+    "data": {"errors"},
     "inputs": {"errors", "shapes"},
     "medical": {"engine", "errors", "inputs", "ops"},
-    "cli": {"_native", "engine", "errors", "inputs", "loader", "medical", "ops", "plan", "run"},
-    "__init__": {"_native", "engine", "errors", "ops"},
+    "cli": {"_native", "data", "engine", "errors", "inputs", "loader", "medical", "ops", "plan", "run"},
+    "__init__": {"_native", "config", "engine", "errors", "ops"},
 }
 #: The one room each of these libraries may be imported in.
 ONLY_IN = {"h5py": "loader/hdf5.py", "pyfive": "loader/hdf5.py"}

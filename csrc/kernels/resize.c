@@ -1,7 +1,9 @@
 /* Linear and nearest interpolation. An item is one output row.
  *
  * The source position of output o is o*scale + offset in double precision, clamped to [0, cells - 1].
- * Nearest takes the cell at floor(position). Linear takes lower = floor(position), upper = lower + 1 and
+ * Nearest takes the cell at floor(position), the position first rounded to float32: with a scale that is a
+ * float32 itself, that is how TensorFlow computes it, and some hundredths of all size pairs differ
+ * otherwise. Linear takes lower = floor(position), upper = lower + 1 and
  * weight = (float)(position - lower), and computes a + (b - a)*weight (rounded once after the
  * subtraction where there is FMA) along w, then h, then d. An axis with
  * weight 0 is left out: a position on the grid gives the cell itself, whatever its neighbours are. */
@@ -18,6 +20,8 @@ static position source_position(const cc_step *step, int axis, int64_t o)
 {
     const int64_t last = step->in.shape[D + axis] - 1;
     double at = (double)o * step->resize_scale[axis] + step->resize_offset[axis];
+    if (!step->linear)
+        at = (double)(float)at;
     at = at > 0.0 ? at : 0.0;
     at = at < (double)last ? at : (double)last;
     const int64_t lower = (int64_t)at;

@@ -64,8 +64,8 @@ def load_model(
 
     Examples
     --------
-    >>> import convcore as cc
-    >>> model = cc.load_model(cc.data_path("sonar.keras"))
+    >>> from convcore import data
+    >>> model = load_model(data.path("sonar.keras"))
     >>> model.predict(np.full((2, 60), 0.2, np.float32)).shape
     (2, 1)
     """

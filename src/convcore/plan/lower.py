@@ -376,6 +376,8 @@ def _resize(to: Lowering, node: Node) -> None:
     source, target = to.spatial(node.inputs[0]), to.spatial(to.out)
     linear = node.attributes["interpolation"] == "bilinear"
     scale = [n / m for n, m in zip(source.shape[1:4], target.shape[1:4], strict=True)]
+    if not linear:
+        scale = [float(np.float32(s)) for s in scale]  # as TensorFlow rounds it; see resize.c
     # Half-pixel centres: (o + 1/2) * scale - 1/2, or for nearest the pixel that (o + 1/2) * scale is in.
     offset = [0.5 * s - 0.5 if linear else 0.5 * s for s in scale]
     to.emit("resize", [source], target, linear=linear, resize_scale=scale, resize_offset=offset)

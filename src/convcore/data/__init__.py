@@ -1,0 +1,27 @@
+"""The small models that ship with convcore. ``README.md`` beside this file says how each was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convcore.errors import ArgumentError
+
+_FOLDER = Path(__file__).parent
+
+
+def names() -> tuple[str, ...]:
+    """Names of the shipped files."""
+    return tuple(sorted(p.name for p in _FOLDER.iterdir() if p.suffix in {".keras", ".toml"}))
+
+
+def path(name: str) -> Path:
+    """Return the path of the shipped file `name`.
+
+    Examples
+    --------
+    >>> path("sonar.keras").name
+    'sonar.keras'
+    """
+    if name not in names():
+        raise ArgumentError("convcore.data.path", "no such file ships", got=name, expected=names())
+    return _FOLDER / name
