@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -121,18 +121,32 @@ def _own_storage(lowering: Lowering, inputs: Sequence[str], wanted: Sequence[str
     return drafts
 
 
-def native_view(view: View, buffer: int, offset: int, batch: int) -> _native.View:
-    """`view` as the library takes it: in a numbered buffer, for `batch` images."""
-    shape = (view.shape[0] * batch, *view.shape[1:])
-    return buffer, offset + view.offset, "float32", shape, view.ld
+def native_step(
+    step: PlanStep | Draft, isa: str, batch: int = 1, locate: Callable[[str], tuple[int, int]] | None = None
+) -> _native.Step:
+    """Return the library's step for `batch` images.
+
+    `locate` says for the name of a value which buffer it is in and at which float; without it the step
+    can be asked what it needs, but not run.
+    """
+
+    def view(v: View) -> _native.View:
+        buffer, offset = locate(v.value) if locate else (0, 0)
+        return buffer, offset + v.offset, "float32", (v.shape[0] * batch, *v.shape[1:]), v.ld
+
+    inputs = [view(v) for v in step.inputs]
+    return _native.Step(
+        step.operation,
+        x=inputs[0] if inputs else None,
+        x2=inputs[1] if len(inputs) > 1 else None,
+        out=view(step.output),
+        isa=isa,
+        **step.options,
+    )
 
 
 def _choose(draft: Draft, isa: str) -> PlanStep:
-    views = [native_view(v, 0, 0, 1) for v in draft.inputs]
-    inputs = dict(zip(("x", "x2"), views, strict=False))
-    step = _native.Step(
-        draft.operation, out=native_view(draft.output, 0, 0, 1), isa=isa, **inputs, **draft.options
-    )
+    step = native_step(draft, isa)
     packed = None
     if draft.weights is not None:
         packed = aligned_floats(step.packed_floats)

@@ -118,6 +118,9 @@ def fuse(graph: Graph, *, enabled: bool = True) -> list[Group]:
     needed = _reachable(nodes, graph.outputs)
     consumer = {i: n for n in nodes if n.name in needed for i in n.inputs}
 
+    def sole_consumer(name: str) -> Node | None:
+        return consumer.get(name) if enabled and uses[name] == 1 else None
+
     groups: list[Group] = []
     taken: set[str] = set()
     for node in nodes:
@@ -125,28 +128,16 @@ def fuse(graph: Graph, *, enabled: bool = True) -> list[Group]:
             continue
         parts = [node]
         head, activation = node, activations.LINEAR
-        following = consumer.get(node.name)
-
-        def sole(name: str, after: Node | None) -> bool:
-            return enabled and after is not None and uses[name] == 1
-
-        if (
-            sole(parts[-1].name, following)
-            and following.operation == "batch_norm"
-            and _folds(head, following)
-        ):
-            head = _fold_batch_norm(head, following)
-            parts.append(following)
-            following = consumer.get(following.name)
-        if (
-            sole(parts[-1].name, following)
-            and following.operation == "activation"
-            and head.operation in _TAKES_ACTIVATION
-        ):
+        norm = sole_consumer(head.name)
+        if norm is not None and norm.operation == "batch_norm" and _folds(head, norm):
+            head = _fold_batch_norm(head, norm)
+            parts.append(norm)
+        last = sole_consumer(parts[-1].name)
+        if last is not None and last.operation == "activation" and head.operation in _TAKES_ACTIVATION:
             activation = activations.native(
-                following.attributes["kind"], following.attributes["parameters"], following.layer
+                last.attributes["kind"], last.attributes["parameters"], last.layer
             )
-            parts.append(following)
+            parts.append(last)
         taken.update(p.name for p in parts)
         groups.append(Group(head, activation, parts[-1].name, tuple(parts)))
     return groups

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from convcore import _native
-from convcore.plan.build import native_view
+from convcore.plan.build import native_step
 from convcore.plan.data import Plan
 from convcore.plan.memory import Lifetime, aligned_floats, place
 
@@ -31,12 +31,16 @@ class CpuProgram:
             buffers[name] = len(buffers) + 1
 
         # Choose again for this batch: the algorithm is the same, workspace and items may not be.
-        chosen = [self._step(s, {}, buffers) for s in plan.steps]
+        chosen = [native_step(s, plan.isa, batch) for s in plan.steps]
         offsets, size = place(self._lifetimes(chosen))
         self._arena_floats = size // 4
+
+        def locate(value: str) -> tuple[int, int]:
+            return (buffers[value], 0) if value in buffers else (0, offsets[value] // 4)
+
         steps = []
         for i, planned in enumerate(plan.steps):
-            step = self._step(planned, offsets, buffers)
+            step = native_step(planned, plan.isa, batch, locate)
             if planned.weights is not None:
                 step.set_weights(planned.weights)
             if step.workspace_bytes:
@@ -45,13 +49,6 @@ class CpuProgram:
         self._program = _native.Program(steps)
         self._arenas: list[np.ndarray] = []
         self._lock = threading.Lock()
-
-    def _step(self, s, offsets: Mapping[str, int], buffers: Mapping[str, int]) -> _native.Step:  # type: ignore[no-untyped-def]
-        def view(v):  # type: ignore[no-untyped-def]
-            return native_view(v, buffers.get(v.value, 0), offsets.get(v.value, 0) // 4, self.batch)
-
-        inputs = dict(zip(("x", "x2"), map(view, s.inputs), strict=False))
-        return _native.Step(s.operation, out=view(s.output), isa=self._plan.isa, **inputs, **s.options)
 
     def _lifetimes(self, chosen: Sequence[_native.Step]) -> list[Lifetime]:
         first: dict[str, int] = {}

@@ -134,6 +134,7 @@ def reduction_length(node: Node) -> int:
 
 def _bound(node: Node, inputs: Sequence[Array], y: Array) -> Array:
     """Largest error that float32 arithmetic may make, for every output."""
+    bound: Array
     op = node.operation
     if op in _EXACT:
         return np.zeros_like(y)
@@ -147,9 +148,11 @@ def _bound(node: Node, inputs: Sequence[Array], y: Array) -> Array:
         axis = axis if axis < 0 else axis + 1
         x = inputs[0]
         spread = x.max(axis=axis, keepdims=True) - x
-        return U * (x.shape[axis] + 16 + 2 * spread) * y + _SMALLEST_NORMAL
+        bound = U * (x.shape[axis] + 16 + 2 * spread) * y + _SMALLEST_NORMAL
+        return bound
     if op in {"add", "subtract", "average"}:
-        return 2 * len(inputs) * U * np.sum(np.broadcast_arrays(*(np.abs(x) for x in inputs)), axis=0)
+        bound = 2 * len(inputs) * U * np.sum(np.broadcast_arrays(*(np.abs(x) for x in inputs)), axis=0)
+        return bound
     if op == "resize":
         return np.full_like(y, 8 * U * np.abs(inputs[0]).max(initial=0.0))
     # Elementwise functions and products: a few units in the last place of the result.
