@@ -18,6 +18,11 @@ from .loader_judge import assert_agrees, inputs_for, predict, round_trip, seeded
 Shape = tuple[int, ...]
 Make = Callable[[Any], Any]
 
+ACTIVATIONS = (
+    "linear", "relu", "relu6", "leaky_relu", "elu", "celu", "selu", "gelu", "silu", "hard_silu", "mish",
+    "sigmoid", "hard_sigmoid", "tanh", "softplus", "softsign", "exponential", "softmax",
+)  # fmt: skip
+
 CASES: list[tuple[str, Shape, Make]] = [
     ("dense", (5,), lambda k: k.Dense(4, activation="relu")),
     ("dense-on-3-axes", (3, 5), lambda k: k.Dense(4, use_bias=False)),
@@ -78,7 +83,11 @@ CASES: list[tuple[str, Shape, Make]] = [
     ("rescaling", (4, 5, 3), lambda k: k.Rescaling(1.0 / 127.5, offset=-1.0)),
     ("rescaling-list", (4, 5, 3), lambda k: k.Rescaling([0.5, 2.0, 4.0], offset=[0.0, 1.0, 2.0])),
     ("normalization", (4, 3), lambda k: k.Normalization()),
-    ("normalization-fixed", (4, 3), lambda k: k.Normalization(mean=[1.0, 2.0, 3.0], variance=[4.0, 1.0, 0.25])),
+    (
+        "normalization-fixed",
+        (4, 3),
+        lambda k: k.Normalization(mean=[1.0, 2.0, 3.0], variance=[4.0, 1.0, 0.25]),
+    ),
     ("normalization-invert", (4, 3), lambda k: k.Normalization(mean=2.0, variance=4.0, invert=True)),
     ("dropout", (4, 5), lambda k: k.Dropout(0.5)),
     ("spatial-dropout", (4, 5, 3), lambda k: k.SpatialDropout2D(0.5)),
@@ -86,10 +95,7 @@ CASES: list[tuple[str, Shape, Make]] = [
     ("random-flip", (4, 5, 3), lambda k: k.RandomFlip()),
     *[
         (f"activation-{name}", (4, 5), lambda k, name=name: k.Activation(name))
-        for name in (
-            "linear relu relu6 leaky_relu elu celu selu gelu silu hard_silu mish sigmoid hard_sigmoid"
-            " tanh softplus softsign exponential softmax"
-        ).split()
+        for name in ACTIVATIONS
     ],
 ]  # fmt: skip
 
@@ -233,7 +239,7 @@ def test_specialise_refuses_a_shape_that_does_not_fit(float64: Any, tmp_path: Pa
     graph = round_trip(_unet(float64, (None, None, 2)), tmp_path)
     with pytest.raises(ValueError, match="shape of input"):
         specialise(graph, [(12, 8, 3)])
-    with pytest.raises(ValueError, match="Concatenate|concatenate"):
+    with pytest.raises(ValueError, match="inputs differ on axis"):
         specialise(graph, [(13, 8, 2)])
 
 
