@@ -245,36 +245,20 @@ def resize(
     if not result.array.size:
         return result.finish()
     y = channels_last(result.array, data_format, where)
+    linear = interpolation == "bilinear"
     scale = [i / o for i, o in zip(a.shape[1:3], sizes, strict=True)]
-    if interpolation == "bilinear":
-        offset = [0.5 * s - 0.5 for s in scale]
-    else:
-        offset = [0.5 * s for s in scale]
-        rows, columns = (_nearest(i, o) for i, o in zip(a.shape[1:3], sizes, strict=True))
-        if not _falls_alike(rows, scale[0]) or not _falls_alike(columns, scale[1]):
-            y[...] = a[:, rows[:, np.newaxis], columns]
-            return result.finish()
+    if not linear:
+        scale = [float(np.float32(s)) for s in scale]  # as TensorFlow rounds it; see resize.c
+    # Half-pixel centres: (p + 1/2) * scale - 1/2, or the pixel that (p + 1/2) * scale is in.
+    offset = [0.5 * s - 0.5 if linear else 0.5 * s for s in scale]
     call = Call()
     call.step(
         "resize",
         x=call.map_view(a),
         out=call.map_view(y),
-        linear=interpolation == "bilinear",
+        linear=linear,
         resize_scale=[1.0, *scale],
         resize_offset=[0.0, *offset],
     )
     call.run()
     return result.finish()
-
-
-def _nearest(i: int, o: int) -> NDArray[np.intp]:
-    """Return the input index that each of `o` outputs takes of `i` inputs, positions in float32."""
-    centre = np.arange(o, dtype=np.float32) + np.float32(0.5)
-    position = np.floor(centre * (np.float32(i) / np.float32(o))).astype(np.intp)
-    return np.asarray(np.minimum(position, i - 1))
-
-
-def _falls_alike(index: NDArray[np.intp], scale: float) -> bool:
-    """Whether the library, which computes positions in float64, takes the same indices."""
-    position = np.floor(np.arange(len(index)) * scale + 0.5 * scale)
-    return bool((position == index).all())

@@ -1,0 +1,310 @@
+"""One list of calls that reach every kernel of the manifest, each with its exact answer and error bound.
+
+Correctness on every instruction set, forbidden pages, awkward strides, thread counts and batches are
+all tested on this list, so that a kernel that is in it is tested in every way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import convcore as cc
+from convcore import reference, shapes
+
+from .tolerance import dot_bound, relative_bound
+
+Array = NDArray[Any]
+
+#: Around every vector length and block, and one, and primes.
+SIZES = (1, 2, 3, 15, 16, 17, 31, 33, 97)
+
+
+@dataclass(frozen=True)
+class Case:
+    """``call(*arrays)`` must be within `bound` of `expected`.
+
+    `kernel` is the manifest's name. `batched`: the first array has a batch axis, and an image's result
+    depends on that image alone.
+    """
+
+    name: str
+    kernel: str
+    call: Callable[..., Array]
+    arrays: tuple[Array, ...]
+    expected: Array
+    bound: Any = 0.0
+    batched: bool = True
+    dtype: Any = field(default=np.float32)
+
+
+def _spread(expected: Array, ulps: float = 2.0) -> Array:
+    """`ulps` units in the last place of `expected`."""
+    spacing: Array = np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64)
+    return ulps * spacing
+
+
+def _floats(rng: np.random.Generator, *shape: int) -> Array:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+def _conv_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
+    oc = c % 37 + 2
+    bias = _floats(rng, oc)
+    plans: list[tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+        ("conv2d same", (s, s + 1), (3, 3), {"padding": "same"}),
+        ("conv2d valid", (s, s + 1), (2, 3), {}),
+        ("conv2d 1x1", (s, s), (1, 1), {}),
+        ("conv2d 1x1 strided", (s, s), (1, 1), {"strides": 2}),
+        ("conv2d strided", (s, s + 2), (3, 2), {"padding": "same", "strides": (2, 3)}),
+        ("conv2d dilated, flipped", (s, s), (3, 3), {"padding": "full", "dilation_rate": 2, "flip": True}),
+        ("conv2d pairs", (s, s), (3, 3), {"padding": ((0, 3), (2, 1))}),
+        ("conv1d causal", (4 * s + 3,), (3,), {"padding": "causal"}),
+        ("conv3d same", (3, s, s), (2, 3, 3), {"padding": "same", "strides": (1, 1, 2)}),
+    ]
+    for name, sizes, kernel, options in plans:
+        rank = len(sizes)
+        x, w = _floats(rng, n, *sizes, c), _floats(rng, *kernel, c, oc)
+        strides = shapes.spatial_tuple(options.get("strides", 1), rank, "strides", name)
+        dilation = shapes.spatial_tuple(options.get("dilation_rate", 1), rank, "dilation", name)
+        pairs = shapes.conv_padding(options.get("padding", "valid"), sizes, kernel, strides, dilation, name)
+        exact = partial(
+            reference.conv,
+            strides=strides,
+            dilation=dilation,
+            padding=pairs,
+            flip=options.get("flip", False),
+        )
+        bound = dot_bound(int(np.prod(kernel)) * c + 1, exact(abs(x), abs(w), abs(bias)))
+        function = getattr(cc, f"conv{rank}d")
+        yield Case(
+            name, "conv_direct_f32", partial(function, **options), (x, w, bias), exact(x, w, bias), bound
+        )
+    x, w = _floats(rng, n, s, s, 2 * c), _floats(rng, 3, 3, c, 6)
+    exact = partial(reference.conv, strides=(1, 1), dilation=(1, 1), padding=((0, 0),) * 2, groups=2)
+    yield Case(
+        "conv2d groups",
+        "conv_direct_f32",
+        partial(cc.conv2d, groups=2),
+        (x, w),
+        exact(x, w),
+        dot_bound(9 * c, exact(abs(x), abs(w))),
+    )
+    x, w = _floats(rng, n, c), _floats(rng, c, oc)
+    yield Case(
+        "dense",
+        "conv_direct_f32",
+        cc.dense,
+        (x, w, bias),
+        reference.dense(x, w, bias),
+        dot_bound(c + 1, reference.dense(abs(x), abs(w), abs(bias))),
+    )
+
+
+def _transpose_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
+    oc = c % 35 + 2
+    bias = _floats(rng, oc)
+    plans: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+        ((s, s), (3, 3), {"strides": 2, "padding": "same"}),
+        ((s, s), (2, 3), {"strides": (3, 1)}),
+        ((s, s), (3, 3), {"dilation_rate": 2}),
+        ((2 * s,), (4,), {"strides": 3, "padding": "same", "output_padding": 1}),
+        ((2, s, s), (2, 2, 2), {"strides": 2}),
+    ]
+    for sizes, kernel, options in plans:
+        rank = len(sizes)
+        x, w = _floats(rng, n, *sizes, c), _floats(rng, *kernel, oc, c)
+        strides = shapes.spatial_tuple(options.get("strides", 1), rank, "strides", "test")
+        dilation = shapes.spatial_tuple(options.get("dilation_rate", 1), rank, "dilation", "test")
+        crop, size = shapes.conv_transpose_geometry(
+            sizes,
+            kernel,
+            strides,
+            dilation,
+            options.get("padding", "valid"),
+            options.get("output_padding"),
+            "test",
+        )
+        exact = partial(
+            reference.conv_transpose, strides=strides, dilation=dilation, padding=crop, output_size=size
+        )
+        bound = dot_bound(int(np.prod(kernel)) * c + 1, exact(abs(x), abs(w), abs(bias)))
+        function = partial(getattr(cc, f"conv{rank}d_transpose"), **options)
+        name = f"conv{rank}d_transpose {options}"
+        yield Case(name, "conv_transpose_f32", function, (x, w, bias), exact(x, w, bias), bound)
+
+
+def _depthwise_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
+    for multiplier, options in ((1, {"padding": "same"}), (2, {"strides": 2}), (3, {"dilation_rate": 2})):
+        x, w = _floats(rng, n, s, s, c), _floats(rng, 3, 2, c, multiplier)
+        bias = _floats(rng, c * multiplier)
+        strides, dilation = (options.get("strides", 1),) * 2, (options.get("dilation_rate", 1),) * 2
+        pairs = shapes.conv_padding(
+            options.get("padding", "valid"), (s, s), (3, 2), strides, dilation, "test"
+        )  # type: ignore[arg-type]
+        exact = partial(reference.depthwise_conv, strides=strides, dilation=dilation, padding=pairs)
+        yield Case(
+            f"depthwise_conv2d x{multiplier} {options}",
+            "depthwise_f32",
+            partial(cc.depthwise_conv2d, **options),  # type: ignore[arg-type]
+            (x, w, bias),
+            exact(x, w, bias),
+            dot_bound(7, exact(abs(x), abs(w), abs(bias))),
+        )
+
+
+def _pool_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
+    plans: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+        ((s, s + 1), (2, 2), {}),
+        ((s, s + 1), (3, 3), {"strides": 2, "padding": "same"}),
+        ((s, s), (3, 2), {"strides": 1, "padding": ((2, 1), (0, 1))}),
+        ((3 * s,), (3,), {"padding": "same"}),
+        ((3, s, s), (2, 2, 2), {"padding": "same"}),
+    ]
+    for sizes, pool, options in plans:
+        x = _floats(rng, n, *sizes, c)
+        strides = shapes.spatial_tuple(options.get("strides", pool), len(sizes), "strides", "test")
+        pairs = shapes.pool_padding(options.get("padding", "valid"), sizes, pool, strides, "test")
+        name = f"{len(sizes)}-D {pool} {options}"
+        exact = reference.max_pool(x, pool, strides, pairs)
+        yield Case(
+            f"max_pool {name}", "max_pool_f32", partial(cc.max_pool, pool_size=pool, **options), (x,), exact
+        )
+        for include in (False, True):
+            mean = partial(
+                reference.average_pool,
+                pool_size=pool,
+                strides=strides,
+                padding=pairs,
+                include_padding=include,
+            )
+            yield Case(
+                f"average_pool {name} {'including' if include else 'without'} padding",
+                "average_pool_f32",
+                partial(cc.average_pool, pool_size=pool, include_padding=include, **options),
+                (x,),
+                mean(x),
+                dot_bound(int(np.prod(pool)) + 1, mean(abs(x))),
+            )
+    x = _floats(rng, n, s, s, c)
+    yield Case(
+        "global_max_pool", "global_max_pool_f32", cc.global_max_pool, (x,), reference.global_max_pool(x)
+    )
+    yield Case(
+        "global_average_pool",
+        "global_average_pool_f32",
+        cc.global_average_pool,
+        (x,),
+        reference.global_average_pool(x),
+        dot_bound(s * s + 1, reference.global_average_pool(abs(x))),
+    )
+
+
+def _elementwise_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
+    x = 3 * _floats(rng, n, s, c)
+    for name in (
+        "relu",
+        "leaky_relu",
+        "leaky_divide",
+        "elu",
+        "selu",
+        "gelu",
+        "silu",
+        "sigmoid",
+        "tanh",
+        "softplus",
+    ):
+        exact = reference.ACTIVATIONS[name](x)
+        yield Case(name, "activation_f32", getattr(cc, name), (x,), exact, _spread(exact))
+    options = {"negative_slope": 0.5, "max_value": 2.0, "threshold": 1.0}
+    exact = reference.ACTIVATIONS["relu"](x, **options)
+    yield Case("relu general", "activation_f32", partial(cc.relu, **options), (x,), exact, _spread(exact))
+
+    alpha = np.abs(_floats(rng, c))
+    exact = reference.prelu(x, alpha)
+    yield Case("prelu", "binary_f32", cc.prelu, (x, alpha), exact, _spread(exact, 1))
+
+    mean, variance, gamma, beta = _floats(rng, c), np.abs(_floats(rng, c)), _floats(rng, c), _floats(rng, c)
+    scale = np.abs(gamma / np.sqrt(variance.astype(np.float64) + 1e-3))
+    magnitude = np.abs(x) * scale + np.abs(mean) * scale + np.abs(beta)
+    exact = reference.batch_norm(x, mean, variance, gamma, beta)
+    arrays = (x, mean, variance, gamma, beta)
+    yield Case("batch_norm", "affine_f32", cc.batch_norm, arrays, exact, relative_bound(3, magnitude))
+
+    exact = reference.softmax(x)
+    spread = int(np.ptp(x)) + 1  # x - max is rounded: an error of u |x - max| in the exponent
+    yield Case("softmax", "softmax_f32", cc.softmax, (x,), exact, relative_bound(spread + c + 6, exact))
+
+    exact = reference.rrelu_sample(x, 3.0, 8.0, seed=5)
+    call = partial(cc.rrelu, training=True, seed=5)
+    yield Case("rrelu sample", "sample_f32", call, (x,), exact, relative_bound(4, exact), batched=False)
+    exact = reference.noisy_relu_sample(x, seed=6)
+    z = np.abs(reference.philox_normal(6, x.size).reshape(x.shape))
+    bound = relative_bound(6, np.abs(x) + np.sqrt(reference.ACTIVATIONS["sigmoid"](x)) * z)
+    call = partial(cc.noisy_relu, training=True, seed=6)
+    yield Case("noisy_relu sample", "sample_f32", call, (x,), exact, bound, batched=False)
+
+
+def _moving_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
+    x = _floats(rng, n, s, s, c)
+    yield Case("crop", "copy_f32", partial(cc.crop, cropping=((1, 0), (0, 2))), (x,), x[:, 1:, :-2])
+    yield Case("upsample", "copy_f32", partial(cc.upsample, size=(2, 3)), (x,), reference.upsample(x, (2, 3)))
+    padded = np.pad(x, ((0, 0), (1, 2), (0, 3), (0, 0)))
+    yield Case("zero_pad", "fill_f32", partial(cc.zero_pad, padding=((1, 2), (0, 3))), (x,), padded)
+    # Three interpolations, each a difference, a product and a sum with a rounded weight, of values
+    # that are at most twice the largest.
+    bound = relative_bound(3 * 4, 2 * np.abs(x).max())
+    for size in ((2 * s + 1, s + 3), (2, 1)):
+        exact = reference.resize(x, size)
+        yield Case(f"resize to {size}", "resize_f32", partial(cc.resize, size=size), (x,), exact, bound)
+        exact = reference.resize(x, size, "nearest")
+        call = partial(cc.resize, size=size, interpolation="nearest")
+        yield Case(f"resize to {size}, nearest", "resize_f32", call, (x,), exact)
+    volume = _floats(rng, s, s + 1, c)
+    bound = relative_bound(3 * 4, 2 * np.abs(volume).max())
+    for shape in ((2 * s, 3, c + 2), (1, s, 2)):
+        exact = reference.resample_linear(volume, shape)
+        call = partial(cc.resample, output_shape=shape)
+        yield Case(f"resample to {shape}", "resize_f32", call, (volume,), exact, bound, batched=False)
+
+
+def _hu_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
+    slope, intercept = rng.uniform(0.5, 2.0, n), rng.uniform(-1100.0, 0.0, n)
+    for kind in ("int8", "uint8", "int16", "uint16", "int32"):
+        limits = np.iinfo(kind)
+        x = rng.integers(limits.min, limits.max, (n, s, c), kind, endpoint=True)
+        x.reshape(-1)[::3] = -2000 if limits.min <= -2000 else 7
+        for to in ("float32", "int16"):
+            for padding in ("article", -1000.0):
+                options: dict[str, Any] = {"padding_to": padding, "dtype": to}
+                if limits.min > -2000:
+                    options["padding_value"] = 7
+                exact = reference.hu_rescale(x, slope, intercept, **options)
+                # Rounded once: half a unit, and what a double cannot say of it.
+                bound = _spread(exact, 1) if to == "float32" else 0.0
+                yield Case(
+                    f"hu_rescale {kind} to {to}, {padding}",
+                    "hu_rescale",
+                    partial(cc.hu_rescale, slope=slope, intercept=intercept, **options),
+                    (x,),
+                    exact,
+                    bound,
+                    batched=False,
+                    dtype=np.dtype(to),
+                )
+
+
+_FAMILIES = (
+    _conv_cases, _transpose_cases, _depthwise_cases, _pool_cases, _elementwise_cases, _moving_cases, _hu_cases,
+)  # fmt: skip
+
+
+def cases(channels: int, *, batch: int = 2, size: int = 5) -> list[Case]:
+    """Return the whole list for maps of about `size` by `size` pixels with `channels` channels."""
+    rng = np.random.default_rng((channels, batch, size))
+    return [case for family in _FAMILIES for case in family(rng, channels, batch, size)]
