@@ -91,7 +91,24 @@ def read_model(config: Any, where: str) -> ModelRecord:
     record = _model(_mapping(config, where, "configuration"), where, "", [0])
     if not record.layers:
         raise ModelFormatError(where, "a model without layers")
+    _complete_ordering(record)
     return record
+
+
+def _complete_ordering(model: ModelRecord) -> None:
+    """Give layers that do not say their data format the one that all others say.
+
+    Keras 1.0 forgot to save it for UpSampling2D; it was a global setting, so one holds for all.
+    """
+    layers = [layer for layer in model.walk() if layer.class_name[-2:] in ("2D", "3D")]
+    said = {str(layer.settings.values["data_format"]) for layer in layers if "data_format" in layer.settings}
+    if said == {"channels_first"}:
+        for layer in layers:
+            layer.settings.values = {"data_format": "channels_first", **_given(layer.settings.values)}
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _model(config: Mapping[str, Any], where: str, prefix: str, count: list[int]) -> ModelRecord:
