@@ -300,7 +300,8 @@ def _hu_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case
 
 
 _FAMILIES = (
-    _conv_cases, _transpose_cases, _depthwise_cases, _pool_cases, _elementwise_cases, _moving_cases, _hu_cases,
+    _conv_cases, _transpose_cases, _depthwise_cases, _pool_cases, _elementwise_cases, _moving_cases,
+    _hu_cases,
 )  # fmt: skip
 
 
