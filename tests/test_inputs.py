@@ -1,4 +1,4 @@
-"""Pictures equal Keras's pixel for pixel; arrays, tables and labels are read, or refused by name and place."""
+"""Pictures equal Keras's pixel for pixel; arrays, tables and labels are read, or refused by name."""
 
 from __future__ import annotations
 

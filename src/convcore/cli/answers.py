@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcore.errors import InputError
-from convcore.loader.graph import Graph
+from convcore.loader.graph import Graph, Node
 
 __all__ = ["Answer", "Head", "answer", "confusion", "head_of"]
 
@@ -60,13 +60,30 @@ def head_of(graph: Graph) -> Head:
     if len(sizes) > 1 or None in sizes:
         return Head("array", 0)
     classes = prod(n or 0 for n in sizes)
-    while node.operation in _TRANSPARENT and node.inputs:
-        node = graph.node(node.inputs[0])
-    if node.operation == "softmax" and classes > 1:
+    last = _last_operation(graph, node, {})
+    if last == "softmax" and classes > 1:
         return Head("softmax", classes)
-    if node.operation == "activation" and node.attributes["kind"] in _SIGMOIDS:
+    if last == "sigmoid":
         return Head("sigmoid", max(classes, 2))
     return Head("scores", classes) if classes > 1 else Head("value", 0)
+
+
+def _last_operation(graph: Graph, node: Node, known: dict[str, str]) -> str:
+    """Return "softmax", "sigmoid", or "" for anything else: what made the numbers of `node`.
+
+    An average of probabilities is one itself: networks that vote end like that.
+    """
+    while node.operation in _TRANSPARENT:
+        node = graph.node(node.inputs[0])
+    if node.name not in known:
+        found = node.operation if node.operation == "softmax" else ""
+        if node.operation == "activation" and node.attributes["kind"] in _SIGMOIDS:
+            found = "sigmoid"
+        if node.operation == "average":
+            votes = {_last_operation(graph, graph.node(name), known) for name in node.inputs}
+            found = votes.pop() if len(votes) == 1 else ""
+        known[node.name] = found
+    return known[node.name]
 
 
 def answer(head: Head, output: NDArray[np.float32], top: int) -> list[Answer]:

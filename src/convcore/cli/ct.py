@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from convcore import data
 from convcore.cli import UsageError
-from convcore.cli.models import add_model_options, open_model, shipped
+from convcore.cli.models import add_model_options, open_model
 from convcore.cli.terminal import note, print_json, print_table, progress
 from convcore.errors import InputError, ModelError
 from convcore.medical import (
@@ -117,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
 def _model_and_card(args: argparse.Namespace) -> tuple[str, str]:
     model = Path(args.model)
     if not model.exists() and model.name == args.model and not model.suffix:
-        model = shipped(f"{model.name}.keras")
+        model = data.path(f"{model.name}.keras")
     card = Path(args.card) if args.card else model.with_suffix(".toml")
     if not args.card and not card.is_file():
         raise UsageError(

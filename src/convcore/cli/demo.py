@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from convcore import data
 from convcore.cli.answers import class_indices
-from convcore.cli.models import shipped
 from convcore.cli.terminal import note, print_json, print_table
 from convcore.engine import load_model
 from convcore.errors import InputError
@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make a CT, read it back, segment, score, show. The exit code says that it ran, not that it was right."""
+    """Make a CT, read it back, segment, score, show. Code 0 says that it ran, not that it was right."""
     out = Path(args.output or tempfile.mkdtemp(prefix="convcore-demo-"))
     demo = _Demo()
     start = time.perf_counter()
@@ -127,7 +127,7 @@ def _lungs(demo: _Demo, out: Path) -> Path:
     wanted = " x ".join(f"{s:.3g}" for s in phantom.spacing)
     demo.tell("voxel, mm (z, y, x)", spacing, wanted, spacing == wanted)
 
-    network = demo.timed("load two networks", lambda: load_model(shipped("lung_segmentation.keras")))
+    network = demo.timed("load two networks", lambda: load_model(data.path("lung_segmentation.keras")))
     mask = demo.timed(
         f"segment {SHAPE[0]} slices", lambda: segment(volume, network, bundled_card("lung_segmentation"))
     )
@@ -147,7 +147,7 @@ def _nodules(demo: _Demo, phantom: Phantom, volume: Any) -> list[Mark]:
     output = card.outputs[0]
     threshold = 0.5 if output.threshold is None else output.threshold
     load = time.perf_counter()
-    network = load_model(shipped("nodule_classifier.keras"))
+    network = load_model(data.path("nodule_classifier.keras"))
     demo.seconds["load two networks"] += round(time.perf_counter() - load, 4)
     places = [n.centre_mm for n in phantom.nodules] + list(phantom.nodule_free)
     scores = demo.timed(f"score {len(places)} places", lambda: score(volume, network, card, places))
@@ -165,7 +165,7 @@ def _nodules(demo: _Demo, phantom: Phantom, volume: Any) -> list[Mark]:
 
 
 def _sonar(demo: _Demo, path: str) -> None:
-    network = load_model(shipped("sonar.keras"))
+    network = load_model(data.path("sonar.keras"))
     columns = network.input_shapes[0][0]
     table = read_table(path, columns)
     p = demo.timed(f"classify {len(table.values)} sonar rows", lambda: network.predict(table.values))

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 __all__ = ["add_arguments", "node_flops", "run"]
 
+#: Operations that move numbers and compute none.
+_FREE = frozenset(
+    {"input", "identity", "reshape", "permute", "reverse", "pad", "crop", "upsample", "concatenate"}
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -101,6 +106,8 @@ def node_flops(node: Node, inputs: list[Shape]) -> int | None:
     the definition counts, those with padding too (the usual convention: VGG16 has 30.9 GFLOP); an
     activation counts one operation an element, whatever its function costs. Moving numbers is free.
     """
+    if node.operation in _FREE:
+        return 0
     if any(n is None for shape in (node.shape, *inputs) for n in shape):
         return None
     size = prod(n or 0 for n in node.shape)

@@ -1,18 +1,14 @@
-"""The arguments with which every command names and opens a model, and the models that ship."""
+"""The arguments that say how every command reads a model file."""
 
 from __future__ import annotations
 
 import argparse
-from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-from convcore.errors import InputError
 
 if TYPE_CHECKING:
     from convcore.engine import Model
 
-__all__ = ["add_model_options", "open_model", "shipped"]
+__all__ = ["add_model_options", "kernel_flip", "open_model"]
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -37,11 +33,3 @@ def open_model(args: argparse.Namespace) -> Model:
 def kernel_flip(args: argparse.Namespace) -> bool | None:
     """Return what ``--kernel-flip`` said: True, False, or None for nothing."""
     return None if args.kernel_flip is None else bool(args.kernel_flip == "yes")
-
-
-def shipped(name: str) -> Path:
-    """Return the path of a model that ships with convcore, such as ``sonar.keras``."""
-    path = Path(str(resources.files("convcore") / "data" / name))
-    if not path.is_file():
-        raise InputError(str(path), "does not ship with this installation of convcore")
-    return path
