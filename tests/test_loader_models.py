@@ -46,6 +46,8 @@ def _load(path: Path, **options: Any) -> Graph:
 def _float64(model: Any) -> Any:
     """The Keras model rebuilt to compute in float64, with the same weights."""
     config = json.loads(json.dumps(model.get_config()).replace('"float32"', '"float64"'))
+    for item in config["layers"]:
+        item["config"].pop("input_shape", None)  # Keras 2's, batch and all, which Keras 3 misreads
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Keras says about its own older settings
         double = type(model).from_config(config)

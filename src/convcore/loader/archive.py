@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -29,6 +32,7 @@ class Archive:
 
     def __init__(self, source: Path | bytes, where: str) -> None:
         self.where = where
+        self._path = source if isinstance(source, Path) else None
         with self._guarded():
             self._zip = zipfile.ZipFile(io.BytesIO(source) if isinstance(source, bytes) else source)
         names = self._zip.namelist()
@@ -56,6 +60,22 @@ class Archive:
         limits.check_size(len(data), limit, f"{self.where}: {name}", "member")
         return data
 
+    def open(self, name: str, limit: int) -> BinaryIO:
+        """A member as a seekable file; one that is stored uncompressed is not read into memory."""
+        with self._guarded():
+            info = self._zip.getinfo(name)
+            if info.compress_type != zipfile.ZIP_STORED or self._path is None:
+                return io.BytesIO(self.read(name, limit))
+            limits.check_size(info.file_size, limit, f"{self.where}: {name}", "member")
+            window = _Window(self._path, info)
+            checksum = 0
+            while block := window.read(1 << 20):
+                checksum = zlib.crc32(block, checksum)
+            if checksum != info.CRC or window.tell() != info.file_size:
+                window.close()
+                raise zipfile.BadZipFile(f"wrong checksum of {name}")
+            return cast(BinaryIO, window)
+
     def start(self, name: str, count: int) -> bytes:
         """The first `count` bytes of a member."""
         with self._guarded(), self._zip.open(name) as member:
@@ -65,12 +85,56 @@ class Archive:
     def _guarded(self) -> Iterator[None]:
         try:
             yield
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, RuntimeError) as error:
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            struct.error,
+            EOFError,
+            OSError,
+            ValueError,
+            RuntimeError,
+        ) as error:
             if isinstance(error, ModelFormatError):
                 raise
             raise ModelFormatError(
                 self.where, f"damaged archive ({error})", remedy="Copy the file again."
             ) from error
+
+
+class _Window(io.RawIOBase):
+    """The bytes of one uncompressed member, read from the archive's own file."""
+
+    def __init__(self, path: Path, info: zipfile.ZipInfo) -> None:
+        self._file = path.open("rb")
+        self._file.seek(info.header_offset)
+        # A local header: 26 bytes, the lengths of the name and of the extra field, then those two.
+        name, extra = struct.unpack("<26xHH", self._file.read(30))
+        self._start = info.header_offset + 30 + name + extra
+        self._size = info.file_size
+        self.seek(0)
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._size}[whence]
+        self._file.seek(self._start + max(base + offset, 0))
+        return self.tell()
+
+    def tell(self) -> int:
+        return self._file.tell() - self._start
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        count: int = self._file.readinto(view[: max(self._size - self.tell(), 0)])
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def npz_variables(data: bytes, where: str) -> dict[str, list[StoredArray]]:

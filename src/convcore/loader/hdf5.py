@@ -115,7 +115,7 @@ class Hdf5File:
     Parameters
     ----------
     source
-        A path, or the bytes of the file.
+        A path, or a file open for reading, which is closed with this one.
     where
         What errors call it.
 
@@ -126,9 +126,9 @@ class Hdf5File:
         links, external or virtual storage, filters other than deflate, shuffle and fletcher32.
     """
 
-    def __init__(self, source: Path | bytes, where: str) -> None:
+    def __init__(self, source: Path | BinaryIO, where: str) -> None:
         self.where = where
-        file: BinaryIO = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+        file: BinaryIO = source.open("rb") if isinstance(source, Path) else source
         try:
             with self._guarded():
                 import pyfive  # type: ignore[import-untyped]

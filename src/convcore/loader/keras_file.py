@@ -213,11 +213,12 @@ def _open_zip(path: Path, stack: ExitStack) -> _Found:
     for suffix in ("h5", "npz"):
         member = f"{_WEIGHTS}.{suffix}"
         if member in archive.names:
-            data, where = archive.read(member, limits.FILE_BYTES), f"{found.where}: {member}"
+            where = f"{found.where}: {member}"
             if suffix == "h5":
-                _pathed(found, variables(stack.enter_context(Hdf5File(data, where))))
+                file = archive.open(member, limits.FILE_BYTES)
+                _pathed(found, variables(stack.enter_context(Hdf5File(file, where))))
             else:
-                _pathed(found, npz_variables(data, where))
+                _pathed(found, npz_variables(archive.read(member, limits.FILE_BYTES), where))
             break
     return found
 
