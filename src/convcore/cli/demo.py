@@ -14,7 +14,7 @@ import numpy as np
 
 from convcore import data
 from convcore.cli.answers import class_indices
-from convcore.cli.terminal import note, print_json, print_table
+from convcore.cli.terminal import print_json, print_table
 from convcore.engine import load_model
 from convcore.errors import InputError
 from convcore.inputs import read_table
@@ -101,7 +101,11 @@ def run(args: argparse.Namespace) -> int:
     print_table(["stage", "seconds"], [[name, f"{s:.3f}"] for name, s in demo.seconds.items()])
     print(f"\n{total:.1f} s in all. Look at {picture}")
     print("The CT is a phantom, the networks were trained on phantoms: not a medical device.")
-    if not args.sonar:
+    if args.sonar:
+        print(
+            "The sonar network has learnt 124 of the UCI file's 208 rows; on others expect about 84 % right."
+        )
+    else:
         print("For the sonar network name a data file: convcore demo --sonar sonar.csv")
     return 0
 
@@ -170,15 +174,11 @@ def _sonar(demo: _Demo, path: str) -> None:
     table = read_table(path, columns)
     p = demo.timed(f"classify {len(table.values)} sonar rows", lambda: network.predict(table.values))
     rocks = p.reshape(-1) > 0.5
-    demo.tell("sonar echoes", f"{np.count_nonzero(rocks)} rocks, {np.count_nonzero(~rocks)} mines", "")
+    answer = f"{np.count_nonzero(rocks)} rocks, {np.count_nonzero(~rocks)} mines"
     if table.labels is None:
-        note("convcore demo: the sonar file has no label column, so there is no accuracy")
+        demo.tell("sonar echoes", answer, "the file has no labels")
         return
     truths = np.array(class_indices(table.labels, SONAR_CLASSES, path), np.bool_)
     right = int(np.count_nonzero(truths == rocks))
-    # The network has seen a part of the rows: what it does on unseen ones is in examples/README.md.
-    demo.tell(
-        "sonar echoes classified right",
-        f"{right} of {len(rocks)} ({right / len(rocks):.1%})",
-        "some were trained on",
-    )
+    demo.tell("sonar echoes", answer, f"{np.count_nonzero(truths)} rocks, {np.count_nonzero(~truths)} mines")
+    demo.tell("sonar echoes named right", f"{right} ({right / len(rocks):.1%})", f"{len(rocks)}")

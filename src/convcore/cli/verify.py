@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from convcore.cli import UsageError
 from convcore.cli.models import add_model_options, open_model
@@ -27,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the comparison; 1 if an error is larger than its bound."""
+    # Keras's TensorFlow would greet on stderr; whoever wants to hear it sets the variable otherwise.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     model = open_model(args)
     x = None
     if args.input:
