@@ -1,0 +1,231 @@
+"""Threads and instruction sets as the environment and the caller want them; fork; Ctrl-C; the GIL."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import convcore as cc
+from convcore import _native
+from convcore.errors import ArgumentError, DeviceError
+from convcore.ops.call import instruction_set
+
+VARIABLES = ("CONVCORE_NUM_THREADS", "OMP_NUM_THREADS", "CONVCORE_ISA")
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    before = cc.get_num_threads()
+    yield
+    cc.set_num_threads(before)
+
+
+def run(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k not in VARIABLES} | variables
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60
+    )
+
+
+def threads_of(**variables: str) -> int:
+    done = run("import convcore; print(convcore.get_num_threads())", **variables)
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+def test_thread_variables() -> None:
+    assert threads_of(CONVCORE_NUM_THREADS="3") == 3
+    assert threads_of(OMP_NUM_THREADS="5") == 5
+    assert threads_of(CONVCORE_NUM_THREADS="3", OMP_NUM_THREADS="5") == 3
+    default = threads_of()
+    for nonsense in ("0", "-2", "many", "", "100000"):
+        assert threads_of(CONVCORE_NUM_THREADS=nonsense) == default
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
+def test_affinity_is_honoured() -> None:
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+        "import convcore; print(convcore.get_num_threads())"
+    )
+    assert run(code).stdout.strip() == "1"
+    assert threads_of() <= len(os.sched_getaffinity(0))
+
+
+def test_set_num_threads() -> None:
+    for threads in (1, 2, 256):
+        cc.set_num_threads(threads)
+        assert cc.get_num_threads() == threads
+    for bad in (0, -1, 257):
+        with pytest.raises(ArgumentError, match="1 to 256"):
+            cc.set_num_threads(bad)
+    assert cc.get_num_threads() == 256
+    with pytest.raises(TypeError):
+        cc.set_num_threads("two")  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")
+def test_one_thread_starts_no_worker() -> None:
+    code = (
+        "import os, numpy as np, convcore as cc\n"
+        "tasks = lambda: len(os.listdir('/proc/self/task'))\n"
+        "before = tasks(); x = np.ones((8, 64, 64, 8), np.float32)\n"
+        "for n in (1, 3):\n"
+        "    cc.set_num_threads(n); cc.relu(x); print(tasks() - before)\n"
+    )
+    assert run(code).stdout.split() == ["0", "2"]
+
+
+@pytest.mark.parametrize("isa", _native.isas())
+def test_a_forced_instruction_set_really_runs(isa: str) -> None:
+    code = (
+        "import convcore as cc; from convcore import _native;"
+        "v = (0, 0, 'float32', (8,), (1,));"
+        "step = _native.Step('activation', x=v, out=v);"
+        "print(cc.show_config('dicts')['instruction_set'], step.isa)"
+    )
+    done = run(code, CONVCORE_ISA=isa)
+    assert done.stdout.split() == [isa, isa], done.stderr
+
+
+def test_instruction_sets_differ_where_they_may() -> None:
+    """A proof by the numbers: without FMA a sum of products rounds differently."""
+    if "avx2" not in _native.isas():
+        pytest.skip("one kind of rounding only on this CPU")
+    code = (
+        "import numpy as np, convcore as cc; r = np.random.default_rng(0);"
+        "x, w = (r.standard_normal(s).astype(np.float32) for s in ((8, 100), (100, 8)));"
+        "print(cc.dense(x, w).tobytes().hex())"
+    )
+    by_isa = {isa: run(code, CONVCORE_ISA=isa).stdout for isa in _native.isas()}
+    assert by_isa["sse2"] == by_isa["scalar"] != by_isa["avx2"]
+    if "avx512" in by_isa:
+        assert by_isa["avx512"] == by_isa["avx2"]
+
+
+@pytest.mark.parametrize("name", ["avx9", "AVX2 ", "neon"])
+def test_an_unknown_instruction_set_is_an_error(name: str) -> None:
+    done = run("import numpy as np, convcore as cc; cc.relu(np.zeros(3, np.float32))", CONVCORE_ISA=name)
+    assert done.returncode != 0
+    assert "DeviceError: CONVCORE_ISA" in done.stderr and "scalar" in done.stderr
+    with pytest.raises(DeviceError, match="instruction set"), instruction_set(name):
+        cc.relu(np.zeros(3, np.float32))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_predict_fork_predict() -> None:
+    x, w = np.ones((2, 40, 40, 16), np.float32), np.ones((3, 3, 16, 16), np.float32)
+    cc.set_num_threads(2)
+    expected = cc.conv2d(x, w)
+    for _ in range(20):
+        child = os.fork()
+        if child == 0:
+            signal.alarm(20)  # a hanging child dies and fails the test
+            same = all(cc.conv2d(x, w).tobytes() == expected.tobytes() for _ in range(3))
+            os._exit(0 if same else 1)
+        assert cc.conv2d(x, w).tobytes() == expected.tobytes()
+        assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_fork_while_another_thread_computes() -> None:
+    x, w = np.ones((2, 40, 40, 16), np.float32), np.ones((3, 3, 16, 16), np.float32)
+    cc.set_num_threads(2)
+    stop = threading.Event()
+
+    def compute() -> None:
+        while not stop.is_set():
+            cc.conv2d(x, w)
+
+    other = threading.Thread(target=compute)
+    other.start()
+    try:
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)
+                cc.conv2d(x, w)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        other.join()
+
+
+LONG = (
+    "import os, signal, sys, threading, time, numpy as np, convcore as cc\n"
+    "sent = []\n"
+    "def interrupt(): sent.append(time.perf_counter()); os.kill(os.getpid(), signal.SIGINT)\n"
+    "x, w = np.ones((1, 600, 600, 64), np.float32), np.ones((7, 7, 64, 256), np.float32)\n"
+    "cc.relu(x)\n"
+    "threading.Timer(0.3, interrupt).start()\n"
+    "try: cc.conv2d(x, w, padding='same'); print('finished')\n"
+    "except KeyboardInterrupt: print(time.perf_counter() - sent[0])\n"
+    "print(cc.conv2d(x[:, :5, :5], w[:1, :1]).sum())\n"
+)
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_ctrl_c_is_heard_within_half_a_second(threads: str) -> None:
+    done = run(LONG, CONVCORE_NUM_THREADS=threads, CONVCORE_ISA="scalar")
+    delay, works_afterwards = done.stdout.split()
+    assert float(delay) < 0.5
+    assert float(works_afterwards) == 25 * 64 * 256
+
+
+def test_other_python_threads_run_meanwhile() -> None:
+    x, w = np.ones((1, 300, 300, 32), np.float32), np.ones((5, 5, 32, 64), np.float32)
+    cc.set_num_threads(1)
+    began, ended = threading.Event(), threading.Event()
+
+    def compute() -> None:
+        with instruction_set("scalar"):
+            began.set()
+            cc.conv2d(x, w)
+        ended.set()
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    began.wait()
+    turns = 0
+    while not ended.is_set():
+        time.sleep(0.001)
+        turns += 1
+    thread.join()
+    assert turns > 10
+
+
+def test_a_call_from_another_thread_sees_the_main_one_s_setting() -> None:
+    cc.set_num_threads(3)
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: seen.append(cc.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert seen == [3]
+
+
+def test_an_idle_pool_sleeps() -> None:
+    code = (
+        "import time, numpy as np, convcore as cc; cc.set_num_threads(4);"
+        "cc.relu(np.ones((8, 64, 64, 8), np.float32)); time.sleep(0.05); t = time.process_time();"
+        "time.sleep(0.5); print(time.process_time() - t)"
+    )
+    assert float(run(code).stdout) < 0.05
+
+
+def test_the_names_of_the_cpu_and_its_instruction_sets() -> None:
+    assert _native.isas()[0] == "scalar"
+    assert _native.default_isa() in _native.isas()
+    assert re.search(r"\w", _native.cpu_name())
