@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,21 @@ def test_wrong_calls(sigmoid_model: Path, pictures: Path, tmp_path: Path, capsys
     ):
         assert main(["predict", *map(str, words)]) == code, words
         assert message in capsys.readouterr().err
+
+
+def test_without_opencv_the_extra_is_named(
+    softmax_model: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    assert main(["predict", str(softmax_model), str(pictures), "--preprocess", "scale"]) == 1
+    assert 'pip install "convcore[app]"' in capsys.readouterr().err
+
+
+def test_weights_alone_are_not_a_model(data_dir: Path, tmp_path: Path, capsys: Capture) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((1, 3)))
+    weights = data_dir / "models" / "imagenet" / "squeezenet_v1.1_notop_tf.h5"
+    assert main(["predict", str(weights), str(tmp_path / "x.npy")]) == 1
+    assert "--weights" in capsys.readouterr().err
 
 
 # ---- the arithmetic of answers

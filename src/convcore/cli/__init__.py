@@ -34,6 +34,7 @@ _IN_OTHER_WORDS = {
     "kernel_flip=True": "--kernel-flip yes",
     "kernel_flip=False": "--kernel-flip no",
     "as weights=": "with --weights",
+    "as architecture=": "as the model, and this file with --weights",
     "pass allow_gaps=True": "say --allow-gaps",
     "series_uid= (on the command line --series)": "--series",
 }
