@@ -259,8 +259,10 @@ def test_arrays_that_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "none.npy", np.zeros((0, 3)))
     (tmp_path / "short.npy").write_bytes(whole[:-1])
     (tmp_path / "header.npy").write_bytes(whole[:20])
+    (tmp_path / "huge.npy").write_bytes(whole.replace(b"(1000,), }", b"(10000000000000,), }"))
+    (tmp_path / "empty.npy").touch()
     (tmp_path / "zip.npy").write_bytes(b"PK\x03\x04 no array")
-    for name in ("object", "complex", "text", "none", "short", "header", "zip", "missing"):
+    for name in ("object", "complex", "text", "none", "short", "header", "huge", "zip", "empty", "missing"):
         with pytest.raises(InputError) as caught:
             read_array(tmp_path / f"{name}.npy")
         assert f"{name}.npy" in str(caught.value)

@@ -1,15 +1,16 @@
-"""Arrays (.npy), tables (.csv) and label files (.txt, .json) -> what a model takes, or an error that says where."""
+"""Arrays (.npy), tables (.csv), label files (.txt, .json) -> what a model takes, or an error that says why."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,18 +51,40 @@ def read_array(path: str | os.PathLike[str]) -> NDArray[np.float32]:
         The file is missing, empty, cut short, no ``.npy`` file, or holds no real numbers.
     """
     where = str(path)
-    data = read_bytes(path)
-    if not data.startswith(b"\x93NUMPY"):
-        raise InputError(where, "is no .npy file", got=f"a file that starts with {data[:6]!r}")
+    file = Path(path)
     try:
-        array = np.load(io.BytesIO(data), allow_pickle=False)
+        with file.open("rb") as stream:
+            array = _array(stream, file.stat().st_size, where)
+    except OSError as error:
+        raise InputError(where, f"cannot be read: {error.strerror or error}") from None
+    return np.ascontiguousarray(array, np.float32)
+
+
+def _array(stream: BinaryIO, size: int, where: str) -> NDArray[Any]:
+    """Read an array after its header has been checked: a header can claim more than any memory holds."""
+    if not size:
+        raise InputError(where, "is empty")
+    start = stream.read(6)
+    if start != b"\x93NUMPY":
+        raise InputError(where, "is no .npy file", got=f"a file that starts with {start!r}")
+    stream.seek(0)
+    try:
+        version = np.lib.format.read_magic(stream)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
+            raise InputError(where, "does not hold real numbers", got=f".npy version {version}")
+        shape, _, dtype = readers[version](stream)
     except (ValueError, EOFError) as error:
         raise InputError(where, f"the .npy file is damaged or cut short: {error}") from None
-    if array.dtype.kind not in "biuf":
-        raise InputError(where, "does not hold real numbers", got=f"dtype {array.dtype}")
-    if array.size == 0:
-        raise InputError(where, "holds no numbers", got=f"shape {array.shape}")
-    return np.ascontiguousarray(array, np.float32)
+    if dtype.kind not in "biuf":
+        raise InputError(where, "does not hold real numbers", got=f"dtype {dtype}")
+    if 0 in shape:
+        raise InputError(where, "holds no numbers", got=f"shape {shape}")
+    missing = math.prod(shape) * dtype.itemsize - (size - stream.tell())
+    if missing > 0:
+        raise InputError(where, f"the .npy file is cut short: {missing} bytes are missing")
+    stream.seek(0)
+    return np.asarray(np.load(stream, allow_pickle=False))
 
 
 def read_table(path: str | os.PathLike[str], columns: int | None = None) -> Table:
