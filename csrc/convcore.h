@@ -217,7 +217,8 @@ typedef struct cc_run_options {
     double *seconds; /* may be NULL; else one wall time per step */
 } cc_run_options;
 
-/* Checks a step and fills in the second half of it. */
+/* Checks a step and fills in the second half of it. Views may come back in an equivalent, shorter form
+ * (adjacent axes joined), so set them afresh before choosing again for other shapes. */
 CC_API cc_status cc_choose(cc_step *step);
 
 /* Rearranges weights, given in the layout that the operation's comment states (C order, float32), into

@@ -33,6 +33,7 @@ def load_model(
     precision: str = "float32",
     accuracy: str = "standard",
     weights: str | Path | None = None,
+    architecture: str | Path | None = None,
     kernel_flip: bool | None = None,
 ) -> Model:
     """Load a model that Keras 1, 2 or 3 has saved.
@@ -49,6 +50,8 @@ def load_model(
         ``"direct"`` (no Winograd), ``"standard"`` or ``"fast"``.
     weights
         Weights file, where `path` holds the architecture alone.
+    architecture
+        JSON file of the architecture, where `path` holds the weights alone.
     kernel_flip
         For files of the Theano era that do not say which backend trained them: True turns every
         convolution kernel by 180 degrees, False takes them as stored.
@@ -71,12 +74,13 @@ def load_model(
     """
     if device != "cpu":
         raise DeviceError("load_model", "unknown device", got=device, expected="cpu")
-    graph = load_graph(path, weights=weights, kernel_flip=kernel_flip)
+    graph = load_graph(path, weights=weights, architecture=architecture, kernel_flip=kernel_flip)
     options = {
         "device": device,
         "precision": precision,
         "accuracy": accuracy,
         "weights": None if weights is None else str(Path(weights).absolute()),
+        "architecture": None if architecture is None else str(Path(architecture).absolute()),
         "kernel_flip": kernel_flip,
     }
     return Model(graph, Device(device, None, accuracy, precision), _origin(path, options))
