@@ -255,7 +255,7 @@ def _whole_folder(out: Path, overwrite: bool) -> Iterator[Path]:
 def _print(result: dict[str, Any], out: Path) -> None:
     series = result["series"]
     shape = " x ".join(str(n) for n in series["shape_zyx"])
-    spacing = " x ".join(f"{s:g}" for s in series["spacing_mm_zyx"])
+    spacing = " x ".join(f"{s:.4g}" for s in series["spacing_mm_zyx"])
     print(f"series   {series['slices']} slices, {shape} voxels of {spacing} mm (z, y, x)")
     print(f"HU       {series['hu_range'][0]:.0f} to {series['hu_range'][1]:.0f}")
     print(f"model    {result['model']['name']}")

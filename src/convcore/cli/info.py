@@ -8,7 +8,7 @@ import os
 import platform
 from typing import Any
 
-from convcore.cli.terminal import print_json, print_table
+from convcore.cli.terminal import print_json
 
 __all__ = ["add_arguments", "run"]
 
@@ -49,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
         ("system", found["system"]),
     ]
     rows += [(name, f"{version or 'not installed'}") for name, version in found["packages"].items()]
-    print_table(["", ""], rows, left=(0, 1))
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
     return 0
 
 

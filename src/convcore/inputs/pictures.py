@@ -147,7 +147,7 @@ def resize_picture(
     >>> resize_picture(row, (1, 2)).ravel().tolist()
     [20, 40]
     >>> resize_picture(row, (1, 2), "bilinear").ravel().tolist()
-    [16, 34]
+    [17, 33]
     """
     height, width = size
     if height < 1 or width < 1:

@@ -1,4 +1,4 @@
-"""Arrays (.npy), tables (.csv), label files (.txt, .json) -> what a model takes, or an error that says why."""
+"""Arrays (.npy), tables (.csv) and labels (.txt, .json) -> what a model takes, or an error that says why."""
 
 from __future__ import annotations
 
