@@ -17,7 +17,10 @@ from convcore.ops.call import instruction_set
 from .kernel_cases import Case, cases
 from .memory import guarded, guarded_copy
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to survive a segmentation fault")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork, to survive a segmentation fault"),
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+]
 
 
 def run_between_forbidden_pages(case: Case, at_end: bool) -> None:
