@@ -1,0 +1,38 @@
+"""The context without which a measured number means nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+from convcore import _native
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """Return CPU, instruction set, threads, load, and the versions of Python and `packages`.
+
+    Nothing in it names the machine or its user.
+
+    Examples
+    --------
+    >>> sorted(machine("numpy"))[:3]
+    ['cores', 'cpu', 'isa']
+    """
+    versions = {}
+    for name in ("numpy", *packages):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return {
+        "cpu": _native.cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "isa": _native.default_isa(),
+        "threads": _native.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": versions,
+    }
