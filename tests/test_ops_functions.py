@@ -166,7 +166,8 @@ def test_hu_rescale_options() -> None:
             cc.hu_rescale(pixels.astype(kind), 1, 0)
     for options in (
         {"slope": [1.0, 2.0, 3.0]}, {"slope": np.nan}, {"intercept": np.inf}, {"padding_to": "air"},
-        {"padding_to": np.nan}, {"padding_value": 0.5},
+        {"padding_to": np.nan}, {"padding_to": None}, {"padding_value": 0.5}, {"padding_value": "x"},
+        {"padding_value": np.inf},
     ):  # fmt: skip
         with pytest.raises(ArgumentError):
             cc.hu_rescale(pixels, **{"slope": 1.0, "intercept": 0.0, **options})
@@ -204,6 +205,10 @@ BAD: list[tuple[str, Callable[[], Any], str]] = [
     ("resample shape", lambda: cc.resample(X1, (2, 2)), "output_shape"),
     ("dense", lambda: cc.dense(X2, K2), "shapes"),
     ("softmax axis", lambda: cc.softmax(X2, 4), "axis"),
+    ("softmax axis word", lambda: cc.softmax(X2, "last"), "axis"),
+    ("softmax of a scalar", lambda: cc.softmax(np.float32(1).reshape(())), "axis"),
+    ("seed word", lambda: cc.rrelu(X2, training=True, seed="x"), "seed"),
+    ("epsilon", lambda: cc.batch_norm(X2, X2[0, 0, 0], X2[0, 0, 0], epsilon="x"), "epsilon"),
     ("batch_norm axis", lambda: cc.batch_norm(X2, K2[0, 0, 0], K2[0, 0, 0], axis=9), "axis"),
     ("batch_norm length", lambda: cc.batch_norm(X2, K2[0, 0, 0], K2[0, 0, 0]), "shape of"),
     ("variance", lambda: cc.batch_norm(X2, X2[0, 0, 0], np.full(6, -1, np.float32)), "variance"),

@@ -8,6 +8,8 @@ working type; every other type is refused unless ``dtype=`` says to convert it.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -114,6 +116,28 @@ def vector(x: ArrayInput, length: int, name: str, where: str, dtype: DTypeLike |
     if a.shape != (length,):
         raise ArgumentError(where, f"shape of {name}", got=a.shape, expected=(length,))
     return np.ascontiguousarray(a)
+
+
+def finite(value: Any, name: str, where: str) -> float:
+    """Return the parameter `value` as a finite number."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ArgumentError(where, name, got=repr(value), expected="a finite number")
+    return number
+
+
+def axis_of(axis: Any, x: NDArray[Any], where: str) -> int:
+    """Return `axis` of `x`, counted from the start or from the end, as an index from 0."""
+    try:
+        index = operator.index(axis)
+    except TypeError:
+        index = x.ndim
+    if not -x.ndim <= index < x.ndim:
+        raise ArgumentError(where, "axis", got=repr(axis), expected=f"an axis of shape {x.shape}")
+    return index % x.ndim
 
 
 def channels_last(x: NDArray[Any], data_format: str, where: str) -> NDArray[Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +11,7 @@ from numpy.typing import DTypeLike
 
 from convcore import activations
 from convcore.errors import ArgumentError
-from convcore.ops.arrays import ArrayInput, Float, FloatOut, Output, as_float
+from convcore.ops.arrays import ArrayInput, Float, FloatOut, Output, as_float, finite
 from convcore.ops.call import Call
 
 __all__ = [
@@ -96,29 +95,22 @@ def _activate(
     return _elementwise("activation", x, kind, out, dtype, activation=native)
 
 
-def _number(value: Any, name: str, where: str) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise ArgumentError(where, name, got=repr(value), expected="a finite number")
-    return number
-
-
 def _positive(value: Any, name: str, where: str) -> float:
-    number = _number(value, name, where)
+    number = finite(value, name, where)
     if number <= 0:
         raise ArgumentError(where, name, got=value, expected="a number > 0")
     return number
 
 
 def _seed(seed: Any, where: str) -> int:
-    if seed is None:
-        raise ArgumentError(where, "training=True needs a seed", expected="an integer from 0 to 2**64 - 1")
-    number = operator.index(seed)
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = -1
     if not 0 <= number < 2**64:
-        raise ArgumentError(where, "seed", got=seed, expected="an integer from 0 to 2**64 - 1")
+        raise ArgumentError(
+            where, "training=True needs a seed", got=repr(seed), expected="an integer from 0 to 2**64 - 1"
+        )
     return number
 
 
@@ -167,14 +159,14 @@ def relu(
     """
     if negative_slope == 0 and max_value is None and threshold == 0:
         return _activate("relu", x, out, dtype)
-    ceiling = None if max_value is None else _number(max_value, "max_value", "relu")
-    lowest = _number(threshold, "threshold", "relu")
+    ceiling = None if max_value is None else finite(max_value, "max_value", "relu")
+    lowest = finite(threshold, "threshold", "relu")
     if lowest < 0 or (ceiling is not None and ceiling < 0):
         raise ArgumentError(
             "relu", got=f"max_value {max_value}, threshold {threshold}", expected="numbers >= 0"
         )
     parameters = {
-        "negative_slope": _number(negative_slope, "negative_slope", "relu"),
+        "negative_slope": finite(negative_slope, "negative_slope", "relu"),
         "max_value": ceiling,
         "threshold": lowest,
     }
@@ -193,7 +185,7 @@ def leaky_relu(
     >>> leaky_relu(np.array([-1.0, 2.0], np.float32), negative_slope=0.5)
     array([-0.5,  2. ], dtype=float32)
     """
-    slope = _number(negative_slope, "negative_slope", "leaky_relu")
+    slope = finite(negative_slope, "negative_slope", "leaky_relu")
     return _activate("leaky_relu", x, out, dtype, {"negative_slope": slope})
 
 
@@ -210,7 +202,7 @@ def leaky_divide(
     >>> leaky_divide(np.array([-5.5, 1.0], np.float32))
     array([-1.,  1.], dtype=float32)
     """
-    divisor = _number(a, "a", "leaky_divide")
+    divisor = finite(a, "a", "leaky_divide")
     if divisor <= 1:
         raise ArgumentError("leaky_divide", "a", got=a, expected="a number > 1")
     return _activate("leaky_divide", x, out, dtype, {"a": divisor})
@@ -295,7 +287,7 @@ def elu(x: ArrayInput, *, alpha: float = 1.0, out: FloatOut = None, dtype: DType
     >>> elu(np.array([-100.0, 2.0], np.float32))
     array([-1.,  2.], dtype=float32)
     """
-    return _activate("elu", x, out, dtype, {"alpha": _number(alpha, "alpha", "elu")})
+    return _activate("elu", x, out, dtype, {"alpha": finite(alpha, "alpha", "elu")})
 
 
 def celu(x: ArrayInput, *, alpha: float = 1.0, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
@@ -387,7 +379,7 @@ def hard_sigmoid(
     >>> hard_sigmoid(np.array([-9.0, 0.0, 9.0], np.float32))
     array([0. , 0.5, 1. ], dtype=float32)
     """
-    return _activate("hard_sigmoid", x, out, dtype, {"slope": _number(slope, "slope", "hard_sigmoid")})
+    return _activate("hard_sigmoid", x, out, dtype, {"slope": finite(slope, "slope", "hard_sigmoid")})
 
 
 def hard_silu(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:

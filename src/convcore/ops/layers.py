@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import DTypeLike
 
 from convcore.errors import ArgumentError
-from convcore.ops.arrays import ArrayInput, Float, FloatOut, Output, as_float, vector
+from convcore.ops.arrays import ArrayInput, Float, FloatOut, Output, as_float, axis_of, finite, vector
 from convcore.ops.call import Call
 from convcore.ops.elementwise import fused
 
@@ -115,11 +113,11 @@ def batch_norm(
     """
     where = "batch_norm"
     a = as_float(x, "x", where, dtype)
-    if a.ndim == 0 or not -a.ndim <= axis < a.ndim:
-        raise ArgumentError(where, "axis", got=axis, expected=f"an axis of shape {a.shape}")
+    axis = axis_of(axis, a, where)
     c = a.shape[axis]
-    spread = vector(variance, c, "variance", where, dtype).astype(np.float64) + float(epsilon)
-    if not math.isfinite(epsilon) or not (spread > 0).all():
+    spread = vector(variance, c, "variance", where, dtype).astype(np.float64)
+    spread += finite(epsilon, "epsilon", where)
+    if not (spread > 0).all():
         raise ArgumentError(
             where, "variance + epsilon", got=spread.min(initial=np.inf), expected="numbers > 0"
         )
@@ -163,8 +161,7 @@ def softmax(x: ArrayInput, axis: int = -1, *, out: FloatOut = None, dtype: DType
     """
     where = "softmax"
     a = as_float(x, "x", where, dtype)
-    if a.ndim == 0 or not -a.ndim <= axis < a.ndim:
-        raise ArgumentError(where, "axis", got=axis, expected=f"an axis of shape {a.shape}")
+    axis = axis_of(axis, a, where)
     if a.shape[axis] == 0:
         raise ArgumentError(where, "the axis is empty", got=a.shape)
     result = Output(out, a.shape, where, (a,), in_place=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from convcore.errors import ArgumentError, DTypeError
-from convcore.ops.arrays import ArrayInput, Output, as_ndarray
+from convcore.ops.arrays import ArrayInput, Output, as_ndarray, finite
 from convcore.ops.call import Call
 
 __all__ = ["hu_rescale"]
@@ -51,10 +51,11 @@ def _padding(value: Any, dtype: np.dtype[Any], where: str) -> int | None:
     """Return the padding value as an integer, None if no pixel of `dtype` can have it."""
     if value is None:
         return None
-    if isinstance(value, bool) or value != int(value):
+    number = finite(value, "padding_value", where)
+    if isinstance(value, bool) or number != math.floor(number):
         raise ArgumentError(where, "padding_value", got=repr(value), expected="an integer or None")
     limits = np.iinfo(dtype)
-    return int(value) if limits.min <= value <= limits.max else None
+    return int(number) if limits.min <= number <= limits.max else None
 
 
 def hu_rescale(
@@ -115,9 +116,7 @@ def hu_rescale(
     slices = a.shape[0] if a.ndim else None
     slopes = _per_slice(slope, slices, "slope", where)
     intercepts = _per_slice(intercept, slices, "intercept", where)
-    article = isinstance(padding_to, str) and padding_to == "article"
-    if not article and (isinstance(padding_to, str) or not math.isfinite(padding_to)):
-        raise ArgumentError(where, "padding_to", got=padding_to, expected='a finite number or "article"')
+    air = None if padding_to == "article" else finite(padding_to, "padding_to", where)
     absent = _padding(padding_value, a.dtype, where)
     result = Output(out, a.shape, where, (a,), dtype=to)
     if a.size:
@@ -131,7 +130,7 @@ def hu_rescale(
             x=call.view(a.reshape(rows, -1)),
             out=call.view(target),
             padding_value=absent,
-            padding_to=None if article else float(padding_to),
+            padding_to=air,
             slope=np.ascontiguousarray(np.broadcast_to(slopes, (rows,))),
             intercept=np.ascontiguousarray(np.broadcast_to(intercepts, (rows,))),
         )
