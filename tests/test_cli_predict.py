@@ -166,6 +166,20 @@ def test_open_sizes_need_size(tmp_path: Path, pictures: Path, capsys: Capture) -
     assert run_json(capsys, *words, "--size", "3x4")["accuracy"] == 0.8
 
 
+def test_channels_first(tmp_path: Path, pictures: Path, capsys: Capture) -> None:
+    kernel = np.repeat(np.eye(3), 4, axis=0) / 4 * 10
+    layers = [flatten(), dense(kernel, [0, 0, 0], "softmax")]
+    model = write_sequential(tmp_path / "first.h5", (3, 2, 2), layers)
+    assert run_json(capsys, model, pictures, "--preprocess", "scale")["accuracy"] == 0.8
+
+
+def test_grey(tmp_path: Path, pictures: Path, capsys: Capture) -> None:
+    model = write_sequential(tmp_path / "grey.h5", (1, 1, 1), [flatten(), dense([[1]], [0], "linear")])
+    blue = pictures / "2_blue" / "a.png"
+    found = run_json(capsys, model, blue, "--preprocess", "none")["results"][0]
+    assert found["outputs"] == [[round(0.114 * 200)]]
+
+
 # ---- arrays, other ends of networks
 
 
@@ -209,6 +223,30 @@ def test_an_average_of_probabilities_is_one(capsys: Capture, tmp_path: Path) -> 
     p = found["outputs"][0][0]
     assert found["class"] == int(p > 0.5)
     assert found["probability"] == max(p, 1 - p)
+
+
+def test_several_inputs_and_outputs(tmp_path: Path, capsys: Capture) -> None:
+    keras = import_keras()
+    a, b = keras.Input((2,), name="a"), keras.Input((3,), name="b")
+    both = keras.layers.Concatenate(name="both")([a, b])
+    keras.Model([a, b], [both, keras.layers.Dense(2, name="d")(both)]).save(tmp_path / "m.keras")
+    files = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    np.save(files[0], np.array([[1, 2], [3, 4]]))
+    np.save(files[1], np.array([[5, 6, 7], [8, 9, 10]]))
+    found = run_json(capsys, tmp_path / "m.keras", *files, "--batch-size", 1)
+    assert [r["outputs"][0] for r in found["results"]] == [[1, 2, 5, 6, 7], [3, 4, 8, 9, 10]]
+    assert "class" not in found["results"][0]
+
+    model = str(tmp_path / "m.keras")
+    np.save(tmp_path / "c.npy", np.zeros((3, 3)))
+    for words, code, message in (
+        ([files[0]], 2, "2 inputs: name one .npy file for each"),
+        ([files[1], files[0]], 1, "does not fit the model's input"),
+        ([files[0], tmp_path / "c.npy"], 1, "different numbers of examples"),
+        ([*files, "-o", tmp_path / "o.npy"], 2, "several outputs: use .json"),
+    ):
+        assert main(["predict", model, *map(str, words)]) == code
+        assert message in capsys.readouterr().err
 
 
 # ---- files

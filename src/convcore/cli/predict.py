@@ -89,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     if target and target.suffix.lower() not in OUTPUT_SUFFIXES:
         raise UsageError(f"-o {target}: the name must end in {', '.join(OUTPUT_SUFFIXES)}")
     model = open_model(args)
+    if target and target.suffix.lower() == ".npy" and len(model.output_shapes) > 1:
+        raise UsageError("a .npy file holds one array, and the model has several outputs: use .json")
     head = head_of(model.graph)
     names = read_labels(args.labels) if args.labels else ()
     if names and head.classes and len(names) != head.classes:
@@ -175,8 +177,6 @@ def _deliver(report: _Report, args: argparse.Namespace, target: Path | None, mod
 
         suffix = target.suffix.lower()
         if suffix == ".npy":
-            if len(report.result.outputs) > 1:
-                raise UsageError("a .npy file holds one array, and the model has several outputs: use .json")
             if report.result.outputs:
                 write_npy(target, report.result.outputs[0])
         elif suffix == ".json":
