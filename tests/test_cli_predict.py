@@ -94,6 +94,15 @@ def test_one_label_alone_cannot_be_numbered(sigmoid_model: Path, tmp_path: Path,
     assert found["accuracy"] == 1.0
 
 
+def test_labels_that_are_class_numbers(tmp_path: Path, capsys: Capture) -> None:
+    model = write_sequential(tmp_path / "m.h5", (12,), [dense(np.eye(12), [0] * 12, "softmax")])
+    rows = [",".join("9" if i == k else "0" for i in range(12)) + f",{k}" for k in (2, 10)]
+    (tmp_path / "t.csv").write_text("\n".join(rows))
+    found = run_json(capsys, model, tmp_path / "t.csv")
+    assert found["accuracy"] == 1.0
+    assert [r["truth"] for r in found["results"]] == [2, 10]
+
+
 def test_a_wrong_row_is_named(sigmoid_model: Path, tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "t.csv").write_text("3,1,R\n3,R\n")
     assert main(["predict", str(sigmoid_model), str(tmp_path / "t.csv")]) == 1

@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         )
     names = names or _names_from(source, head)
     truths = _truths(source, names, head)
-    result = _predict(model, source, head, args.batch_size)
+    result = _predict(model, source, args.batch_size)
     report = _Report(source, head, names, truths, result, args.top)
     _deliver(report, args, target, options.preprocess if isinstance(source, PictureFiles) else None)
     for number, error in result.failed:
@@ -125,7 +125,7 @@ class _Result:
     failed: list[tuple[int, InputError]]
 
 
-def _predict(model: Model, source: Source, head: Head, batch_size: int) -> _Result:
+def _predict(model: Model, source: Source, batch_size: int) -> _Result:
     numbers: list[int] = []
     parts: list[list[NDArray[np.float32]]] = []
     failed: list[tuple[int, InputError]] = []
@@ -208,7 +208,7 @@ def _known_preprocessing(graph: Graph) -> str | None:
 
 
 def _names_from(source: Source, head: Head) -> tuple[str, ...]:
-    """Class names from class folders, or from a label column, sorted; empty if they do not add up."""
+    """Class names from class folders or a label column, sorted; empty if they do not add up."""
     if source.classes and head.classes and len(source.classes) != head.classes:
         raise InputError(
             "INPUT",
@@ -220,6 +220,10 @@ def _names_from(source: Source, head: Head) -> tuple[str, ...]:
     if source.classes:
         return source.classes
     texts = tuple(sorted(set(source.labels or ())))
+    numbers = tuple(map(str, range(head.classes)))
+    if texts and set(texts) <= set(numbers):
+        # Class numbers stand for themselves, also where the file lacks some of them.
+        return numbers
     if texts and len(texts) != head.classes and head.classes:
         note(
             f"convcore predict: the labels {', '.join(texts[:5])} are not the model's {head.classes} "
