@@ -51,7 +51,11 @@ def vgg16(seed: int = 0) -> Graph:
             add("activation", (size, size, width), relu)
             channels = width
         size //= 2
-        add("max_pool", (size, size, channels), {"pool_size": (2, 2), "strides": (2, 2), "padding": ((0, 0), (0, 0))})
+        add(
+            "max_pool",
+            (size, size, channels),
+            {"pool_size": (2, 2), "strides": (2, 2), "padding": ((0, 0), (0, 0))},
+        )
     features = size * size * channels
     add("reshape", (features,), {"shape": (features,)})
     for width in DENSE:
@@ -83,7 +87,9 @@ def in_torch(graph: Graph, x: np.ndarray, threads: int) -> Callable[[], np.ndarr
             kernel = torch.from_numpy(np.ascontiguousarray(node.weights["kernel"].T))
             dense.append((kernel, torch.from_numpy(node.weights["bias"].copy())))
     features = nn.Sequential(*convolutions).to(memory_format=torch.channels_last).eval()
-    images = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).to(memory_format=torch.channels_last)
+    images = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).to(
+        memory_format=torch.channels_last
+    )
 
     def run() -> np.ndarray:
         with torch.inference_mode():
@@ -98,7 +104,9 @@ def in_torch(graph: Graph, x: np.ndarray, threads: int) -> Callable[[], np.ndarr
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--threads", type=int, default=cc.get_num_threads())
     parser.add_argument("--rounds", type=int, default=20)

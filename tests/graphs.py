@@ -38,12 +38,20 @@ class GraphBuilder:
     def normal(self, *shape: int) -> np.ndarray:
         return self.random.standard_normal(shape, np.float32)
 
-    def conv(self, x: str, out_channels: int, kernel: Sequence[int], *, bias: bool = True, **attributes: Any) -> str:
+    def conv(
+        self, x: str, out_channels: int, kernel: Sequence[int], *, bias: bool = True, **attributes: Any
+    ) -> str:
         rank = len(kernel)
         groups = attributes.get("groups", 1)
         ic = self._shapes[x][-1]
         assert ic is not None
-        given = {"strides": (1,) * rank, "dilation": (1,) * rank, "groups": 1, "padding": "same", **attributes}
+        given = {
+            "strides": (1,) * rank,
+            "dilation": (1,) * rank,
+            "groups": 1,
+            "padding": "same",
+            **attributes,
+        }
         weights = {"kernel": self.normal(*kernel, ic // groups, out_channels)}
         if bias:
             weights["bias"] = self.normal(out_channels)

@@ -132,7 +132,9 @@ def test_profile_names_every_step(model: Model, x: np.ndarray) -> None:
     assert result.as_dict()["batch"] == 8
 
 
-def test_verify_finds_the_model_right_and_a_planted_error(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_finds_the_model_right_and_a_planted_error(
+    x: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = Model(convnet(), Device())
     result = model.verify(x[:1])
     assert result.ok

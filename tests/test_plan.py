@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from convcore import _native, reference
 from convcore.errors import ArgumentError
 from convcore.loader.graph import Graph
+from convcore.memory import aligned_floats
 from convcore.plan import Device, Plan, build
-from convcore.plan.memory import Lifetime, align, aligned_floats, place
+from convcore.plan.arena import Lifetime, align, place
 from convcore.run.cpu import CpuRunner
 from convcore.run.verify import check_nodes
 
@@ -73,7 +74,9 @@ def _depthwise(shape: tuple[int, ...], multiplier: int) -> Graph:
     return b.graph(b.add("depthwise_conv", b.input(*shape), attributes, weights))
 
 
-def _transpose(shape: tuple[int, ...], oc: int, kernel: tuple[int, ...], strides: tuple[int, ...], pad: str) -> Graph:
+def _transpose(
+    shape: tuple[int, ...], oc: int, kernel: tuple[int, ...], strides: tuple[int, ...], pad: str
+) -> Graph:
     from convcore.shapes import conv_transpose_geometry
 
     b = GraphBuilder()
@@ -86,7 +89,9 @@ def _transpose(shape: tuple[int, ...], oc: int, kernel: tuple[int, ...], strides
 
 def _affine(shape: tuple[int, ...], scale: tuple[int, ...]) -> Graph:
     b = GraphBuilder()
-    return b.graph(b.add("affine", b.input(*shape), {}, {"scale": b.normal(*scale), "offset": b.normal(*scale)}))
+    return b.graph(
+        b.add("affine", b.input(*shape), {}, {"scale": b.normal(*scale), "offset": b.normal(*scale)})
+    )
 
 
 def _prelu(shape: tuple[int, ...], alpha: tuple[int, ...]) -> Graph:
@@ -274,9 +279,7 @@ def test_bad_device_is_refused() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.lists(
-        st.tuples(st.integers(0, 5000), st.integers(0, 20), st.integers(0, 8)), min_size=1, max_size=30
-    )
+    st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 20), st.integers(0, 8)), min_size=1, max_size=30)
 )
 def test_blocks_that_live_together_do_not_overlap(spans: list[tuple[int, int, int]]) -> None:
     blocks = [Lifetime(str(i), size, first, first + n) for i, (size, first, n) in enumerate(spans)]

@@ -24,7 +24,14 @@ from .loader_files import write_weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-PHOTOGRAPHS = ("chelsea.png", "astronaut.png", "tfjs_cat.jpg", "darknet_dog.jpg", "jetson_dog_2.jpg", "caffe_cat.jpg")
+PHOTOGRAPHS = (
+    "chelsea.png",
+    "astronaut.png",
+    "tfjs_cat.jpg",
+    "darknet_dog.jpg",
+    "jetson_dog_2.jpg",
+    "caffe_cat.jpg",
+)
 #: Design's goal for the whole network: error of the logits over their largest magnitude.
 LOGIT_GOAL = 1e-5
 
@@ -50,7 +57,9 @@ def seed_weights(keras: Any, model: Any, photographs: np.ndarray) -> None:
         if layer.weights:
             kernel = random.standard_normal(layer.kernel.shape, np.float32)
             fan_in = np.prod(layer.kernel.shape[:-1])
-            layer.set_weights([kernel * np.float32(np.sqrt(2 / fan_in)), np.zeros(kernel.shape[-1], np.float32)])
+            layer.set_weights(
+                [kernel * np.float32(np.sqrt(2 / fan_in)), np.zeros(kernel.shape[-1], np.float32)]
+            )
     features = keras.Model(model.input, model.layers[-2].output).predict(photographs, verbose=0, batch_size=2)
     kernel = model.layers[-1].get_weights()[0]
     logits = features @ kernel

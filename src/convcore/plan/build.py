@@ -10,10 +10,10 @@ import numpy as np
 from convcore import _native
 from convcore.errors import ArgumentError
 from convcore.loader.graph import Graph
+from convcore.memory import aligned_floats
 from convcore.plan.data import Device, Plan, PlanStep, View
 from convcore.plan.fuse import fuse
 from convcore.plan.lower import Draft, Lowering
-from convcore.plan.memory import aligned_floats
 
 _ACCURACIES = ("direct", "standard", "fast")
 

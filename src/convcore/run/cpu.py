@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from convcore import _native
+from convcore.memory import aligned_floats
+from convcore.plan.arena import Lifetime, place
 from convcore.plan.build import native_step
 from convcore.plan.data import Plan
-from convcore.plan.memory import Lifetime, aligned_floats, place
 
 #: Programs of different batch sizes kept per plan: the usual one, the rest of a data set, and 1.
 _KEPT_PROGRAMS = 4

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from convcore import _native
-from convcore.plan.memory import aligned_floats
+from convcore.memory import aligned_floats
 
 
 @dataclass(frozen=True)

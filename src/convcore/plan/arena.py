@@ -1,30 +1,11 @@
-"""Memory: aligned arrays, and one arena in which values share space when their lives do not overlap."""
+"""One arena, in which values share space when their lives do not overlap."""
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
-#: A cache line; also the width of the widest vector.
-ALIGNMENT = 64
-#: From this size on, ask for huge pages: 494 MB in 4 KiB pages are 120,000 page faults.
-_HUGE = 4 << 20
-
-
-def aligned_floats(count: int) -> np.ndarray:
-    """Return `count` float32 on a 64-byte boundary, not initialised."""
-    size = max(count, 1) * 4
-    if size >= _HUGE:
-        pages = mmap.mmap(-1, size)
-        if hasattr(mmap, "MADV_HUGEPAGE"):
-            pages.madvise(mmap.MADV_HUGEPAGE)
-        return np.frombuffer(pages, np.float32, count)
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(np.float32)[:count]
+from convcore.memory import ALIGNMENT
 
 
 def align(size: int) -> int:
