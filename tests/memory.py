@@ -31,6 +31,17 @@ def guarded(shape: tuple[int, ...], dtype: Any, *, at_end: bool, alignment: int 
     return np.ndarray(shape, dtype, buffer=region, offset=offset)
 
 
+def forget_guarded() -> None:
+    """Give back the pages of guarded arrays that nobody holds any more."""
+    alive = []
+    for region in _kept:
+        try:
+            region.close()
+        except BufferError:
+            alive.append(region)
+    _kept[:] = alive
+
+
 def guarded_copy(a: Array, *, at_end: bool) -> Array:
     """Return a contiguous copy of `a` between forbidden pages."""
     copy = guarded(a.shape, a.dtype, at_end=at_end)

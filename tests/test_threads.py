@@ -124,11 +124,12 @@ def test_an_unknown_instruction_set_is_an_error(name: str) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_predict_fork_predict() -> None:
+@pytest.mark.parametrize("times", [20, pytest.param(1000, marks=pytest.mark.slow)])
+def test_predict_fork_predict(times: int) -> None:
     x, w = np.ones((2, 40, 40, 16), np.float32), np.ones((3, 3, 16, 16), np.float32)
     cc.set_num_threads(2)
     expected = cc.conv2d(x, w)
-    for _ in range(20):
+    for _ in range(times):
         child = os.fork()
         if child == 0:
             signal.alarm(20)  # a hanging child dies and fails the test
