@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcore._native import Program, Step
+from convcore.memory import aligned_floats
 from convcore.ops.arrays import FLOAT32, Float
 
 if TYPE_CHECKING:
     from convcore._native import View
 
-_ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 _isa: ContextVar[str | None] = ContextVar("convcore_ops_isa", default=None)
 
 
@@ -36,14 +36,6 @@ def instruction_set(name: str) -> Iterator[None]:
         yield
     finally:
         _isa.reset(token)
-
-
-def aligned_floats(count: int) -> Float:
-    """Return `count` uninitialised floats that begin on a cache line."""
-    spare = _ALIGNMENT // FLOAT32.itemsize
-    block = np.empty(count + spare, FLOAT32)
-    start = -block.ctypes.data % _ALIGNMENT // FLOAT32.itemsize
-    return block[start : start + count]
 
 
 def steps_of(a: NDArray[Any]) -> list[int]:
