@@ -129,8 +129,7 @@ class _Window(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        count: int = self._file.readinto(view[: max(self._size - self.tell(), 0)])
-        return count
+        return int(self._file.readinto(view[: max(self._size - self.tell(), 0)]))
 
     def close(self) -> None:
         self._file.close()
