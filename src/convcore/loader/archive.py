@@ -109,8 +109,8 @@ class _Window(io.RawIOBase):
         self._file.seek(info.header_offset)
         # A local header: 26 bytes, the lengths of the name and of the extra field, then those two.
         name, extra = struct.unpack("<26xHH", self._file.read(30))
-        self._start = info.header_offset + 30 + name + extra
-        self._size = info.file_size
+        self._start: int = info.header_offset + 30 + name + extra
+        self._size: int = info.file_size
         self.seek(0)
 
     def seekable(self) -> bool:
@@ -125,7 +125,7 @@ class _Window(io.RawIOBase):
         return self.tell()
 
     def tell(self) -> int:
-        return self._file.tell() - self._start
+        return int(self._file.tell() - self._start)
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
