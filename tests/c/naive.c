@@ -1,0 +1,246 @@
+#include "naive.h"
+
+#include <math.h>
+#include <string.h>
+
+static const double UNIT = 0x1p-24; /* of rounding to float32 */
+
+/* The error of k roundings in any order, written 2 k u sum|terms| to be rid of second-order terms. */
+static double bound(int64_t terms, double magnitude) { return 2.0 * (double)terms * UNIT * magnitude; }
+
+static float value_at(const cc_view *v, void *const *buffers, const int64_t *index)
+{
+    return ((const float *)buffers[v->buffer])[position(v, index)];
+}
+
+static void unravel(const cc_view *v, int64_t i, int64_t *index)
+{
+    for (int32_t a = v->rank - 1; a >= 0; a--) {
+        index[a] = i % v->shape[a];
+        i /= v->shape[a];
+    }
+}
+
+/* ReLU brings no two values further apart, so the bounds hold behind it. */
+static double activated(const cc_step *s, double y) { return s->activation.kind == CC_RELU && y < 0 ? 0 : y; }
+
+typedef struct sum {
+    double value, magnitude;
+    int64_t terms;
+} sum;
+
+static void add(sum *s, double term)
+{
+    s->value += term;
+    s->magnitude += fabs(term);
+    s->terms++;
+}
+
+/* Where tap t of output o reads along one axis; 0 if that is nowhere. */
+static int source(const cc_step *s, int axis, int64_t o, int64_t t, int64_t *i)
+{
+    const cc_window *w = &s->window;
+    if (s->operation == CC_CONV_TRANSPOSE) {
+        const int64_t scaled = o + w->pad_low[axis] - t * w->dilation[axis];
+        *i = scaled / w->stride[axis];
+        return scaled % w->stride[axis] == 0 && scaled >= 0 && *i < s->in.shape[axis + 1];
+    }
+    *i = o * w->stride[axis] + t * w->dilation[axis] - w->pad_low[axis];
+    return *i >= 0 && *i < s->in.shape[axis + 1];
+}
+
+static double weight_at(const cc_step *s, const float *weights, int64_t tap, int64_t c, int64_t f)
+{
+    const int64_t ic = s->in.shape[4], oc = s->out.shape[4];
+    if (s->operation == CC_CONV)
+        return weights[(tap * (ic / s->groups) + c) * oc + f];
+    if (s->operation == CC_CONV_TRANSPOSE)
+        return weights[(tap * oc + f) * ic + c];
+    return weights[tap * oc + f]; /* depthwise: (tap, ic, m), and f = c*m + j */
+}
+
+static void naive_conv(const drawn *d, void *const *buffers, const float *weights, const float *bias, double *expected,
+                       double *allowed)
+{
+    const cc_step *s = &d->step;
+    const int64_t *k = s->window.kernel, taps = k[0] * k[1] * k[2];
+    const int64_t ic = s->in.shape[4], oc = s->out.shape[4];
+    for (int64_t n = 0; n < elements(&s->out); n++) {
+        int64_t o[5], x[5], first = 0, channels = ic;
+        unravel(&s->out, n, o);
+        const int64_t f = o[4];
+        if (s->operation == CC_CONV) {
+            channels = ic / s->groups;
+            first = f / (oc / s->groups) * channels;
+        } else if (s->operation == CC_DEPTHWISE_CONV) {
+            channels = 1;
+            first = f / (oc / ic);
+        }
+        sum y = {0};
+        add(&y, bias ? bias[f] : 0.0);
+        x[0] = o[0];
+        for (int64_t t = 0; t < taps; t++) {
+            if (!source(s, 0, o[1], t / (k[1] * k[2]), &x[1]) || !source(s, 1, o[2], t / k[2] % k[1], &x[2]) ||
+                !source(s, 2, o[3], t % k[2], &x[3]))
+                continue;
+            for (int64_t c = 0; c < channels; c++) {
+                x[4] = first + c;
+                add(&y, (double)value_at(&s->in, buffers, x) *
+                            weight_at(s, weights, s->flip ? taps - 1 - t : t, c, f));
+            }
+        }
+        expected[n] = activated(s, y.value);
+        allowed[n] = bound(y.terms, y.magnitude);
+    }
+}
+
+static void naive_dense(const drawn *d, void *const *buffers, const float *weights, const float *bias, double *expected,
+                        double *allowed)
+{
+    const cc_step *s = &d->step;
+    const int64_t oc = s->out.shape[1];
+    for (int64_t n = 0; n < elements(&s->out); n++) {
+        sum y = {0};
+        add(&y, bias ? bias[n % oc] : 0.0);
+        for (int64_t c = 0; c < s->in.shape[1]; c++)
+            add(&y, (double)value_at(&s->in, buffers, (int64_t[]){n / oc, c}) * weights[c * oc + n % oc]);
+        expected[n] = activated(s, y.value);
+        allowed[n] = bound(y.terms, y.magnitude);
+    }
+}
+
+/* A global pool is a pool whose window is the whole input. */
+static void naive_pool(const drawn *d, void *const *buffers, double *expected, double *allowed)
+{
+    cc_step whole = d->step;
+    const int global = whole.operation == CC_GLOBAL_MAX_POOL || whole.operation == CC_GLOBAL_AVERAGE_POOL;
+    for (int a = 0; global && a < CC_SPATIAL; a++) {
+        whole.window.kernel[a] = whole.in.shape[a + 1];
+        whole.window.stride[a] = whole.window.dilation[a] = 1;
+    }
+    const cc_step *s = &whole;
+    const int is_max = s->operation == CC_MAX_POOL || s->operation == CC_GLOBAL_MAX_POOL;
+    const int64_t *k = s->window.kernel, taps = k[0] * k[1] * k[2];
+    for (int64_t n = 0; n < elements(&s->out); n++) {
+        int64_t o[5], x[5];
+        unravel(&s->out, n, o);
+        x[0] = o[0];
+        x[4] = o[4];
+        sum y = {0};
+        double top = -INFINITY;
+        for (int64_t t = 0; t < taps; t++)
+            if (source(s, 0, o[1], t / (k[1] * k[2]), &x[1]) && source(s, 1, o[2], t / k[2] % k[1], &x[2]) &&
+                source(s, 2, o[3], t % k[2], &x[3])) {
+                const double cell = value_at(&s->in, buffers, x);
+                add(&y, cell);
+                top = cell > top ? cell : top;
+            }
+        const double cells = (double)(s->include_padding ? taps : y.terms);
+        expected[n] = is_max ? top : y.value / cells;
+        allowed[n] = is_max ? 0 : bound(y.terms, y.magnitude / cells);
+    }
+}
+
+static void naive_binary(const drawn *d, void *const *buffers, double *expected, double *allowed)
+{
+    const cc_step *s = &d->step;
+    for (int64_t n = 0; n < elements(&s->out); n++) {
+        const double a = ((const float *)buffers[IN])[position_of(&s->in, n)];
+        const double b = ((const float *)buffers[IN2])[position_of(&s->in2, n)];
+        const double results[] = {a + b, a - b, a * b, a > b ? a : b, a < b ? a : b, a > 0 ? a : a * b};
+        expected[n] = activated(s, results[s->binary]);
+        allowed[n] = UNIT * fabs(results[s->binary]);
+    }
+}
+
+static void naive_affine(const drawn *d, void *const *buffers, const float *scale, const float *offset,
+                         double *expected, double *allowed)
+{
+    const cc_step *s = &d->step;
+    const int64_t channels = s->out.shape[1];
+    for (int64_t n = 0; n < elements(&s->out); n++) {
+        sum y = {0};
+        add(&y, (double)((const float *)buffers[IN])[position_of(&s->in, n)] * scale[n % channels]);
+        add(&y, offset ? offset[n % channels] : 0.0);
+        expected[n] = activated(s, y.value);
+        allowed[n] = bound(y.terms, y.magnitude);
+    }
+}
+
+static double stored(const void *buffer, int32_t type, int64_t at)
+{
+    switch (type) {
+    case CC_I8:
+        return ((const int8_t *)buffer)[at];
+    case CC_U8:
+        return ((const uint8_t *)buffer)[at];
+    case CC_I16:
+        return ((const int16_t *)buffer)[at];
+    case CC_U16:
+        return ((const uint16_t *)buffer)[at];
+    default:
+        return ((const int32_t *)buffer)[at];
+    }
+}
+
+/* Correctly rounded, but for 2^-20 of the last place. */
+static void naive_hu(const drawn *d, void *const *buffers, double *expected, double *allowed)
+{
+    const cc_step *s = &d->step;
+    for (int64_t n = 0; n < elements(&s->out); n++) {
+        const int64_t z = n / s->out.shape[1];
+        const double raw = stored(buffers[IN], s->in.type, position_of(&s->in, n));
+        double y = fma(raw, s->hu.slope[z], s->hu.intercept[z]);
+        if (s->hu.has_padding && raw == s->hu.padding_value)
+            y = s->hu.padding_is_hu ? s->hu.padding_to : s->hu.intercept[z];
+        if (s->out.type == CC_I16) {
+            y = rint(y < INT16_MIN ? INT16_MIN : y > INT16_MAX ? INT16_MAX : y);
+            allowed[n] = 0;
+        } else {
+            allowed[n] = UNIT * fabs(y) * (1 + 0x1p-20);
+        }
+        expected[n] = y;
+    }
+}
+
+int naive(const drawn *d, void *const *buffers, const float *weights, const float *bias, double *expected,
+          double *allowed)
+{
+    const cc_step *s = &d->step;
+    if (s->activation.kind != CC_LINEAR && s->activation.kind != CC_RELU)
+        return 0;
+    switch (s->operation) {
+    case CC_CONV:
+    case CC_DEPTHWISE_CONV:
+    case CC_CONV_TRANSPOSE:
+        naive_conv(d, buffers, weights, bias, expected, allowed);
+        return 1;
+    case CC_DENSE:
+        naive_dense(d, buffers, weights, bias, expected, allowed);
+        return 1;
+    case CC_MAX_POOL:
+    case CC_AVERAGE_POOL:
+    case CC_GLOBAL_MAX_POOL:
+    case CC_GLOBAL_AVERAGE_POOL:
+        naive_pool(d, buffers, expected, allowed);
+        return 1;
+    case CC_AFFINE:
+        naive_affine(d, buffers, weights, bias, expected, allowed);
+        return 1;
+    case CC_BINARY:
+        naive_binary(d, buffers, expected, allowed);
+        return 1;
+    case CC_HU_RESCALE:
+        naive_hu(d, buffers, expected, allowed);
+        return 1;
+    case CC_COPY:
+    case CC_FILL:
+        for (int64_t n = 0; n < elements(&s->out); n++) {
+            expected[n] = s->operation == CC_FILL ? s->value : ((const float *)buffers[IN])[position_of(&s->in, n)];
+            allowed[n] = 0;
+        }
+        return 1;
+    default:
+        return 0;
+    }
+}
