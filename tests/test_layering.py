@@ -67,7 +67,7 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 
 def test_every_room_is_on_the_plan() -> None:
-    assert {room(p) for p, _ in modules()} <= set(ALLOWED) | {"cuda", "study"}
+    assert {room(p) for p, _ in modules()} <= set(ALLOWED)
 
 
 def test_imports_follow_the_arrows() -> None:

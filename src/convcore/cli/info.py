@@ -15,7 +15,7 @@ __all__ = ["add_arguments", "run"]
 #: Packages whose version matters to what the commands do, and what for.
 PACKAGES = {
     "numpy": "arrays",
-    "h5py": "model files",
+    "pyfive": "model files",
     "pydicom": "ct, demo",
     "opencv-python-headless": "pictures",
     "tqdm": "progress bars",
