@@ -37,12 +37,12 @@ from typing import Any
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
+import keras
+import numpy as np
 
-import convcore as cc  # noqa: E402
-from convcore import data  # noqa: E402
-from convcore.medical import (  # noqa: E402
+import convcore as cc
+from convcore import data
+from convcore.medical import (
     Card,
     Mark,
     Phantom,
@@ -62,7 +62,7 @@ from convcore.medical import (  # noqa: E402
     write_png,
     write_series,
 )
-from convcore.medical.writers import write_bytes  # noqa: E402
+from convcore.medical.writers import write_bytes
 
 SEGMENTATION, CLASSIFIER = "lung_segmentation", "nodule_classifier"
 NEGATIVES = ("lung", "vessel", "wall", "beside")
@@ -462,9 +462,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     numbers = report["held_out"]
     print(
-        f"Lungs: Dice {numbers['dice_mean']:.4f} (least {numbers['dice_min']:.4f}) on {len(found)} phantoms.\n"
-        f"Nodules: accuracy {numbers['accuracy']:.4f}, AUC {numbers['auc']:.4f} on {numbers['nodules']} "
-        f"nodules and {numbers['nodule_free_places']} places without one.\n"
+        f"Lungs: Dice {numbers['dice_mean']:.4f}, at least {numbers['dice_min']:.4f}, on {len(found)} "
+        f"phantoms.\nNodules: accuracy {numbers['accuracy']:.4f}, AUC {numbers['auc']:.4f} on "
+        f"{numbers['nodules']} nodules and {numbers['nodule_free_places']} places without one.\n"
         "None of these phantoms was trained on; all are phantoms. Not a medical device."
     )
     return 0
