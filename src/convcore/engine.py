@@ -19,6 +19,7 @@ from convcore.plan import Device, Plan, build
 from convcore.run.cpu import CpuRunner
 from convcore.run.profile import Profile, profile
 from convcore.run.verify import Verification, check_against_keras, check_nodes
+from convcore.tables import text_table
 
 __all__ = ["Model", "load_model"]
 
@@ -170,18 +171,14 @@ class Model:
 
     def summary(self) -> str:
         """Return a table of layers, output shapes and parameter counts."""
-        rows = [("Layer", "Class", "Output shape", "Parameters")]
-        for layer in self.layers:
-            shape = str((None, *layer.shape))
-            rows.append((layer.name, layer.layer_class, shape, f"{layer.parameters:,}"))
-        widths = [max(len(r[c]) for r in rows) for c in range(4)]
-        lines = [
-            "  ".join([*(t.ljust(w) for t, w in zip(r[:3], widths[:3], strict=True)), r[3].rjust(widths[3])])
-            for r in rows
+        rows = [
+            (layer.name, layer.layer_class, (None, *layer.shape), f"{layer.parameters:,}")
+            for layer in self.layers
         ]
+        table = text_table(("Layer", "Class", "Output shape", "Parameters"), rows, left=(0, 1, 2))
         source = self.graph.source
         head = f"{self.name}: {source.format}, Keras {source.keras_version or 'version not stated'}"
-        return "\n".join([head, *lines, f"{self.graph.parameters:,} parameters"])
+        return "\n".join([head, table, f"{self.graph.parameters:,} parameters"])
 
     def __repr__(self) -> str:
         return (

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from convcore.tables import text_table
+
 __all__ = ["note", "plain", "print_json", "print_table", "progress"]
 
 T = TypeVar("T")
@@ -35,21 +37,15 @@ def print_table(
     left
         Columns that are aligned left; the others, numbers, right.
     """
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty() and _rich_table(header, cells, title, left):
+    if sys.stdout.isatty() and _rich_table(header, rows, title, left):
         return
-    widths = [max(len(line[i]) for line in [list(header), *cells]) for i in range(len(header))]
     if title:
         print(title)
-    for line in [list(header), *cells]:
-        padded = [
-            c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  ".join(padded).rstrip())
+    print(text_table(header, rows, left=left))
 
 
 def _rich_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], title: str, left: Sequence[int]
+    header: Sequence[str], rows: Sequence[Sequence[object]], title: str, left: Sequence[int]
 ) -> bool:
     try:
         from rich import box
@@ -64,7 +60,7 @@ def _rich_table(
         table.add_column(Text(name), justify="left" if index in left else "right", overflow="fold")
     for row in rows:
         # Text, not str: a file name may hold what rich would take for markup.
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     Console(highlight=False).print(table)
     return True
 

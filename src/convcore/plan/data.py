@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from convcore.tables import text_table
+
 
 @dataclass(frozen=True)
 class Device:
@@ -91,7 +93,7 @@ class Plan:
 
     def __str__(self) -> str:
         head = ("step", "operation", "algorithm", "output", "MFLOP", "KB moved", "weights KB", "layers")
-        rows = [head]
+        rows = []
         for i, s in enumerate(self.steps):
             activation = s.options.get("activation", ("linear", ()))[0]
             operation = s.operation if activation == "linear" else f"{s.operation} + {activation}"
@@ -108,20 +110,10 @@ class Plan:
                     ", ".join(s.layers),
                 )
             )
-        widths = [max(len(r[c]) for r in rows) for c in range(len(head) - 1)]
-        lines = [
-            "  ".join(
-                [
-                    t.rjust(w) if c in (0, 4, 5, 6) else t.ljust(w)
-                    for c, (t, w) in enumerate(zip(r, widths, strict=False))
-                ]
-                + [r[-1]]
-            )
-            for r in rows
-        ]
+        table = text_table(head, rows, left=(1, 2, 3, 7))
         total = (
             f"{len(self.steps)} steps on {self.device.name} ({self.isa}, accuracy {self.device.accuracy}, "
             f"{self.device.precision}): {self.flops / 1e9:.3f} GFLOP per image, "
             f"{self.weight_bytes / 1e6:.1f} MB of packed weights"
         )
-        return "\n".join([f"Plan of {self.name}", *lines, total])
+        return "\n".join([f"Plan of {self.name}", table, total])

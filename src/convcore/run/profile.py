@@ -10,6 +10,7 @@ import numpy as np
 
 from convcore.run import roofline
 from convcore.run.cpu import CpuRunner
+from convcore.tables import text_table
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Profile:
         return {**asdict(self), "ms": self.ms}
 
     def __str__(self) -> str:
-        rows = [("ms", "%", "GFLOP/s", "GB/s", "of roofline", "operation", "layers")]
+        head = ("ms", "%", "GFLOP/s", "GB/s", "of roofline", "operation", "layers")
+        rows = []
         for s in self.steps:
             rows.append(
                 (
@@ -63,20 +65,12 @@ class Profile:
                     ", ".join(s.layers),
                 )
             )
-        widths = [max(len(r[c]) for r in rows) for c in range(6)]
-        lines = [
-            "  ".join(
-                [t.rjust(w) if c < 5 else t.ljust(w) for c, (t, w) in enumerate(zip(r, widths, strict=False))]
-                + [r[-1]]
-            )
-            for r in rows
-        ]
         total = (
             f"{self.ms:.3f} ms for a batch of {self.batch} on {self.threads} thread(s), "
             f"medians of {self.repeats}; "
             f"measured peaks {self.peak_gflops:.0f} GFLOP/s, {self.peak_gbytes:.1f} GB/s"
         )
-        return "\n".join([*lines, total])
+        return f"{text_table(head, rows, left=(5, 6))}\n{total}"
 
 
 def profile(runner: CpuRunner, inputs: Sequence[np.ndarray], repeats: int) -> Profile:

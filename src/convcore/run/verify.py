@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from convcore import reference
 from convcore.loader.graph import Graph, Node
+from convcore.tables import text_table
 
 #: Unit roundoff of float32.
 U = 2.0**-24
@@ -92,7 +93,8 @@ class Verification:
         return {**asdict(self), "ok": self.ok, "judge": self.judge}
 
     def __str__(self) -> str:
-        rows = [("layer", "operation", "max error", "of max|y|", "of its bound")]
+        head = ("layer", "operation", "max error", "of max|y|", "of its bound")
+        rows = []
         for n in self.nodes:
             rows.append(
                 (
@@ -103,8 +105,7 @@ class Verification:
                     f"{n.worst:.3f}",
                 )
             )
-        widths = [max(len(r[c]) for r in rows) for c in range(5)]
-        lines = ["  ".join(t.ljust(w) for t, w in zip(r, widths, strict=True)).rstrip() for r in rows]
+        lines = [text_table(head, rows, left=(0, 1))]
         for e in self.keras:
             lines.append(f"{e.output}: differs from Keras by {e.error:.2e} of max|y|; bound {e.bound:.1e}")
         verdict = "right" if self.ok else "WRONG: an error exceeds its bound"
