@@ -91,6 +91,15 @@ def test_a_mask_of_every_slice(series: Path, mask_model: Path, tmp_path: Path, c
     assert "Not a medical device" in printed["note"]
 
 
+def test_shipped_models_are_known_by_name(series: Path, tmp_path: Path, capsys: Capture) -> None:
+    phantom = make_phantom(seed=5, shape=(10, 32, 32), slice_step=6.0, n_nodules=1)
+    place = ",".join(f"{v:.2f}mm" for v in phantom.nodules[0].centre_mm)
+    found = run_ct(capsys, series, "--model", "nodule_classifier", f"--at={place}", "-o", tmp_path / "a")
+    assert found["places"][0]["outputs"]["nodule"]["positive"]
+    found = run_ct(capsys, series, "--model", "lung_segmentation", "-o", tmp_path / "b")
+    assert found["mask"]["volume_ml"] > 0
+
+
 def test_scores_at_places(series: Path, score_model: Path, tmp_path: Path, capsys: Capture) -> None:
     found = run_ct(
         capsys, series, "--model", score_model, "--at", "16,16,5", "--at=-120mm,0mm,5", "-o", tmp_path / "o"
