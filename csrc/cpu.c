@@ -96,19 +96,29 @@ cc_status cc_default_isa(cc_isa *isa)
     return chosen_status;
 }
 
-const char *cc_cpu_name(void)
+static char cpu_name[49];
+static pthread_once_t cpu_name_once = PTHREAD_ONCE_INIT;
+
+static void ask_name(void)
 {
-    static char name[49];
 #if defined(__x86_64__)
-    uint32_t *words = (uint32_t *)name;
+    uint32_t words[12];
+    strcpy(cpu_name, "x86-64");
     for (uint32_t leaf = 0; leaf < 3; leaf++)
         if (!__get_cpuid(0x80000002u + leaf, &words[4 * leaf], &words[4 * leaf + 1], &words[4 * leaf + 2],
                          &words[4 * leaf + 3]))
-            return "x86-64";
-    return name[0] ? name : "x86-64";
+            return;
+    if (words[0])
+        memcpy(cpu_name, words, sizeof words);
 #else
-    return "unknown";
+    strcpy(cpu_name, "unknown");
 #endif
+}
+
+const char *cc_cpu_name(void)
+{
+    pthread_once(&cpu_name_once, ask_name);
+    return cpu_name;
 }
 
 const char *cc_status_text(cc_status status)
