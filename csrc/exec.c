@@ -19,8 +19,9 @@ typedef struct run {
     cc_run_options options;
     cc_barrier barrier;
     _Atomic int64_t next;
-    _Atomic int cancelled;
-    double polled; /* thread 0's own */
+    _Atomic int cancelled; /* as soon as the caller says so */
+    int stopped;           /* the same at the last barrier: what all threads agree about */
+    double polled;         /* thread 0's own */
 } run;
 
 static double seconds_now(void)
@@ -39,7 +40,13 @@ static int64_t most_at_once(const cc_step *step, int64_t items)
     return most < 1 ? 1 : most < (double)items ? (int64_t)most : items;
 }
 
-static void rewind_items(void *argument) { atomic_store_explicit(&((run *)argument)->next, 0, memory_order_relaxed); }
+/* Between two phases, on one thread. */
+static void next_phase(void *argument)
+{
+    run *r = argument;
+    atomic_store_explicit(&r->next, 0, memory_order_relaxed);
+    r->stopped = atomic_load_explicit(&r->cancelled, memory_order_relaxed);
+}
 
 /* Takes the next share of a phase: half of what would be fair of the rest, so that shares shrink and
  * threads finish together even if one of them is slowed down. */
@@ -102,7 +109,9 @@ static void run_share(void *argument, int thread, int threads)
                 if (thread == 0)
                     poll_caller(r);
             }
-            cc_barrier_wait(&r->barrier, threads, rewind_items, r);
+            cc_barrier_wait(&r->barrier, threads, next_phase, r);
+            if (r->stopped)
+                return;
         }
         if (r->options.seconds && thread == 0) {
             const double now = seconds_now();
@@ -116,12 +125,14 @@ static void run_share(void *argument, int thread, int threads)
 
 cc_status cc_run(const cc_step *steps, int64_t count, void *const *buffers, const cc_run_options *options)
 {
+    if (count < 0 || (count > 0 && (!steps || !buffers)))
+        return CC_ERROR_ARGUMENT;
     run r = {.steps = steps, .count = count, .buffers = buffers};
     if (options)
         r.options = *options;
     double estimate = 0;
     for (int64_t s = 0; s < count; s++) {
-        if (!steps[s].kernel)
+        if (!steps[s].kernel || (steps[s].packed_floats > 0 && !steps[s].weights))
             return CC_ERROR_ARGUMENT;
         estimate += steps[s].flops / 50e9 + steps[s].bytes / 20e9;
     }

@@ -1,0 +1,191 @@
+/* The thread pool: the same bits from callers at once, in forked children and after cancelling.
+ *
+ *     threads_check [no-fork]      (ThreadSanitizer knows nothing of forked threads) */
+#include "check.h"
+
+#include <pthread.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SIDE = 24, CHANNELS = 17, FLOATS = SIDE * SIDE * CHANNELS, STEPS = 6, RUNS = 25, CALLERS = 4 };
+
+/* A small network: convolutions there and back between two buffers, each through a workspace. */
+typedef struct network {
+    cc_step steps[STEPS];
+    memory packed, workspace;
+} network;
+
+static void build(network *n)
+{
+    cc_isa isa = CC_ISA_SCALAR;
+    const int64_t shape[5] = {1, 1, SIDE, SIDE, CHANNELS};
+    cc_step s = {.operation = CC_CONV, .groups = 1, .workspace_buffer = WORKSPACE, .activation = {.kind = CC_RELU}};
+    CHECK(cc_default_isa(&isa) == CC_OK, "CONVCORE_ISA");
+    s.isa = (int32_t)isa;
+    for (int a = 0; a < CC_SPATIAL; a++) {
+        s.window.kernel[a] = a ? 3 : 1;
+        s.window.pad_low[a] = a ? 1 : 0;
+        s.window.stride[a] = s.window.dilation[a] = 1;
+    }
+    for (int i = 0; i < STEPS; i++) {
+        s.in = contiguous(i % 2 ? OUT : IN, CC_F32, 5, shape);
+        s.out = contiguous(i % 2 ? IN : OUT, CC_F32, 5, shape);
+        CHECK(cc_choose(&s) == CC_OK, "cc_choose");
+        n->steps[i] = s;
+    }
+    memory raw = memory_new(9 * CHANNELS * CHANNELS * (int64_t)sizeof(float), 0);
+    for (int i = 0; i < 9 * CHANNELS * CHANNELS; i++)
+        ((float *)raw.at)[i] = 0.1f * random_float();
+    n->packed = memory_new(s.packed_floats * (int64_t)sizeof(float), 0);
+    n->workspace = memory_new(s.workspace_bytes, 0);
+    CHECK(cc_pack(&s, raw.at, NULL, n->packed.at) == CC_OK, "cc_pack");
+    for (int i = 0; i < STEPS; i++)
+        n->steps[i].weights = n->packed.at;
+    memory_free(&raw);
+}
+
+/* The last step writes buffer IN. */
+static cc_status run(const network *n, memory *data, memory *other, memory *workspace, const cc_run_options *options)
+{
+    float *x = data->at;
+    for (int i = 0; i < FLOATS; i++)
+        x[i] = (float)(i % 101) / 101.0f;
+    void *const buffers[BUFFERS] = {data->at, NULL, other->at, workspace->at};
+    return cc_run(n->steps, STEPS, buffers, options);
+}
+
+typedef struct caller {
+    const network *network;
+    const memory *expected;
+    int wrong;
+} caller;
+
+static void *call(void *argument)
+{
+    caller *c = argument;
+    memory data = memory_new(FLOATS * sizeof(float), 0), other = memory_new(FLOATS * sizeof(float), 0);
+    memory workspace = memory_new((int64_t)c->network->workspace.bytes, 0);
+    for (int i = 0; i < RUNS; i++) {
+        const cc_run_options options = {.threads = 1 + i % 4};
+        c->wrong += run(c->network, &data, &other, &workspace, &options) != CC_OK ||
+                    memcmp(data.at, c->expected->at, data.bytes) != 0 || strlen(cc_cpu_name()) == 0;
+    }
+    memory_free(&data);
+    memory_free(&other);
+    memory_free(&workspace);
+    return NULL;
+}
+
+static void check_callers(const network *n, const memory *expected)
+{
+    pthread_t threads[CALLERS];
+    caller callers[CALLERS];
+    for (int i = 0; i < CALLERS; i++) {
+        callers[i] = (caller){.network = n, .expected = expected};
+        CHECK(pthread_create(&threads[i], NULL, call, &callers[i]) == 0, "pthread_create");
+    }
+    for (int i = 0; i < CALLERS; i++) {
+        pthread_join(threads[i], NULL);
+        CHECK(callers[i].wrong == 0, "caller %d: %d of %d runs", i, callers[i].wrong, RUNS);
+    }
+}
+
+/* The child has none of the parent's workers and must start its own. */
+static void check_fork(const network *n, const memory *expected)
+{
+    for (int i = 0; i < 5; i++) {
+        fflush(stdout);
+        const pid_t child = fork();
+        if (child == 0) {
+            caller c = {.network = n, .expected = expected};
+            alarm(60); /* a child that waits for workers that it does not have */
+            call(&c);
+            _exit(c.wrong == 0 ? 0 : 1);
+        }
+        int status = -1;
+        CHECK(child > 0 && waitpid(child, &status, 0) == child, "fork");
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child's results: status %d", status);
+    }
+}
+
+static int stop_at_once(void *argument)
+{
+    ++*(int *)argument;
+    return 1;
+}
+
+static int go_on(void *argument)
+{
+    ++*(int *)argument;
+    return 0;
+}
+
+/* Far more fills than there is time for: cancelled at the first poll, which comes within tens of
+ * milliseconds, none of the rest is even begun. */
+static void check_cancel(int threads)
+{
+    enum { MANY = 20000, N = 1 << 20 };
+    static cc_step steps[MANY];
+    static double seconds[MANY];
+    memory out = memory_new(N * (int64_t)sizeof(float), 0);
+    cc_step s = {.operation = CC_FILL, .value = 1, .out = contiguous(OUT, CC_F32, 1, (const int64_t[]){N})};
+    CHECK(cc_choose(&s) == CC_OK, "cc_choose");
+    for (int i = 0; i < MANY; i++) {
+        steps[i] = s;
+        seconds[i] = -1;
+    }
+    void *const buffers[BUFFERS] = {[OUT] = out.at};
+    int polls = 0;
+    const cc_run_options options = {
+        .threads = threads, .poll = stop_at_once, .poll_argument = &polls, .seconds = seconds};
+    CHECK(cc_run(steps, MANY, buffers, &options) == CC_ERROR_CANCELLED, "not cancelled");
+    CHECK(polls == 1, "asked %d times", polls);
+    CHECK(seconds[MANY - 1] < 0, "%d threads went through all steps after cancelling", threads);
+    memory_free(&out);
+}
+
+static void check_poll_and_seconds(const network *n, const memory *expected)
+{
+    memory data = memory_new(FLOATS * sizeof(float), 0), other = memory_new(FLOATS * sizeof(float), 0);
+    memory workspace = memory_new((int64_t)n->workspace.bytes, 0);
+    double seconds[STEPS];
+    int polls = 0;
+    for (int threads = 1; threads <= 3; threads += 2) {
+        const cc_run_options options = {
+            .threads = threads, .poll = go_on, .poll_argument = &polls, .seconds = seconds};
+        for (int i = 0; i < STEPS; i++)
+            seconds[i] = -1;
+        CHECK(run(n, &data, &other, &workspace, &options) == CC_OK, "polling");
+        CHECK(memcmp(data.at, expected->at, data.bytes) == 0, "polling changes the result");
+        for (int i = 0; i < STEPS; i++)
+            CHECK(seconds[i] >= 0, "step %d took %g s", i, seconds[i]);
+    }
+    memory_free(&data);
+    memory_free(&other);
+    memory_free(&workspace);
+}
+
+int main(int argc, char **argv)
+{
+    const int forks = argc < 2 || strcmp(argv[1], "no-fork") != 0;
+    static network n;
+    random_seed(1);
+    build(&n);
+    memory expected = memory_new(FLOATS * sizeof(float), 0), other = memory_new(FLOATS * sizeof(float), 0);
+    const cc_run_options alone = {.threads = 1};
+    CHECK(run(&n, &expected, &other, &n.workspace, &alone) == CC_OK, "cc_run");
+    check_callers(&n, &expected);
+    check_poll_and_seconds(&n, &expected);
+    if (forks)
+        check_fork(&n, &expected);
+    check_cancel(1);
+    check_cancel(3);
+    check_callers(&n, &expected); /* the pool still works */
+    memory_free(&expected);
+    memory_free(&other);
+    memory_free(&n.packed);
+    memory_free(&n.workspace);
+    printf("threads_check: %d failures\n", check_failures);
+    return check_failures != 0;
+}
