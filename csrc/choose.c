@@ -19,19 +19,47 @@ int cc_same_shape(const cc_view *a, const cc_view *b)
     return 1;
 }
 
-/* At least one element on every axis, and no more than 2^40 in all: products of shapes cannot overflow. */
+/* At least one element on every axis, no more than CC_MOST_FLOATS in all, and memory steps that stay
+ * within twice that: neither products of shapes nor positions can overflow. */
 static cc_status check_view(const cc_view *v)
 {
-    const int64_t most = (int64_t)1 << 40;
-    if (v->rank < 1 || v->rank > CC_MAX_RANK || v->buffer < 0)
+    const int64_t farthest = 2 * CC_MOST_FLOATS;
+    if (v->rank < 1 || v->rank > CC_MAX_RANK || v->buffer < 0 || v->offset < -farthest || v->offset > farthest)
         return CC_ERROR_ARGUMENT;
     int64_t n = 1;
     for (int32_t a = 0; a < v->rank; a++) {
-        if (v->shape[a] < 1 || v->shape[a] > most / n)
+        if (v->shape[a] < 1 || v->shape[a] > CC_MOST_FLOATS / n)
             return CC_ERROR_SHAPE;
         n *= v->shape[a];
+        if (v->ld[a] < -farthest / v->shape[a] || v->ld[a] > farthest / v->shape[a])
+            return CC_ERROR_ARGUMENT;
     }
     return CC_OK;
+}
+
+/* Threads must never write the same element. Overlaps of other kinds are the caller's to avoid. */
+static int repeats(const cc_view *out)
+{
+    for (int32_t a = 0; a < out->rank; a++)
+        if (out->ld[a] == 0 && out->shape[a] > 1)
+            return 1;
+    return 0;
+}
+
+static int takes_activation(int32_t operation)
+{
+    switch (operation) {
+    case CC_CONV:
+    case CC_DEPTHWISE_CONV:
+    case CC_CONV_TRANSPOSE:
+    case CC_DENSE:
+    case CC_AFFINE:
+    case CC_ACTIVATION:
+    case CC_BINARY:
+        return 1;
+    default:
+        return 0;
+    }
 }
 
 static cc_status check_window(const cc_window *w)
@@ -57,7 +85,10 @@ cc_status cc_choose(cc_step *step)
         status = check_view(&step->in2);
     if (status != CC_OK)
         return status;
-    if (step->activation.kind < 0 || step->activation.kind >= CC_ACTIVATION_KIND_COUNT)
+    if (repeats(&step->out))
+        return CC_ERROR_ARGUMENT;
+    if (takes_activation(step->operation) &&
+        (step->activation.kind < 0 || step->activation.kind >= CC_ACTIVATION_KIND_COUNT))
         return CC_ERROR_ARGUMENT;
     const cc_kernels *kernels = cc_table((cc_isa)step->isa);
     step->packed_floats = step->workspace_bytes = 0;

@@ -15,6 +15,9 @@ void cc_pack_conv(const cc_step *step, const float *weights, const float *bias, 
 void cc_pack_depthwise(const cc_step *step, const float *weights, const float *bias, float *packed);
 void cc_pack_affine(const cc_step *step, const float *scale, const float *offset, float *packed);
 
+/* No view, packed weights or workspace may have more elements: what is less fits an int64_t in bytes. */
+#define CC_MOST_FLOATS ((int64_t)1 << 40)
+
 /* Elements in a view, and whether two views have the same shape. */
 int64_t cc_elements(const cc_view *v);
 int cc_same_shape(const cc_view *a, const cc_view *b);

@@ -19,6 +19,17 @@ static void set_rows(cc_conv_geometry *g, int64_t longest)
     g->chunk = ceil_div(longest, g->chunks);
 }
 
+/* Sizes that overflow an int64_t only together are counted in double, and refused there. */
+static int fits(const cc_step *step, const cc_conv_geometry *g)
+{
+    const int64_t *k = step->window.kernel, *size = g->size;
+    const double most = (double)CC_MOST_FLOATS, taps = (double)k[0] * (double)k[1] * (double)k[2];
+    const double packed = (double)(g->groups * g->panels) * CC_PANEL * (1 + taps * (double)g->ic);
+    const double blocks = (double)(g->groups * ceil_div(g->ic, CC_BLOCK));
+    const double workspace = blocks * CC_BLOCK * (double)size[0] * (double)size[1] * (double)size[2];
+    return packed <= most && (!g->repack || workspace <= most);
+}
+
 static void set_phases(cc_step *step, const cc_conv_geometry *g, int64_t units)
 {
     const int64_t gemm = g->groups * g->panels * units;
@@ -135,6 +146,8 @@ cc_status cc_choose_conv(cc_step *step, const cc_kernels *kernels)
     if (status != CC_OK)
         return status;
     g.panels = ceil_div(g.oc, CC_PANEL);
+    if (!fits(step, &g))
+        return CC_ERROR_ARGUMENT;
     int64_t units;
     if (step->operation == CC_CONV_TRANSPOSE) {
         const int64_t residues = step->window.stride[2] < g.out_w ? step->window.stride[2] : g.out_w;

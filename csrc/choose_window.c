@@ -11,15 +11,6 @@ static double bytes_of(const cc_view *v) { return 4.0 * (double)cc_elements(v); 
 
 static int is_f32(const cc_view *v) { return v->type == CC_F32; }
 
-/* Threads must never write the same element. Overlaps of other kinds are the caller's to avoid. */
-static int repeats(const cc_view *out)
-{
-    for (int32_t a = 0; a < out->rank; a++)
-        if (out->ld[a] == 0 && out->shape[a] > 1)
-            return 1;
-    return 0;
-}
-
 /* Rank 5, equal batch sizes, equal channels if asked for. */
 static cc_status check_maps(const cc_step *step, int same_channels)
 {
@@ -56,7 +47,7 @@ static cc_status choose_depthwise(cc_step *step, const cc_kernels *kernels)
         return status;
     if (oc % ic != 0)
         return CC_ERROR_SHAPE;
-    if (taps == 0 || depthwise_padded(oc) > ((int64_t)1 << 40) / (1 + taps))
+    if (taps == 0 || depthwise_padded(oc) > CC_MOST_FLOATS / (1 + taps))
         return CC_ERROR_ARGUMENT;
     step->algorithm = "depthwise";
     step->kernel = kernels->depthwise_f32;
@@ -165,8 +156,6 @@ cc_status cc_choose_window(cc_step *step, const cc_kernels *kernels)
 {
     if (!is_f32(&step->out) || (step->operation != CC_FILL && !is_f32(&step->in)))
         return CC_ERROR_TYPE;
-    if (repeats(&step->out))
-        return CC_ERROR_ARGUMENT;
     step->packed_floats = step->workspace_bytes = 0;
     step->phases = step->period = 1;
     switch (step->operation) {

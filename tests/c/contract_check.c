@@ -1,0 +1,287 @@
+/* What convcore.h promises about steps that make no sense: an error, never a crash and never a number
+ * that has wrapped round. */
+#include "check.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+static cc_step conv_step(void)
+{
+    cc_step s = {.operation = CC_CONV, .groups = 1};
+    s.in = contiguous(IN, CC_F32, 5, (const int64_t[]){2, 1, 8, 8, 4});
+    s.out = contiguous(OUT, CC_F32, 5, (const int64_t[]){2, 1, 6, 6, 8});
+    for (int a = 0; a < CC_SPATIAL; a++) {
+        s.window.kernel[a] = a ? 3 : 1;
+        s.window.stride[a] = s.window.dilation[a] = 1;
+    }
+    return s;
+}
+
+/* A step of any operation that cc_choose takes. */
+static cc_step sound_step(int operation)
+{
+    static const double one = 1;
+    cc_step s = conv_step();
+    const int64_t flat[2] = {4, 8};
+    s.operation = operation;
+    switch (operation) {
+    case CC_CONV:
+    case CC_CONV_TRANSPOSE:
+        return s;
+    case CC_DEPTHWISE_CONV:
+        return s;
+    case CC_MAX_POOL:
+    case CC_AVERAGE_POOL:
+    case CC_RESIZE:
+        s.out = contiguous(OUT, CC_F32, 5, (const int64_t[]){2, 1, 6, 6, 4});
+        s.resize_scale[0] = s.resize_scale[1] = s.resize_scale[2] = 1;
+        return s;
+    case CC_GLOBAL_MAX_POOL:
+    case CC_GLOBAL_AVERAGE_POOL:
+        s.out = contiguous(OUT, CC_F32, 5, (const int64_t[]){2, 1, 1, 1, 4});
+        return s;
+    default:
+        s.in = contiguous(IN, CC_F32, 2, flat);
+        s.in2 = contiguous(IN2, CC_F32, 2, flat);
+        s.out = contiguous(OUT, CC_F32, 2, flat);
+    }
+    if (operation == CC_HU_RESCALE) {
+        s.in.type = CC_I16;
+        s.in.shape[0] = s.out.shape[0] = 1;
+        s.hu.slope = s.hu.intercept = &one;
+    }
+    return s;
+}
+
+static int has_weights(int operation)
+{
+    return operation == CC_CONV || operation == CC_DEPTHWISE_CONV || operation == CC_CONV_TRANSPOSE ||
+           operation == CC_DENSE || operation == CC_AFFINE;
+}
+
+static void refused(cc_step s, cc_status expected, const char *what)
+{
+    const cc_status status = cc_choose(&s);
+    CHECK(status == expected, "operation %d with %s: %s", s.operation, what, cc_status_text(status));
+}
+
+static void check_views(int operation)
+{
+    cc_step s = sound_step(operation);
+    CHECK(cc_choose(&s) == CC_OK, "operation %d: the sound step is refused", operation);
+    cc_view *const views[] = {&s.out, &s.in, &s.in2};
+    const int inputs = operation == CC_FILL ? 0 : operation == CC_BINARY ? 2 : 1;
+    for (int v = 0; v <= inputs; v++) {
+        s = sound_step(operation);
+        views[v]->rank = 0;
+        refused(s, CC_ERROR_ARGUMENT, "rank 0");
+        views[v]->rank = CC_MAX_RANK + 1;
+        refused(s, CC_ERROR_ARGUMENT, "rank 9");
+        s = sound_step(operation);
+        views[v]->buffer = -1;
+        refused(s, CC_ERROR_ARGUMENT, "buffer -1");
+        s = sound_step(operation);
+        views[v]->type = 77;
+        refused(s, CC_ERROR_TYPE, "type 77");
+        for (int32_t a = 0; a < views[v]->rank; a++) {
+            s = sound_step(operation);
+            views[v]->shape[a] = 0;
+            refused(s, CC_ERROR_SHAPE, "a size of 0");
+            views[v]->shape[a] = -3;
+            refused(s, CC_ERROR_SHAPE, "a negative size");
+            views[v]->shape[a] = INT64_MAX;
+            refused(s, CC_ERROR_SHAPE, "a size of 2^63 - 1");
+            s = sound_step(operation);
+            views[v]->ld[a] = INT64_MAX;
+            refused(s, CC_ERROR_ARGUMENT, "a memory step of 2^63 - 1");
+            views[v]->ld[a] = INT64_MIN;
+            refused(s, CC_ERROR_ARGUMENT, "a memory step of -2^63");
+        }
+        s = sound_step(operation);
+        views[v]->offset = INT64_MAX;
+        refused(s, CC_ERROR_ARGUMENT, "an offset of 2^63 - 1");
+    }
+    s = sound_step(operation);
+    s.out.ld[s.out.rank - 2] = 0;
+    if (s.out.shape[s.out.rank - 2] > 1)
+        refused(s, CC_ERROR_ARGUMENT, "an output that repeats");
+    if (inputs > 0) {
+        s = sound_step(operation);
+        s.out.rank--;
+        refused(s, CC_ERROR_SHAPE, "different ranks");
+        s = sound_step(operation);
+        s.out.shape[0]++;
+        refused(s, CC_ERROR_SHAPE, "different batches");
+    }
+}
+
+static void check_windows(int operation)
+{
+    for (int a = 0; a < CC_SPATIAL; a++) {
+        cc_step s = sound_step(operation);
+        int64_t *const fields[] = {&s.window.kernel[a], &s.window.stride[a], &s.window.dilation[a],
+                                   &s.window.pad_low[a]};
+        for (int f = 0; f < 4; f++) {
+            const int64_t sound = *fields[f], nonsense[] = {-1, INT64_MIN, INT64_MAX};
+            for (int i = 0; i < 3; i++) {
+                *fields[f] = nonsense[i];
+                refused(s, CC_ERROR_ARGUMENT, "a nonsensical window");
+            }
+            if (f < 3) {
+                *fields[f] = 0;
+                refused(s, CC_ERROR_ARGUMENT, "a window of 0");
+            }
+            *fields[f] = sound;
+        }
+    }
+}
+
+/* Sizes that are each allowed and together are not. */
+static void check_products(void)
+{
+    const int64_t side = 1 << 20;
+    for (int operation = CC_CONV; operation <= CC_CONV_TRANSPOSE; operation++) {
+        cc_step s = sound_step(operation);
+        for (int a = 0; a < CC_SPATIAL; a++)
+            s.window.kernel[a] = side;
+        refused(s, CC_ERROR_ARGUMENT, "2^60 taps");
+        s.window.kernel[0] = 1 << 4;
+        s.in.shape[4] = s.out.shape[4] = 1 << 19;
+        s.in.ld[3] = s.out.ld[3] = 1 << 19;
+        refused(s, CC_ERROR_ARGUMENT, "2^60 weights a channel");
+    }
+    for (int operation = CC_CONV; operation <= CC_CONV_TRANSPOSE; operation += 2) {
+        cc_step s = sound_step(operation);
+        for (int a = 0; a < CC_SPATIAL; a++) {
+            s.window.kernel[a] = 2;
+            s.window.dilation[a] = side;
+        }
+        refused(s, CC_ERROR_ARGUMENT, "a workspace of 2^67 bytes");
+    }
+    cc_step s = sound_step(CC_CONV);
+    for (int a = 0; a < CC_SPATIAL; a++) {
+        s.out.shape[a + 1] = 1 << 12;
+        s.window.stride[a] = side;
+    }
+    s.out.shape[4] = 1;
+    s.out = contiguous(OUT, CC_F32, 5, s.out.shape);
+    refused(s, CC_ERROR_ARGUMENT, "a workspace of 2^100 bytes");
+    s = sound_step(CC_DENSE);
+    s.in = contiguous(IN, CC_F32, 2, (const int64_t[]){1, (int64_t)1 << 40});
+    s.out = contiguous(OUT, CC_F32, 2, (const int64_t[]){1, (int64_t)1 << 40});
+    refused(s, CC_ERROR_ARGUMENT, "2^80 weights");
+}
+
+static void check_fields(void)
+{
+    cc_step s = conv_step();
+    const int64_t groups[] = {-1, 0, 3, INT64_MAX, INT64_MIN};
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+        s.groups = groups[i];
+        refused(s, CC_ERROR_ARGUMENT, "groups that do not divide");
+    }
+    s = conv_step();
+    s.activation.kind = CC_ACTIVATION_KIND_COUNT;
+    refused(s, CC_ERROR_ARGUMENT, "an unknown activation");
+    s = sound_step(CC_MAX_POOL);
+    s.activation.kind = -7;
+    refused(s, CC_OK, "a field that it does not name");
+    s = conv_step();
+    s.out.ld[4] = 2;
+    refused(s, CC_ERROR_ARGUMENT, "channels that are not neighbours");
+    s = sound_step(CC_DEPTHWISE_CONV);
+    s.out.shape[4] = 7;
+    refused(s, CC_ERROR_SHAPE, "outputs that are no multiple of the inputs");
+    s = sound_step(CC_MAX_POOL);
+    s.window.pad_low[1] = 3;
+    refused(s, CC_ERROR_SHAPE, "windows wholly in the padding");
+    s = sound_step(CC_GLOBAL_MAX_POOL);
+    s.out.shape[2] = 2;
+    refused(s, CC_ERROR_SHAPE, "more than one output");
+    s = sound_step(CC_RESIZE);
+    s.resize_scale[1] = NAN;
+    refused(s, CC_ERROR_ARGUMENT, "a scale that is not a number");
+    s = sound_step(CC_HU_RESCALE);
+    s.hu.slope = NULL;
+    refused(s, CC_ERROR_ARGUMENT, "no slope");
+    s = sound_step(CC_SAMPLE);
+    s.sample = 9;
+    refused(s, CC_ERROR_ARGUMENT, "an unknown sample");
+    s = sound_step(CC_BINARY);
+    s.binary = -1;
+    refused(s, CC_ERROR_ARGUMENT, "an unknown binary");
+    s = conv_step();
+    s.operation = CC_OPERATION_COUNT;
+    refused(s, CC_ERROR_ARGUMENT, "an unknown operation");
+    s.operation = -1;
+    refused(s, CC_ERROR_ARGUMENT, "an unknown operation");
+    CHECK(cc_choose(NULL) == CC_ERROR_ARGUMENT, "no step");
+}
+
+static void check_isas(void)
+{
+    const int32_t isas[] = {-1, CC_ISA_SCALAR, CC_ISA_SSE2, CC_ISA_AVX2, CC_ISA_AVX512, CC_ISA_COUNT, INT32_MAX};
+    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
+        cc_step s = conv_step();
+        s.isa = isas[i];
+        refused(s, cc_isa_supported((cc_isa)isas[i]) ? CC_OK : CC_ERROR_ISA, "this instruction set");
+    }
+    CHECK(cc_isa_supported(CC_ISA_SCALAR), "portable C runs everywhere");
+    for (int i = 0; i < CC_ISA_COUNT; i++) {
+        cc_isa isa = CC_ISA_COUNT;
+        CHECK(cc_isa_by_name(cc_isa_name((cc_isa)i), &isa) == CC_OK && isa == (cc_isa)i, "name of %d", i);
+    }
+    cc_isa isa = CC_ISA_SCALAR;
+    CHECK(cc_isa_by_name("mmx", &isa) == CC_ERROR_ARGUMENT, "mmx");
+    CHECK(strlen(cc_cpu_name()) > 0 && strcmp(cc_cpu_name(), cc_cpu_name()) == 0, "the CPU's name");
+}
+
+static void check_calls(void)
+{
+    float data[4096] = {0};
+    void *const buffers[BUFFERS] = {data, data, data, data};
+    cc_step s = conv_step();
+    CHECK(cc_run(&s, 1, buffers, NULL) == CC_ERROR_ARGUMENT, "a step that was not chosen");
+    CHECK(cc_pack(&s, data, NULL, data) == CC_ERROR_ARGUMENT, "packing a step that was not chosen");
+    CHECK(cc_run(NULL, 0, NULL, NULL) == CC_OK, "nothing to do");
+    CHECK(cc_run(NULL, 1, buffers, NULL) == CC_ERROR_ARGUMENT, "no steps");
+    CHECK(cc_run(&s, -1, buffers, NULL) == CC_ERROR_ARGUMENT, "-1 steps");
+    for (int operation = 0; operation < CC_OPERATION_COUNT; operation++) {
+        s = sound_step(operation);
+        cc_choose(&s);
+        CHECK(cc_run(&s, 1, NULL, NULL) == CC_ERROR_ARGUMENT, "operation %d without buffers", operation);
+        CHECK((s.packed_floats > 0) == has_weights(operation), "operation %d: packed_floats", operation);
+        if (has_weights(operation)) {
+            CHECK(cc_run(&s, 1, buffers, NULL) == CC_ERROR_ARGUMENT, "operation %d without weights", operation);
+            CHECK(cc_pack(&s, NULL, NULL, data) == CC_ERROR_ARGUMENT, "operation %d: packing nothing", operation);
+            CHECK(cc_pack(&s, data, NULL, NULL) == CC_ERROR_ARGUMENT, "operation %d: packing to nowhere", operation);
+        } else {
+            CHECK(cc_pack(&s, data, NULL, data) == CC_ERROR_ARGUMENT, "operation %d has no weights", operation);
+        }
+    }
+    const int unknown = CC_ERROR_CANCELLED + 1;
+    for (int i = 0; i <= unknown; i++)
+        for (int j = 0; j < i; j++)
+            CHECK(strcmp(cc_status_text((cc_status)i), cc_status_text((cc_status)j)) != 0, "text of %d and %d", i, j);
+    CHECK(strcmp(cc_status_text((cc_status)-1), cc_status_text((cc_status)unknown)) == 0, "unknown statuses");
+    const int before = cc_get_num_threads();
+    CHECK(cc_set_num_threads(0) == CC_ERROR_ARGUMENT && cc_set_num_threads(-1) == CC_ERROR_ARGUMENT &&
+              cc_set_num_threads(1 << 20) == CC_ERROR_ARGUMENT && cc_get_num_threads() == before,
+          "a nonsensical number of threads");
+}
+
+int main(void)
+{
+    for (int operation = 0; operation < CC_OPERATION_COUNT; operation++)
+        check_views(operation);
+    const int windowed[] = {CC_CONV, CC_DEPTHWISE_CONV, CC_CONV_TRANSPOSE, CC_MAX_POOL, CC_AVERAGE_POOL};
+    for (size_t i = 0; i < sizeof windowed / sizeof *windowed; i++)
+        check_windows(windowed[i]);
+    check_products();
+    check_fields();
+    check_isas();
+    check_calls();
+    printf("contract_check: %d failures\n", check_failures);
+    return check_failures != 0;
+}
