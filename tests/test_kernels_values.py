@@ -177,3 +177,13 @@ def test_hu_rescale_saturates_and_rounds_half_to_even(isa: str) -> None:
         big = np.array([2**24 + 1, -(2**24) - 3, 2**31 - 1], np.int32)
         got = cc.hu_rescale(big, 1.0, -1.0, padding_value=None)
     assert got.tolist() == (big.astype(np.float64) - 1).astype(np.float32).tolist()
+
+
+@pytest.mark.parametrize("isa", _native.isas())
+def test_a_slope_of_zero_at_minus_infinity(isa: str) -> None:
+    """0 times infinity is NaN, in the kernels as in the reference and in Keras's PReLU."""
+    x = np.array([-np.inf, -1.0, np.inf], np.float32)
+    with instruction_set(isa):
+        for y in (cc.prelu(x, np.zeros(3, np.float32)), cc.leaky_relu(x, negative_slope=0.0)):
+            np.testing.assert_array_equal(y, [np.nan, 0.0, np.inf])
+    np.testing.assert_array_equal(reference.prelu(x, 0.0), [np.nan, 0.0, np.inf])

@@ -72,8 +72,8 @@ def relu(
 
 @_elementwise
 def leaky_relu(x: Array, *, negative_slope: float = 0.2) -> Array:
-    """x where x >= 0, ``negative_slope * x`` below."""
-    return np.where(x >= 0, x, _scaled(negative_slope, x))
+    """x where x >= 0, ``negative_slope * x`` below: NaN at -inf for a slope of 0."""
+    return np.where(x >= 0, x, negative_slope * x)
 
 
 @_elementwise

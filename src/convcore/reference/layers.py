@@ -96,7 +96,7 @@ def softmax(x: ArrayLike, axis: int = -1) -> Array:
 def prelu(x: ArrayLike, alpha: ArrayLike) -> Array:
     """Return x where x >= 0 and ``alpha * x`` below; `alpha` broadcasts against `x`.
 
-    alpha 0 gives 0 at -inf (Keras, which computes ``relu(x) - alpha * relu(-x)``, gives NaN there).
+    alpha 0 gives NaN at -inf, as in Keras and as 0 times infinity does.
 
     Examples
     --------
@@ -104,7 +104,5 @@ def prelu(x: ArrayLike, alpha: ArrayLike) -> Array:
     array([-1.,  4.])
     """
     x = np.asarray(x, np.float64)
-    alpha = np.broadcast_to(np.asarray(alpha, np.float64), x.shape)
     with np.errstate(invalid="ignore"):
-        negative = np.where((alpha == 0) & np.isneginf(x), 0.0, alpha * x)
-    return np.where(x >= 0, x, negative)
+        return np.where(x >= 0, x, np.asarray(alpha, np.float64) * x)
