@@ -85,7 +85,6 @@ static void *work(void *argument)
 
 static void start_workers(int wanted)
 {
-    pthread_once(&once, register_fork);
     while (pool.workers < wanted) {
         worker *w = malloc(sizeof *w);
         pthread_t thread;
@@ -108,6 +107,8 @@ static void start_workers(int wanted)
 
 void cc_parallel(int wanted, void (*task)(void *, int, int), void *argument)
 {
+    if (wanted > 1)
+        pthread_once(&once, register_fork); /* before a fork can find the pool owned */
     if (wanted <= 1 || pthread_mutex_trylock(&pool.owner) != 0) {
         task(argument, 0, 1);
         return;
@@ -191,10 +192,11 @@ static int default_threads(void)
         return n;
 #if defined(__linux__)
     cpu_set_t set;
-    n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-#else
-    n = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    if (sched_getaffinity(0, sizeof set, &set) == 0) /* fails on more CPUs than the set can hold */
+        n = CPU_COUNT(&set);
+    else
 #endif
+        n = (int)sysconf(_SC_NPROCESSORS_ONLN);
     const int limit = container_cpus();
     n = n < limit ? n : limit;
     return n < 1 ? 1 : n > MOST_THREADS ? MOST_THREADS : n;

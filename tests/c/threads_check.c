@@ -2,6 +2,7 @@
  *
  *     threads_check [no-fork]      (ThreadSanitizer knows nothing of forked threads) */
 #include "check.h"
+#include "threads.h"
 
 #include <pthread.h>
 #include <string.h>
@@ -91,22 +92,49 @@ static void check_callers(const network *n, const memory *expected)
     }
 }
 
-/* The child has none of the parent's workers and must start its own. */
-static void check_fork(const network *n, const memory *expected)
+static void note_threads(void *argument, int thread, int threads)
 {
+    if (thread == 0)
+        *(int *)argument = threads;
+}
+
+/* The child has none of the parent's workers and must start its own - even if they were at work just
+ * then, for a caller that is not there any more. */
+static void check_fork(const network *n, const memory *expected, int busy)
+{
+    pthread_t thread;
+    caller other_caller = {.network = n, .expected = expected};
+    memory data = memory_new(FLOATS * sizeof(float), 0), other = memory_new(FLOATS * sizeof(float), 0);
+    memory workspace = memory_new((int64_t)n->workspace.bytes, 0);
+    if (busy)
+        CHECK(pthread_create(&thread, NULL, call, &other_caller) == 0, "pthread_create");
     for (int i = 0; i < 5; i++) {
         fflush(stdout);
         const pid_t child = fork();
         if (child == 0) {
-            caller c = {.network = n, .expected = expected};
-            alarm(60); /* a child that waits for workers that it does not have */
-            call(&c);
-            _exit(c.wrong == 0 ? 0 : 1);
+            const cc_run_options options = {.threads = 3};
+            int threads = 0;
+            alarm(60); /* ends a child that waits for workers that it does not have */
+            cc_parallel(3, note_threads, &threads);
+            if (threads != 3)
+                _exit(2);
+            for (int k = 0; k < 5; k++)
+                if (run(n, &data, &other, &workspace, &options) != CC_OK ||
+                    memcmp(data.at, expected->at, data.bytes) != 0)
+                    _exit(1);
+            _exit(0);
         }
         int status = -1;
         CHECK(child > 0 && waitpid(child, &status, 0) == child, "fork");
         CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the child's results: status %d", status);
     }
+    if (busy) {
+        pthread_join(thread, NULL);
+        CHECK(other_caller.wrong == 0, "forking disturbs the parent");
+    }
+    memory_free(&data);
+    memory_free(&other);
+    memory_free(&workspace);
 }
 
 static int stop_at_once(void *argument)
@@ -177,8 +205,10 @@ int main(int argc, char **argv)
     CHECK(run(&n, &expected, &other, &n.workspace, &alone) == CC_OK, "cc_run");
     check_callers(&n, &expected);
     check_poll_and_seconds(&n, &expected);
-    if (forks)
-        check_fork(&n, &expected);
+    if (forks) {
+        check_fork(&n, &expected, 0);
+        check_fork(&n, &expected, 1);
+    }
     check_cancel(1);
     check_cancel(3);
     check_callers(&n, &expected); /* the pool still works */
