@@ -271,7 +271,7 @@ static void draw_dense(drawn *d)
 {
     cc_step *s = &d->step;
     do {
-        const int64_t rows = awkward(), ic = awkward(), oc = awkward();
+        const int64_t rows = awkward(), ic = below(3) ? awkward() : 1 + below(5000), oc = awkward();
         set_shape(&s->in, 2, (const int64_t[]){rows, ic});
         set_shape(&s->out, 2, (const int64_t[]){rows, oc});
         d->weights = ic * oc;
