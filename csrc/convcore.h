@@ -59,7 +59,10 @@ typedef enum cc_type { CC_F32, CC_I8, CC_U8, CC_I16, CC_U16, CC_I32 } cc_type;
 
 enum { CC_MAX_RANK = 8, CC_SPATIAL = 3, CC_MAX_PHASES = 2 };
 
-/* Element (i0, i1, ...) lies at base(buffer) + offset + i0*ld[0] + i1*ld[1] + ..., in elements. */
+/* Element (i0, i1, ...) lies at base(buffer) + offset + i0*ld[0] + i1*ld[1] + ..., in elements. Memory
+ * steps may be negative and, in inputs, 0. A view has at most 2^40 elements, and |offset| and every
+ * shape*|ld| are at most 2^41. ld must be 1 for the channels of `out` of CC_CONV and CC_CONV_TRANSPOSE, and
+ * for the columns of both sides of CC_DENSE. */
 typedef struct cc_view {
     int32_t buffer;
     int32_t type; /* cc_type */
