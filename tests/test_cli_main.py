@@ -112,7 +112,7 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     assert "instruction set" in capsys.readouterr().out
     assert cli.main(["info", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["isa"] in found["isas"]
+    assert found["instruction_set"] in found["instruction_sets"]
     assert found["threads"] >= 1
     assert found["packages"]["numpy"] == np.__version__
 

@@ -257,9 +257,9 @@ def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     phantom = make_phantom(shape=(2, 16, 16), n_nodules=0)
     for name in ("pydicom", "cv2"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingExtraError, match=r"pydicom.*pip install convcore\[app\]"):
+    with pytest.raises(MissingExtraError, match=r'pydicom.*pip install "convcore\[app\]"'):
         write_series(phantom, tmp_path)
-    with pytest.raises(MissingExtraError, match=r"cv2.*pip install convcore\[app\]"):
+    with pytest.raises(MissingExtraError, match=r'OpenCV.*pip install "convcore\[app\]"'):
         montage(phantom.volume())
 
 

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import platform
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, overload
 
 import convcore
 from convcore.errors import ArgumentError, ConvcoreError
 
-__all__ = ["get_include", "show_config"]
+__all__ = ["PACKAGES", "get_include", "show_config", "version"]
+
+#: Packages whose version matters: what the base needs, what the commands use, and who judges.
+PACKAGES = (
+    "numpy",
+    "pyfive",
+    "pydicom",
+    "opencv-python-headless",
+    "tqdm",
+    "rich",
+    "keras",
+    "tensorflow",
+)
+#: The same modules under another distribution's name.
+_ALSO_CALLED = {"tensorflow": ("tensorflow-cpu",), "opencv-python-headless": ("opencv-python",)}
 
 
 def get_include() -> str:
@@ -40,32 +56,50 @@ def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
 
 
 def show_config(mode: str = "stdout") -> dict[str, Any] | None:
-    """Print versions, the CPU, instruction sets and threads; with mode "dicts" return them.
+    """Print the CPU, instruction sets, threads and versions; with mode "dicts" return them.
 
     Examples
     --------
     >>> show_config("dicts")["threads"] >= 1
     True
     """
-    import numpy as np
-
     from convcore import _native
 
     if mode not in ("stdout", "dicts"):
         raise ArgumentError("show_config", "mode", got=mode, expected="stdout or dicts")
-    facts = {
+    facts: dict[str, Any] = {
         "convcore": convcore.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "platform": platform.platform(),
         "cpu": _native.cpu_name(),
-        "instruction_sets": list(_native.isas()),
         "instruction_set": _native.default_isa(),
+        "instruction_set_forced": bool(os.environ.get("CONVCORE_ISA")),
+        "instruction_sets": list(_native.isas()),
         "threads": _native.get_num_threads(),
+        "logical_cpus": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "packages": {name: version(name) for name in PACKAGES},
     }
     if mode == "dicts":
         return facts
-    width = max(map(len, facts))
-    for name, value in facts.items():
+    rows = {name.replace("_", " "): value for name, value in facts.items() if name != "packages"}
+    rows |= {name: found or "not installed" for name, found in facts["packages"].items()}
+    width = max(map(len, rows))
+    for name, value in rows.items():
         print(f"{name:<{width}}  {', '.join(value) if isinstance(value, list) else value}")
+    return None
+
+
+def version(name: str) -> str | None:
+    """Return the version of the installed distribution `name`, or None.
+
+    Examples
+    --------
+    >>> version("no-such-distribution") is None
+    True
+    """
+    for candidate in (name, *_ALSO_CALLED.get(name, ())):
+        try:
+            return metadata.version(candidate)
+        except metadata.PackageNotFoundError:
+            continue
     return None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 from typing import Any
 
 from convcore import _native
+from convcore.config import version
 
 
 def machine(*packages: str) -> dict[str, Any]:
@@ -20,12 +20,6 @@ def machine(*packages: str) -> dict[str, Any]:
     >>> sorted(machine("numpy"))[:3]
     ['cores', 'cpu', 'isa']
     """
-    versions = {}
-    for name in ("numpy", *packages):
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
     return {
         "cpu": _native.cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -34,5 +28,5 @@ def machine(*packages: str) -> dict[str, Any]:
         "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": versions,
+        "versions": {name: version(name) or "not installed" for name in ("numpy", *packages)},
     }

@@ -21,6 +21,7 @@ from convcore.cli.sources import Options, PictureFiles, Source, open_source
 from convcore.cli.terminal import note, plain, print_json, print_table, progress
 from convcore.errors import InputError
 from convcore.inputs import PREPROCESSING, read_labels
+from convcore.writers import write_bytes, write_json, write_npy
 
 if TYPE_CHECKING:
     from convcore.engine import Model
@@ -173,8 +174,6 @@ class _Report:
 
 def _deliver(report: _Report, args: argparse.Namespace, target: Path | None, mode: str | None) -> None:
     if target:
-        from convcore.medical.writers import write_bytes, write_json, write_npy
-
         suffix = target.suffix.lower()
         if suffix == ".npy":
             if report.result.outputs:

@@ -11,12 +11,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from convcore.errors import ArgumentError, InputError, MissingExtraError
+from convcore.errors import ArgumentError, InputError
+from convcore.extras import import_cv2
 from convcore.inputs.files import check_picture, read_bytes
 
 __all__ = [
@@ -106,7 +107,7 @@ def read_picture(
 
 
 def _decode(data: bytes, where: str) -> NDArray[np.uint8]:
-    cv2 = _import_cv2()
+    cv2 = import_cv2()
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         bgr = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
@@ -290,15 +291,3 @@ def find_pictures(folder: str | os.PathLike[str]) -> Pictures:
 
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _import_cv2() -> Any:
-    try:
-        import cv2
-    except ImportError:
-        raise MissingExtraError(
-            "read_picture",
-            "reading pictures needs OpenCV, which is not installed",
-            remedy='Install it with: pip install "convcore[app]"',
-        ) from None
-    return cv2

@@ -10,7 +10,7 @@ from convcore.medical.pipeline import cube_inputs, probabilities, score, segment
 from convcore.medical.results import dice, mask_result, score_result
 from convcore.medical.series import Series, read_series
 from convcore.medical.volume import Volume, cube, hu_concerns, hu_volume, parse_place, resample
-from convcore.medical.writers import write_json, write_npy, write_png
+from convcore.writers import write_json, write_npy, write_png
 
 __all__ = [
     "Card",

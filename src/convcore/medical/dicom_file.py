@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcore.errors import SeriesError
-from convcore.medical.extras import import_pydicom
+from convcore.extras import import_pydicom
 
 __all__ = ["OtherImage", "SliceHeader", "open_regular", "read_header", "read_pixels", "reads_as_dicom"]
 

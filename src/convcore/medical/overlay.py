@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcore.errors import ArgumentError
-from convcore.medical.extras import import_cv2
+from convcore.extras import import_cv2
 from convcore.medical.volume import Volume
 
 __all__ = ["Mark", "choose_slices", "montage", "overlay_slice"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from convcore.errors import InputError
-from convcore.medical.extras import import_pydicom
+from convcore.extras import import_pydicom
 from convcore.medical.phantom import Phantom
 
 __all__ = ["write_series"]

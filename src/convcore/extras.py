@@ -1,4 +1,4 @@
-"""Optional packages, imported when they are first needed: importing ``convcore.medical`` must stay cheap."""
+"""Optional packages, imported when they are first needed: importing convcore's rooms must stay cheap."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def import_pydicom() -> Any:
 
 def import_cv2() -> Any:
     """Return the module ``cv2``, or raise :class:`MissingExtraError` saying how to get it."""
-    return _import("cv2", "drawing pictures")
+    return _import("cv2", "reading and drawing pictures", "OpenCV")
 
 
-def _import(name: str, purpose: str) -> Any:
+def _import(name: str, purpose: str, called: str = "") -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
         raise MissingExtraError(
-            "convcore.medical",
-            f"{purpose} needs the package {name}, which is not installed",
-            remedy="Install it with: pip install convcore[app]",
+            purpose,
+            f"needs the package {called or name}, which is not installed",
+            remedy='Install it with: pip install "convcore[app]"',
         ) from None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcore.errors import ArgumentError, InputError
-from convcore.medical.extras import import_cv2
+from convcore.extras import import_cv2
 
 __all__ = ["write_bytes", "write_json", "write_npy", "write_png"]
 
