@@ -62,12 +62,14 @@ from convcore.medical import (
     write_png,
     write_series,
 )
-from convcore.medical.writers import write_bytes
+from convcore.writers import write_bytes
 
 SEGMENTATION, CLASSIFIER = "lung_segmentation", "nodule_classifier"
 NEGATIVES = ("lung", "vessel", "wall", "beside")
 AIR_HU = -1000.0
 DIAMETERS_MM = (7.0, 24.0)
+#: Small nodules are the hard ones: the report tells them apart from the larger.
+SIZE_CLASSES_MM = ((7.0, 9.0), (9.0, 12.0), (12.0, 24.0))
 #: First seeds of the three sets. `convcore demo` and the tests use others.
 TRAIN, VALIDATION, HELD_OUT = 1_000_000, 2_000_000, 3_000_000
 MAX_SEED = 999
@@ -332,6 +334,11 @@ def summarise(cases: Sequence[dict[str, Any]], threshold: float) -> dict[str, An
     }
     positive, negative = scores["nodule"], np.concatenate([scores[k] for k in NEGATIVES])
     right = np.count_nonzero(positive >= threshold) + np.count_nonzero(negative < threshold)
+    diameters = np.array([d for c in cases for d in c["diameters_mm"]])
+    by_size = {}
+    for low, high in SIZE_CLASSES_MM:
+        found = positive[(diameters >= low) & (diameters < high)] >= threshold
+        by_size[f"{low:g}-{high:g} mm"] = {"nodules": len(found), "found": int(np.count_nonzero(found))}
     return {
         "phantoms": len(cases),
         "dice_mean": float(dices.mean()),
@@ -342,6 +349,7 @@ def summarise(cases: Sequence[dict[str, Any]], threshold: float) -> dict[str, An
         "accuracy": right / (len(positive) + len(negative)),
         "auc": auc(positive, negative),
         "sensitivity": float(np.mean(positive >= threshold)),
+        "nodules_by_diameter": by_size,
         "specificity": {k: float(np.mean(scores[k] < threshold)) for k in NEGATIVES},
     }
 
@@ -456,6 +464,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report["held_out_phantoms"] = found
     report["phantoms"] = {"train": plan.phantoms, "validation": plan.validation, "held_out": plan.held_out}
     report["total_seconds"] = round(time.perf_counter() - start, 1)
+    report["cpu_seconds"] = round(time.process_time(), 1)
     report["machine"] = machine()
     write_json(args.output / "lung_training.json", report)
     note(f"{len(found)} held-out phantoms", start)
