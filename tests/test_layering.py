@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "run": {"_native", "loader", "memory", "plan", "reference", "tables"},
     "engine": {"errors", "loader", "plan", "run", "tables"},
     "inputs": {"errors", "extras"},
-    "medical": {"errors", "extras", "ops", "writers"},
+    "medical": {"data", "errors", "extras", "inputs", "ops", "writers"},
     "bench": {"_native", "config"},
     "cli": {"config", "data", "engine", "errors", "inputs", "loader", "medical", "tables", "writers"},
     "__main__": {"cli"},

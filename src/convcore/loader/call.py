@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -188,8 +188,3 @@ def axis_of(call: LayerCall, axis: int, rank: int) -> int:
     if axis == 0 or not 0 <= result < rank:
         raise ModelFormatError(call.where, "axis", got=axis, expected=f"1 to {rank}, or -{rank} to -1")
     return result
-
-
-def repeated(kind: LayerKind, names: Sequence[str]) -> dict[str, LayerKind]:
-    """The same kind under several class names."""
-    return dict.fromkeys(names, kind)

@@ -10,12 +10,12 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
 from math import isfinite
-from pathlib import Path
 from typing import Any, Literal
 
+from convcore import data
 from convcore.errors import InputError
+from convcore.inputs.files import read_bytes
 from convcore.medical.volume import AIR
 
 __all__ = ["Card", "Output", "bundled_card", "load_card", "parse_card"]
@@ -113,25 +113,22 @@ def load_card(path: str | os.PathLike[str]) -> Card:
     >>> bundled_card("lung_segmentation").input_shape
     (128, 128, 1)
     """
-    file = Path(path)
     try:
-        if file.stat().st_size > MAX_CARD_BYTES:
-            raise InputError(str(file), f"is larger than {MAX_CARD_BYTES} bytes, so it is no model card")
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError(str(file), f"cannot be read: {error.strerror}") from None
+        text = read_bytes(path, MAX_CARD_BYTES).decode("utf-8")
     except UnicodeDecodeError:
-        raise InputError(str(file), "is not UTF-8 text, so it is no model card") from None
-    return parse_card(text, str(file))
+        raise InputError(str(path), "is not UTF-8 text, so it is no model card") from None
+    return parse_card(text, str(path))
 
 
 def bundled_card(name: str) -> Card:
-    """Return the card of a model that ships with convcore: ``lung_segmentation`` or ``nodule_classifier``."""
-    folder = resources.files("convcore") / "data"
-    names = sorted(f.name[: -len(".toml")] for f in folder.iterdir() if f.name.endswith(".toml"))
-    if name not in names:
-        raise InputError("bundled_card", "no such card", got=name, expected=", ".join(names))
-    return parse_card((folder / f"{name}.toml").read_text(encoding="utf-8"), f"{name}.toml")
+    """Return the card of a model that ships with convcore: ``lung_segmentation`` or ``nodule_classifier``.
+
+    Examples
+    --------
+    >>> bundled_card("nodule_classifier").kind
+    'score3d'
+    """
+    return load_card(data.path(f"{name}.toml"))
 
 
 def parse_card(text: str, where: str) -> Card:

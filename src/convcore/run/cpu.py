@@ -70,11 +70,6 @@ class CpuProgram:
         ]
         return blocks
 
-    @property
-    def arena_bytes(self) -> int:
-        """Bytes that one call needs beside inputs, outputs and weights."""
-        return 4 * self._arena_floats
-
     def run(
         self,
         inputs: Sequence[np.ndarray],
