@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -382,26 +381,6 @@ def picture(case: Case, networks: dict[str, Any], cards: dict[str, Card]) -> np.
 # ---- the command ------------------------------------------------------------------------------------
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers depend on besides the seeds; nothing that names the machine or its folders."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
-        model = next((value.strip() for key, _, value in lines if key.strip() == "model name"), model)
-    backend = keras.backend.backend()
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "keras": keras.__version__,
-        backend: getattr(sys.modules.get(backend), "__version__", "unknown"),
-        "convcore": cc.__version__,
-    }
-
-
 def note(text: str, start: float) -> None:
     print(f"{time.perf_counter() - start:6.0f} s  {text}", file=sys.stderr, flush=True)
 
@@ -465,7 +444,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report["phantoms"] = {"train": plan.phantoms, "validation": plan.validation, "held_out": plan.held_out}
     report["total_seconds"] = round(time.perf_counter() - start, 1)
     report["cpu_seconds"] = round(time.process_time(), 1)
-    report["machine"] = machine()
+    report["machine"] = cc.show_config("dicts")
     write_json(args.output / "lung_training.json", report)
     note(f"{len(found)} held-out phantoms", start)
 
