@@ -6,17 +6,34 @@ import doctest
 import importlib
 import pkgutil
 from pathlib import Path
+from types import FunctionType
 
 import numpy as np
 import pytest
 
 import convcore as cc
+from convcore import bench, inputs, loader, medical
 
 MODULES = sorted(
     m.name for m in pkgutil.walk_packages(cc.__path__, "convcore.") if m.name != "convcore.__main__"
 )
 #: Modules whose examples need more than the base installation.
-NEEDS = {"convcore.medical.overlay": "cv2", "convcore.medical.phantom_dicom": "pydicom"}
+NEEDS = {
+    "convcore.inputs.pictures": "cv2",
+    "convcore.medical.overlay": "cv2",
+    "convcore.medical.phantom_dicom": "pydicom",
+    "convcore.medical.results": "pydicom",
+    "convcore.medical.series": "pydicom",
+    "convcore.medical.volume": "pydicom",
+    "convcore.writers": "cv2",
+}
+#: Compiled functions, and classes that are plain data, need none; tests/test_threads.py has the former.
+PUBLIC = [
+    f"{room.__name__}.{name}"
+    for room in (cc, bench, inputs, loader, medical)
+    for name in (dir(cc) if room is cc else room.__all__)
+    if isinstance(getattr(room, name), FunctionType)
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -28,7 +45,8 @@ def test_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert failed == 0
 
 
-@pytest.mark.parametrize("name", [name for name in dir(cc) if callable(getattr(cc, name))])
+@pytest.mark.parametrize("name", PUBLIC)
 def test_public_functions_have_an_example(name: str) -> None:
-    tests = doctest.DocTestFinder(recurse=False).find(getattr(cc, name), name)
+    room, _, function = name.rpartition(".")
+    tests = doctest.DocTestFinder(recurse=False).find(getattr(importlib.import_module(room), function), name)
     assert any(test.examples for test in tests)

@@ -118,6 +118,15 @@ class Model:
         What the file means, as frozen data.
     device
         What it runs on.
+
+    Examples
+    --------
+    >>> from convcore import data
+    >>> model = load_model(data.path("sonar_baseline.keras"))
+    >>> model.input_shapes, [layer.layer_class for layer in model.layers]
+    (((60,),), ['InputLayer', 'Dense', 'Dense'])
+    >>> sorted(model.trace(np.zeros((1, 60), np.float32))) == sorted(layer.name for layer in model.layers)
+    True
     """
 
     def __init__(self, graph: Graph, device: Device, origin: dict[str, Any] | None = None) -> None:

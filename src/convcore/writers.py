@@ -72,6 +72,11 @@ def write_json(path: str | os.PathLike[str], result: Any) -> Path:
         `result` holds something that JSON has no form for, NaN and infinity among it.
     InputError
         The file cannot be written.
+
+    Examples
+    --------
+    >>> write_json("result.json", {"dice": np.float32(0.5)}).read_text()
+    '{\\n  "dice": 0.5\\n}\\n'
     """
     try:
         text = json.dumps(result, indent=2, allow_nan=False, ensure_ascii=False, default=_plain)
@@ -87,7 +92,13 @@ def _plain(value: Any) -> Any:
 
 
 def write_npy(path: str | os.PathLike[str], array: NDArray[Any]) -> Path:
-    """Write an array as .npy (no pickles). Raises InputError if the file cannot be written."""
+    """Write an array as .npy (no pickles). Raises InputError if the file cannot be written.
+
+    Examples
+    --------
+    >>> np.load(write_npy("mask.npy", np.zeros((2, 3), np.uint8))).shape
+    (2, 3)
+    """
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     return write_bytes(path, buffer.getvalue())
@@ -104,6 +115,11 @@ def write_png(path: str | os.PathLike[str], image: NDArray[np.uint8]) -> Path:
         OpenCV is not installed.
     InputError
         The file cannot be written.
+
+    Examples
+    --------
+    >>> write_png("grey.png", np.full((30, 40), 128, np.uint8)).name
+    'grey.png'
     """
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] != 3):
         raise ArgumentError(

@@ -91,7 +91,9 @@ def read_picture(
 
     Examples
     --------
-    >>> read_picture("cat.jpg", (224, 224)).shape                               # doctest: +SKIP
+    >>> from convcore.writers import write_png
+    >>> picture = write_png("grey.png", np.full((30, 40), 128, np.uint8))
+    >>> read_picture(picture, (224, 224)).shape
     (224, 224, 3)
     """
     if channels not in (1, 3):
@@ -260,6 +262,15 @@ def find_pictures(folder: str | os.PathLike[str]) -> Pictures:
     ------
     InputError
         No such folder, no pictures, a class without pictures, or pictures beside class folders.
+
+    Examples
+    --------
+    >>> from convcore.writers import write_png
+    >>> for name in ("dogs", "cats"):
+    ...     _ = write_png(f"photos/{name}/1.png", np.zeros((8, 8), np.uint8))
+    >>> found = find_pictures("photos")
+    >>> found.classes, found.truths
+    (('cats', 'dogs'), (0, 1))
     """
     root = Path(folder)
     if not root.is_dir():

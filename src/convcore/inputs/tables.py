@@ -49,6 +49,12 @@ def read_array(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     ------
     InputError
         The file is missing, empty, cut short, no ``.npy`` file, or holds no real numbers.
+
+    Examples
+    --------
+    >>> np.save("x.npy", np.arange(3))
+    >>> read_array("x.npy")
+    array([0., 1., 2.], dtype=float32)
     """
     where = str(path)
     file = Path(path)
@@ -105,6 +111,13 @@ def read_table(path: str | os.PathLike[str], columns: int | None = None) -> Tabl
     InputError
         The file is missing, empty or no text, or a row has too few or too many columns, or an entry that
         is no finite number. The message names the row and the column, both counted from 1.
+
+    Examples
+    --------
+    >>> _ = Path("rows.csv").write_text("0.5,0.25,R\\n1,0,M\\n")
+    >>> table = read_table("rows.csv")
+    >>> table.values.tolist(), table.labels
+    ([[0.5, 0.25], [1.0, 0.0]], ('R', 'M'))
     """
     where = str(path)
     rows: list[list[float]] = []
@@ -186,6 +199,12 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[str, ...]:
     InputError
         The file is missing, empty, damaged, skips an index, or names a class twice (except in ImageNet's
         index, whose identifiers tell its two cranes apart).
+
+    Examples
+    --------
+    >>> _ = Path("names.txt").write_text("cat\\ndog\\n")
+    >>> read_labels("names.txt")
+    ('cat', 'dog')
     """
     where = str(path)
     text = _read_text(path, MAX_LABELS_BYTES)

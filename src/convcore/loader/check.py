@@ -30,7 +30,9 @@ def check_graph(graph: Graph) -> None:
 
     Examples
     --------
-    >>> check_graph(graph)  # doctest: +SKIP
+    >>> from convcore import data
+    >>> from convcore.loader import load_graph
+    >>> check_graph(load_graph(data.path("sonar_baseline.keras")))
     """
     where = graph.source.path
     if len(graph.nodes) > limits.NODES:

@@ -83,7 +83,11 @@ def specialise(graph: Graph, input_shapes: Sequence[Shape] | Mapping[str, Shape]
 
     Examples
     --------
-    >>> small = specialise(graph, [(64, 64, 3)])  # doctest: +SKIP
+    >>> from convcore import data
+    >>> from convcore.loader import load_graph
+    >>> graph = load_graph(data.path("sonar_baseline.keras"))
+    >>> specialise(graph, [(60,)]).node(graph.outputs[0]).shape
+    (1,)
     """
     given = input_shapes if isinstance(input_shapes, Mapping) else dict(_pair(graph, input_shapes))
     known: dict[str, Shape] = {}

@@ -88,7 +88,10 @@ def load_graph(
 
     Examples
     --------
-    >>> graph = load_graph("vgg16.h5")  # doctest: +SKIP
+    >>> from convcore import data
+    >>> graph = load_graph(data.path("sonar_baseline.keras"))
+    >>> [(node.operation, node.shape) for node in graph.nodes][:2], graph.parameters
+    ([('input', (60,)), ('dense', (60,))], 3721)
     """
     with ExitStack() as stack:
         found = _open(Path(path), stack)

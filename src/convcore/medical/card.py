@@ -132,7 +132,14 @@ def bundled_card(name: str) -> Card:
 
 
 def parse_card(text: str, where: str) -> Card:
-    """Check the text of a model card; `where` names it in errors (see :func:`load_card`)."""
+    """Check the text of a model card; `where` names it in errors (see :func:`load_card`).
+
+    Examples
+    --------
+    >>> text = (data.path("lung_segmentation.toml")).read_text()
+    >>> parse_card(text, "lung_segmentation.toml") == bundled_card("lung_segmentation")
+    True
+    """
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -39,7 +39,14 @@ class Mark:
 def choose_slices(
     volume: Volume, count: int, mask: NDArray[np.bool_] | None = None, marks: Sequence[Mark] = ()
 ) -> list[int]:
-    """Choose slices to show: those through the marks, then ones spread evenly over the mask (or volume)."""
+    """Choose slices to show: those through the marks, then ones spread evenly over the mask (or volume).
+
+    Examples
+    --------
+    >>> from convcore.medical import Volume
+    >>> choose_slices(Volume(np.zeros((30, 8, 8), np.float32), (1.0, 1.0, 1.0)), 3)
+    [5, 15, 25]
+    """
     n = volume.shape[0]
     chosen: list[int] = []
     for mark in marks:
@@ -94,6 +101,14 @@ def overlay_slice(
     -------
     numpy.ndarray
         RGB, uint8, shape (size, width, 3).
+
+    Examples
+    --------
+    >>> from convcore.medical import make_phantom
+    >>> phantom = make_phantom(seed=3, shape=(4, 64, 64), n_nodules=0)
+    >>> picture = overlay_slice(phantom.volume(), 2, phantom.lungs)
+    >>> picture.dtype, picture.ndim
+    (dtype('uint8'), 3)
     """
     cv2 = import_cv2()
     if not 0 <= index < volume.shape[0]:

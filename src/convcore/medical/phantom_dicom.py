@@ -35,6 +35,14 @@ def write_series(phantom: Phantom, folder: str | os.PathLike[str]) -> list[Path]
     ------
     InputError
         The folder cannot be written to.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from convcore.medical import make_phantom
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     len(write_series(make_phantom(seed=7, shape=(3, 32, 32), n_nodules=0), folder))
+    3
     """
     pydicom = import_pydicom()
     target = Path(folder)

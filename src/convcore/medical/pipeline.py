@@ -45,7 +45,14 @@ def to_input(hu: NDArray[np.float32], card: Card) -> NDArray[np.float32]:
 
 
 def slice_inputs(slices: NDArray[np.float32], card: Card) -> NDArray[np.float32]:
-    """Turn slices in HU, shape (n, rows, columns), into a mask2d model's input: resized, clipped, scaled."""
+    """Turn slices in HU, shape (n, rows, columns), into a mask2d model's input: resized, clipped, scaled.
+
+    Examples
+    --------
+    >>> from convcore.medical import bundled_card
+    >>> slice_inputs(np.full((2, 512, 512), -1000, np.float32), bundled_card("lung_segmentation")).shape
+    (2, 128, 128, 1)
+    """
     return to_input(_resized(np.ascontiguousarray(slices, np.float32), card.size), card)
 
 
@@ -55,6 +62,13 @@ def cube_inputs(volume: Volume, card: Card, places_mm: Sequence[Sequence[float]]
     Bring it there with ``resample(volume, card.spacing_mm)``, once for any number of places; the exact
     spacing that results may differ from the card's by the rounding of the number of voxels. Places are
     patient coordinates x, y, z in mm.
+
+    Examples
+    --------
+    >>> from convcore.medical import Volume, bundled_card
+    >>> volume = Volume(np.full((40, 40, 40), -1000, np.float32), (1.5, 1.5, 1.5))
+    >>> cube_inputs(volume, bundled_card("nodule_classifier"), [(30.0, 30.0, 30.0)]).shape
+    (1, 32, 32, 32, 1)
     """
     wanted = _spacing(card)
     for spacing, right, n in zip(volume.spacing, wanted, volume.shape, strict=True):
@@ -81,6 +95,15 @@ def probabilities(volume: Volume, model: Predictor, card: Card, *, batch: int = 
         The card is no mask2d card.
     ModelError
         The model's output does not have the shape or the outputs that the card promises.
+
+    Examples
+    --------
+    >>> from convcore import data, load_model
+    >>> from convcore.medical import bundled_card, make_phantom
+    >>> volume = make_phantom(seed=7, shape=(2, 64, 64), n_nodules=0).volume()
+    >>> model = load_model(data.path("lung_segmentation.keras"))
+    >>> probabilities(volume, model, bundled_card("lung_segmentation")).shape
+    (2, 64, 64)
     """
     _check_kind(card, "mask2d")
     output = card.outputs[0]
@@ -108,6 +131,16 @@ def segment(volume: Volume, model: Predictor, card: Card, *, batch: int = 8) -> 
     The model's output is brought back to the volume's own grid first and compared with the card's
     threshold there, so that the mask's edge is not a staircase of the model's coarser pixels.
     Errors as in :func:`probabilities`.
+
+    Examples
+    --------
+    >>> from convcore import data, load_model
+    >>> from convcore.medical import bundled_card, make_phantom
+    >>> volume = make_phantom(seed=7, shape=(4, 128, 128), n_nodules=0).volume()
+    >>> model = load_model(data.path("lung_segmentation.keras"))
+    >>> mask = segment(volume, model, bundled_card("lung_segmentation"))
+    >>> mask.shape, mask.dtype
+    ((4, 128, 128), dtype('bool'))
     """
     threshold = card.outputs[0].threshold
     if threshold is None:
@@ -141,6 +174,16 @@ def score(
         The card is no score3d card, or a place lies outside the volume.
     ModelError
         The model's output does not have the outputs that the card promises.
+
+    Examples
+    --------
+    >>> from convcore import data, load_model
+    >>> from convcore.medical import bundled_card, make_phantom
+    >>> phantom = make_phantom(seed=7, shape=(16, 64, 64), n_nodules=1)
+    >>> model, card = load_model(data.path("nodule_classifier.keras")), bundled_card("nodule_classifier")
+    >>> [found] = score(phantom.volume(), model, card, [phantom.nodules[0].centre_mm])
+    >>> list(found), 0 <= found["nodule"] <= 1
+    (['nodule'], True)
     """
     _check_kind(card, "score3d")
     if not len(places_mm):

@@ -26,6 +26,18 @@ def mask_result(series: Series, volume: Volume, card: Card, mask: NDArray[np.boo
     ----------
     mask
         bool, the shape of `volume`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from convcore.medical import bundled_card, hu_volume, make_phantom, read_series, write_series
+    >>> phantom = make_phantom(seed=7, shape=(4, 64, 64), n_nodules=0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     series = read_series([*write_series(phantom, folder)])
+    ...     volume = hu_volume(series)
+    >>> result = mask_result(series, volume, bundled_card("lung_segmentation"), phantom.lungs)
+    >>> len(result["mask"]["slices"]), result["mask"]["volume_ml"] > 0
+    (4, True)
     """
     if mask.shape != volume.shape:
         raise ArgumentError("mask_result", "mask", got=mask.shape, expected=volume.shape)
@@ -62,7 +74,21 @@ def score_result(
     places_mm: Sequence[Sequence[float]],
     scores: Sequence[Mapping[str, float]],
 ) -> dict[str, Any]:
-    """Describe scores at places: each place in mm and as a voxel index, each output with its meaning."""
+    """Describe scores at places: each place in mm and as a voxel index, each output with its meaning.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from convcore.medical import bundled_card, hu_volume, make_phantom, read_series, write_series
+    >>> phantom = make_phantom(seed=7, shape=(16, 64, 64), n_nodules=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     series = read_series([*write_series(phantom, folder)])
+    ...     volume = hu_volume(series)
+    >>> place = phantom.nodules[0].centre_mm
+    >>> result = score_result(series, volume, bundled_card("nodule_classifier"), [place], [{"nodule": 0.9}])
+    >>> result["places"][0]["outputs"]["nodule"]["positive"]
+    True
+    """
     return {
         **_common(series, volume, card),
         "places": [
@@ -85,11 +111,17 @@ def score_result(
 
 
 def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
-    """Return Dice's coefficient of two masks, ``2 |a and b| / (|a| + |b|)``; 1 if both are empty."""
+    """Return Dice's coefficient of two masks, ``2 |a and b| / (|a| + |b|)``; 1 if both are empty.
+
+    Examples
+    --------
+    >>> dice(np.array([True, True, False]), np.array([True, False, False]))
+    0.6666666666666666
+    """
     if a.shape != b.shape:
         raise ArgumentError("dice", "two masks of one shape", got=(a.shape, b.shape))
-    total = np.count_nonzero(a) + np.count_nonzero(b)
-    return 2 * np.count_nonzero(a & b) / total if total else 1.0
+    total = int(np.count_nonzero(a) + np.count_nonzero(b))
+    return 2 * int(np.count_nonzero(a & b)) / total if total else 1.0
 
 
 def _common(series: Series, volume: Volume, card: Card) -> dict[str, Any]:

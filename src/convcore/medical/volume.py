@@ -90,6 +90,16 @@ def hu_volume(series: Series, *, padding_to: float = AIR) -> Volume:
     -------
     Volume
         float32, shape ``series.shape``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from convcore.medical import make_phantom, read_series, write_series
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write_series(make_phantom(seed=7, shape=(4, 64, 64), n_nodules=0), folder)
+    ...     volume = hu_volume(read_series(folder))
+    >>> volume.array.dtype, volume.shape, float(volume.array.min()) < -900
+    (dtype('float32'), (4, 64, 64), True)
     """
     pixels = series.pixels()
     slopes, intercepts, paddings = series.slopes, series.intercepts, np.array(series.padding_values)
@@ -179,6 +189,13 @@ def cube(
     ------
     ArgumentError
         The centre lies outside the volume, or `size` is not three positive integers.
+
+    Examples
+    --------
+    >>> from convcore.medical import Volume
+    >>> v = Volume(np.zeros((4, 8, 8), np.float32), (1.0, 1.0, 1.0))
+    >>> cube(v, (0, 0, 0), (3, 3, 3), padding=-1000)[:, 1, 1]  # the first plane lies outside
+    array([-1000.,     0.,     0.], dtype=float32)
     """
     if len(size) != 3 or any(int(n) != n or n < 1 for n in size):
         raise ArgumentError("cube", "size", got=size, expected="three positive integers (z, y, x)")
@@ -240,6 +257,12 @@ def hu_concerns(volume: Volume) -> tuple[str, ...]:
 
     A chest CT holds air (-1000 HU) around and in the lungs and soft tissue (0 to 100 HU); a volume
     that lacks either was probably rescaled twice or not at all, and a model's answer would be worthless.
+
+    Examples
+    --------
+    >>> from convcore.medical import Volume
+    >>> hu_concerns(Volume(np.full((2, 4, 4), -1000, np.float32), (1.0, 1.0, 1.0)))
+    ('Less than 1 % of the volume is as bright as fat, water or muscle (-150 to 150 HU).',)
     """
     inside = volume.array[volume.array >= -1200]
     if not inside.size:
