@@ -15,7 +15,6 @@ import importlib
 import importlib.metadata
 import json
 import os
-import platform
 import resource
 import select
 import signal
@@ -111,7 +110,8 @@ def fresh(code: str) -> dict[str, Any]:
 
 def peak_mib() -> float:
     """This process's largest resident size so far; unlike getrusage's, not inherited from a parent."""
-    line = next(line for line in _lines("/proc/self/status") if line.startswith("VmHWM"))
+    lines = Path("/proc/self/status").read_text().splitlines()
+    line = next(line for line in lines if line.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
 
@@ -243,30 +243,6 @@ def checksums(reader: str, path: str) -> dict[str, int]:
     return found
 
 
-def machine() -> dict[str, Any]:
-    """The context of the numbers."""
-    model = next(
-        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor(),
-    )
-    packages = (*READERS, "numpy")
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "load": os.getloadavg(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "packages": {name: importlib.metadata.version(name) for name in packages},
-    }
-
-
-def _lines(path: str) -> list[str]:
-    try:
-        return Path(path).read_text().splitlines()
-    except OSError:
-        return []
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=Path, help="folder searched for .h5, .hdf5 and .keras files")
@@ -274,13 +250,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--mutants", type=int, default=2000)
     options = parser.parse_args()
+    # Here and not above: the processes that are measured import this module, and it alone.
+    from convcore.bench import machine
+
     found = [p for p in sorted(options.models.rglob("*"))] if options.models else []
     paths = [p for p in found if p.is_file() and p.open("rb").read(len(SIGNATURE)) == SIGNATURE]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_vgg16(folder / "vgg16.h5")
         result = {
-            "machine": machine(),
+            "machine": machine(*READERS),
             "import": import_cost(max(options.rounds, 5)),
             "files": reading([*paths, folder / "vgg16.h5"], options.rounds),
             "same_numbers": all(checksums("h5py", str(p)) == checksums("pyfive", str(p)) for p in paths),

@@ -41,6 +41,7 @@ import numpy as np
 
 import convcore as cc
 from convcore import data
+from convcore.bench import machine
 from convcore.medical import (
     Card,
     Mark,
@@ -444,7 +445,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     report["phantoms"] = {"train": plan.phantoms, "validation": plan.validation, "held_out": plan.held_out}
     report["total_seconds"] = round(time.perf_counter() - start, 1)
     report["cpu_seconds"] = round(time.process_time(), 1)
-    report["machine"] = cc.show_config("dicts")
+    report["machine"] = machine("keras", keras.backend.backend())
     write_json(args.output / "lung_training.json", report)
     note(f"{len(found)} held-out phantoms", start)
 

@@ -29,7 +29,6 @@ import hashlib
 import json
 import logging
 import os
-import platform
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -44,6 +43,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras  # noqa: E402
 import numpy as np  # noqa: E402
+
+from convcore.bench import machine  # noqa: E402
 
 # TensorFlow warns of every new graph; a new model for every split is what is wanted here.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -243,26 +244,6 @@ def print_table(results: Sequence[tuple[str, dict[str, float]]]) -> None:
         print(f"  {name:<24}" + "".join(f"{100 * n:>{w}.2f}" for n, w in zip(numbers, widths, strict=True)))
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers depend on besides the seeds; nothing that names the machine or its folders."""
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
-        model = next((value.strip() for key, _, value in lines if key.strip() == "model name"), model)
-    backend = keras.backend.backend()
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "backend_threads": int(os.environ["TF_NUM_INTRAOP_THREADS"]),
-        "system": platform.system(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "keras": keras.__version__,
-        backend: getattr(sys.modules.get(backend), "__version__", "unknown"),
-    }
-
-
 def save(model: keras.Model, path: Path, x: np.ndarray) -> None:
     """Save as `.keras`, and make sure that the file gives the same probabilities when read back."""
     model.save(path)
@@ -361,7 +342,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         save(models["simple"], args.baseline_output, x)
     kept = results["better"][0]
     report["saved"] = {"better": asdict(kept), "simple": asdict(results["simple"][0])}
-    report["machine"] = machine()
+    backend = keras.backend.backend()
+    threads = int(os.environ["TF_NUM_INTRAOP_THREADS"])
+    report["machine"] = {**machine("keras", backend), "backend_threads": threads}
     if args.report is not None:
         args.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(

@@ -217,9 +217,17 @@ def test_open_shapes_are_planned_per_shape(tmp_path: Path) -> None:
         assert "conv" in str(model.plan)
 
 
-@pytest.mark.parametrize("name", ["lung/ct2d_vigneshannaraj_lungs.h5", "lung/dsb2017_dhammack_model_LUNA_64_v29_14.h5",
-                                  "misc/mlperftiny_resnet8_cifar10.h5", "misc/fer2013_mini_XCEPTION.110-0.65.hdf5",
-                                  "misc/unet_afiliot.h5", "dogscats/JeanXL_cats_vs_dogs.h5"])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "lung/ct2d_vigneshannaraj_lungs.h5",
+        "lung/dsb2017_dhammack_model_LUNA_64_v29_14.h5",
+        "misc/mlperftiny_resnet8_cifar10.h5",
+        "misc/fer2013_mini_XCEPTION.110-0.65.hdf5",
+        "misc/unet_afiliot.h5",
+        "dogscats/JeanXL_cats_vs_dogs.h5",
+    ],
+)
 def test_real_models_verify(data_dir: Path, name: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

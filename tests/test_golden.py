@@ -64,7 +64,8 @@ def test_pooling_pictures(isa: str) -> None:
 
 def test_two_pulses_make_a_triangle() -> None:
     ones = np.ones((1, 3, 1), np.float32)
-    assert cc.conv1d(ones, ones.reshape(3, 1, 1), padding="full", flip=True).ravel().tolist() == [1, 2, 3, 2, 1]
+    triangle = cc.conv1d(ones, ones.reshape(3, 1, 1), padding="full", flip=True)
+    assert triangle.ravel().tolist() == [1, 2, 3, 2, 1]
 
 
 def test_article_order_of_hounsfield_units() -> None:

@@ -6,21 +6,23 @@ import os
 import platform
 from typing import Any
 
+import convcore
 from convcore import _native
 from convcore.config import version
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """Return CPU, instruction set, threads, load, and the versions of Python and `packages`.
+    """Return CPU, instruction set, threads, load, and the versions of convcore, Python and `packages`.
 
     Nothing in it names the machine or its user.
 
     Examples
     --------
     >>> sorted(machine("numpy"))[:3]
-    ['cores', 'cpu', 'isa']
+    ['convcore', 'cores', 'cpu']
     """
     return {
+        "convcore": convcore.__version__,
         "cpu": _native.cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "isa": _native.default_isa(),

@@ -174,6 +174,15 @@ def check_map(x: NDArray[Any], where: str, rank: int | None = None) -> None:
         )
 
 
+def as_map(
+    x: ArrayInput, data_format: str, where: str, dtype: DTypeLike | None, rank: int | None = None
+) -> Float:
+    """Return what the caller gave as `x` as a checked channels-last view; see :func:`check_map`."""
+    a = as_float(x, "x", where, dtype)
+    check_map(a, where, rank)
+    return channels_last(a, data_format, where)
+
+
 def _elements_apart(a: NDArray[Any]) -> bool:
     """Whether no two elements of `a` share memory; False also where that is hard to say."""
     if a.flags.c_contiguous or a.flags.f_contiguous:

@@ -13,9 +13,8 @@ from convcore.ops.arrays import (
     Float,
     FloatOut,
     Output,
-    as_float,
+    as_map,
     channels_last,
-    check_map,
     stored_shape,
 )
 from convcore.ops.call import Call
@@ -36,9 +35,7 @@ def _pool(
     dtype: DTypeLike | None,
     **fields: Any,
 ) -> Float:
-    a = as_float(x, "x", where, dtype)
-    check_map(a, where)
-    a = channels_last(a, data_format, where)
+    a = as_map(x, data_format, where, dtype)
     rank, sizes = a.ndim - 2, a.shape[1:-1]
     pool = shapes.spatial_tuple(pool_size, rank, "pool_size", where)
     steps = pool if strides is None else shapes.spatial_tuple(strides, rank, "strides", where)
@@ -139,9 +136,7 @@ def average_pool(
 def _global(
     where: str, x: ArrayInput, keepdims: bool, data_format: str, out: FloatOut, dtype: DTypeLike | None
 ) -> Float:
-    a = as_float(x, "x", where, dtype)
-    check_map(a, where)
-    a = channels_last(a, data_format, where)
+    a = as_map(x, data_format, where, dtype)
     n, c = a.shape[0], a.shape[-1]
     spatial = (1,) * (a.ndim - 2)
     result = Output(out, stored_shape((n, *spatial, c), data_format) if keepdims else (n, c), where, (a,))

@@ -16,8 +16,8 @@ from convcore.ops.arrays import (
     FloatOut,
     Output,
     as_float,
+    as_map,
     channels_last,
-    check_map,
     stored_shape,
 )
 from convcore.ops.call import Call, steps_of
@@ -25,12 +25,6 @@ from convcore.ops.call import Call, steps_of
 __all__ = ["crop", "resample", "resize", "upsample", "zero_pad"]
 
 _Sides = int | Sequence[int] | Sequence[Sequence[int]]
-
-
-def _map(x: ArrayInput, data_format: str, where: str, dtype: DTypeLike | None) -> Float:
-    a = as_float(x, "x", where, dtype)
-    check_map(a, where)
-    return channels_last(a, data_format, where)
 
 
 def _sides(value: _Sides, rank: int, where: str) -> shapes.Pairs:
@@ -60,7 +54,7 @@ def zero_pad(
     array([0., 1., 1., 0., 0.], dtype=float32)
     """
     where = "zero_pad"
-    a = _map(x, data_format, where, dtype)
+    a = as_map(x, data_format, where, dtype)
     pairs = _sides(padding, a.ndim - 2, where)
     sizes = tuple(i + lo + hi for i, (lo, hi) in zip(a.shape[1:-1], pairs, strict=True))
     result = Output(out, stored_shape((a.shape[0], *sizes, a.shape[-1]), data_format), where, (a,))
@@ -93,7 +87,7 @@ def crop(
     array([1., 2.], dtype=float32)
     """
     where = "crop"
-    a = _map(x, data_format, where, dtype)
+    a = as_map(x, data_format, where, dtype)
     pairs = _sides(cropping, a.ndim - 2, where)
     sizes = tuple(i - lo - hi for i, (lo, hi) in zip(a.shape[1:-1], pairs, strict=True))
     if min(sizes) < 1:
@@ -131,7 +125,7 @@ def upsample(
     array([1., 1., 2., 2.], dtype=float32)
     """
     where = "upsample"
-    a = _map(x, data_format, where, dtype)
+    a = as_map(x, data_format, where, dtype)
     factors = shapes.spatial_tuple(size, a.ndim - 2, "size", where)
     sizes = tuple(i * f for i, f in zip(a.shape[1:-1], factors, strict=True))
     result = Output(out, stored_shape((a.shape[0], *sizes, a.shape[-1]), data_format), where, (a,))
@@ -235,9 +229,7 @@ def resize(
     array([0., 1., 3., 4.], dtype=float32)
     """
     where = "resize"
-    a = as_float(x, "x", where, dtype)
-    check_map(a, where, 2)
-    a = channels_last(a, data_format, where)
+    a = as_map(x, data_format, where, dtype, 2)
     height, width = sizes = shapes.spatial_tuple(size, 2, "size", where)
     if interpolation not in ("bilinear", "nearest"):
         raise ArgumentError(where, "interpolation", got=interpolation, expected="bilinear or nearest")

@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 from convcore import shapes
 from convcore.errors import ArgumentError
-from convcore.ops.arrays import ArrayInput, Axes, Float, Output, as_float, channels_last, check_map
+from convcore.ops.arrays import ArrayInput, Axes, Float, Output, as_float, as_map, channels_last
 from convcore.ops.call import Call
 from convcore.shapes import Padding, Pairs, Sizes
 
@@ -34,11 +34,10 @@ def map_inputs(
     rank: int, where: str, x: ArrayInput, w: ArrayInput, data_format: str, dtype: DTypeLike | None
 ) -> tuple[Float, Float]:
     """Return the input channels-last and the kernel, both of the right number of axes and not empty."""
-    a = as_float(x, "x", where, dtype)
-    check_map(a, where, rank)
+    a = as_map(x, data_format, where, dtype, rank)
     kernel = as_float(w, "w", where, dtype)
     check_kernel(kernel, rank, "w", where)
-    return channels_last(a, data_format, where), kernel
+    return a, kernel
 
 
 def check_kernel(kernel: Float, rank: int, name: str, where: str) -> None:

@@ -159,41 +159,21 @@ def _conv(to: Lowering, node: Node) -> None:
     kernel = node.weights["kernel"]
     groups = int(node.attributes["groups"])
     depthwise = groups > 1 and kernel.shape[-2] == 1 and kernel.shape[-1] == groups
-    to.emit(
-        "depthwise_conv" if depthwise else "conv",
-        [to.spatial(node.inputs[0])],
-        to.spatial(to.out),
-        weights=kernel,
-        bias=node.weights.get("bias"),
-        groups=groups,
-        activation=to.activation,
-        **_window(node, kernel.shape[:-2]),
-    )
+    _weighted_window(to, node, "depthwise_conv" if depthwise else "conv", groups=groups)
 
 
-def _depthwise_conv(to: Lowering, node: Node) -> None:
+def _weighted_window(to: Lowering, node: Node, operation: str = "", **fields: Any) -> None:
+    """Emit a convolution of any kind: by default the one that the node is named after."""
     kernel = node.weights["kernel"]
     to.emit(
-        "depthwise_conv",
+        operation or node.operation,
         [to.spatial(node.inputs[0])],
         to.spatial(to.out),
         weights=kernel,
         bias=node.weights.get("bias"),
         activation=to.activation,
         **_window(node, kernel.shape[:-2]),
-    )
-
-
-def _conv_transpose(to: Lowering, node: Node) -> None:
-    kernel = node.weights["kernel"]
-    to.emit(
-        "conv_transpose",
-        [to.spatial(node.inputs[0])],
-        to.spatial(to.out),
-        weights=kernel,
-        bias=node.weights.get("bias"),
-        activation=to.activation,
-        **_window(node, kernel.shape[:-2]),
+        **fields,
     )
 
 
@@ -385,8 +365,8 @@ def _resize(to: Lowering, node: Node) -> None:
 
 _LOWER: Mapping[str, Callable[[Lowering, Node], None]] = {
     "conv": _conv,
-    "depthwise_conv": _depthwise_conv,
-    "conv_transpose": _conv_transpose,
+    "depthwise_conv": _weighted_window,
+    "conv_transpose": _weighted_window,
     "dense": _dense,
     "max_pool": _pool,
     "average_pool": _pool,
