@@ -1,0 +1,35 @@
+"""What the documents name is there: operations, attributes, files, commands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import convcore as cc
+from convcore import cli
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def test_definitions_name_every_operation() -> None:
+    text = (ROOT / "docs" / "definitions.md").read_text()
+    operations = [name for name in dir(cc) if getattr(cc, name).__class__.__name__ == "function"]
+    operations = [name for name in operations if getattr(cc, name).__module__.startswith("convcore.ops")]
+    assert operations and [name for name in operations if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_documents_name_what_is_there(path: Path) -> None:
+    text = path.read_text()
+    wrong = [f"cc.{name}" for name in re.findall(r"\bcc\.(\w+)", text) if not hasattr(cc, name)]
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", text)
+    wrong += [link for link in links if not (path.parent / link).exists()]
+    # In code: a path below one of the repository's folders; * and ... stand for several.
+    paths = re.findall(r"`((?:src|csrc|docs|tests|examples|benchmarks|\.ci)/[\w./*-]*)`", text)
+    wrong += [name for name in paths if not list(ROOT.glob(name.rstrip("/")))]
+    verbs = re.findall(r"^\s*convcore ([a-z]+)\b", text, re.MULTILINE)
+    wrong += [f"convcore {verb}" for verb in verbs if verb not in cli.VERBS]
+    assert wrong == []
