@@ -48,7 +48,8 @@ def load_model(
     precision
         ``"float32"``.
     accuracy
-        ``"direct"`` (no Winograd), ``"standard"`` or ``"fast"``.
+        ``"direct"``, ``"standard"`` or ``"fast"``: which transforms convolutions may use. There are
+        none yet, so all three compute the same.
     weights
         Weights file, where `path` holds the architecture alone.
     architecture
