@@ -5,12 +5,9 @@ How well they do on the held-out phantoms is measured by running the recipe; see
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import itertools
 import json
-import os
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,30 +21,16 @@ from convcore import data
 from convcore.medical import bundled_card, dice, make_phantom, score, segment
 
 from .judges import import_keras
-
-EXAMPLE = Path(__file__).parents[1] / "examples" / "train_lung.py"
+from .recipes import recipe
 
 
 @pytest.fixture(scope="module")
 def lung() -> Iterator[ModuleType]:
-    """The example as a module. What it sets in the environment is taken back out."""
-    if not EXAMPLE.exists():
-        pytest.skip("the examples are not beside the tests (an installed copy)")
     import_keras()
     pytest.importorskip("pydicom")
     pytest.importorskip("cv2")
-    spec = importlib.util.spec_from_file_location("train_lung", EXAMPLE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before = dict(os.environ)
-    sys.modules["train_lung"] = module  # dataclasses looks the module up by name
-    try:
-        spec.loader.exec_module(module)
+    with recipe("train_lung") as module:
         yield module
-    finally:
-        del sys.modules["train_lung"]
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def test_the_recipe_runs_and_reports(lung: ModuleType, tmp_path: Path) -> None:

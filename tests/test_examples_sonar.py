@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,30 +14,17 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from .recipes import recipe
+
 # Not importorskip: importing Keras takes seconds, and collecting should not.
 if importlib.util.find_spec("keras") is None:
     pytest.skip("Keras (the test extra) is not installed", allow_module_level=True)
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "train_sonar.py"
-
 
 @pytest.fixture(scope="module")
 def sonar() -> Iterator[ModuleType]:
-    """The example as a module. Its settings for a single thread are taken back out of the environment."""
-    if not EXAMPLE.exists():
-        pytest.skip("the examples are not beside the tests (an installed copy)")
-    spec = importlib.util.spec_from_file_location("train_sonar", EXAMPLE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    before = dict(os.environ)
-    sys.modules["train_sonar"] = module  # dataclasses looks the module up by name
-    try:
-        spec.loader.exec_module(module)
+    with recipe("train_sonar") as module:
         yield module
-    finally:
-        del sys.modules["train_sonar"]
-        os.environ.clear()
-        os.environ.update(before)
 
 
 @pytest.fixture
@@ -84,8 +69,8 @@ def test_members_are_averaged_and_noise_is_for_training_only(sonar: ModuleType) 
 
 def test_every_candidate_can_be_built(sonar: ModuleType) -> None:
     x = np.random.default_rng(1).uniform(0, 1, (4, 60)).astype(np.float32)
-    for recipe in sonar.CANDIDATES:
-        assert sonar.build(recipe, x)[1](x).shape == (4, 1)
+    for candidate in sonar.CANDIDATES:
+        assert sonar.build(candidate, x)[1](x).shape == (4, 1)
 
 
 def test_training_saves_a_model_for_rows_as_they_are(sonar: ModuleType, rows: Path, tmp_path: Path) -> None:
