@@ -12,6 +12,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t, uintptr_t
 from libc.string cimport memset
 
+import os
 import threading
 
 from convcore.errors import ArgumentError, DeviceError
@@ -60,7 +61,12 @@ cdef cc_isa _isa(str name) except *:
     cdef cc_isa isa
     if name is None:
         if cc_default_isa(&isa) != CC_OK:
-            raise DeviceError("CONVCORE_ISA", "names no instruction set that this CPU has", expected=isas())
+            raise DeviceError(
+                "CONVCORE_ISA",
+                "names no instruction set that this CPU has",
+                got=os.environ.get("CONVCORE_ISA"),
+                expected=isas(),
+            )
         return isa
     if cc_isa_by_name(name.encode(), &isa) != CC_OK or not cc_isa_supported(isa):
         raise DeviceError("isa", "no instruction set that this CPU has", got=name, expected=isas())
