@@ -111,13 +111,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=cc.get_num_threads())
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--isa", default=None)
+    parser.add_argument("--accuracy", default="standard", choices=["direct", "standard"])
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
 
     cc.set_num_threads(options.threads)
     graph = vgg16()
     x = np.random.default_rng(1).standard_normal((options.batch, 224, 224, 3), np.float32)
-    runner = CpuRunner(build(graph, Device(isa=options.isa)))
+    runner = CpuRunner(build(graph, Device(isa=options.isa, accuracy=options.accuracy)))
     run_torch = in_torch(graph, x, options.threads)
     ours, theirs = runner.run([x])[0], run_torch()
     difference = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
@@ -130,6 +131,7 @@ def main() -> None:
         "batch": options.batch,
         "threads": options.threads,
         "isa": runner.plan.isa,
+        "accuracy": options.accuracy,
         "rounds": options.rounds,
         "milliseconds": {
             name: {"median": statistics.median(t), "min": min(t), "max": max(t)} for name, t in times.items()

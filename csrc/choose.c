@@ -91,7 +91,7 @@ cc_status cc_choose(cc_step *step)
         (step->activation.kind < 0 || step->activation.kind >= CC_ACTIVATION_KIND_COUNT))
         return CC_ERROR_ARGUMENT;
     const cc_kernels *kernels = cc_table((cc_isa)step->isa);
-    step->packed_floats = step->workspace_bytes = 0;
+    step->packed_floats = step->workspace_bytes = step->scratch_bytes = 0;
     step->phases = step->period = 1;
     switch (step->operation) {
     case CC_CONV:

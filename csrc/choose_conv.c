@@ -114,6 +114,56 @@ static cc_status choose_transpose(cc_step *step, cc_conv_geometry *g)
     return CC_OK;
 }
 
+/* Winograd pays when the 36 products of a tile are fewer than the 144 that they stand for, borders and
+ * transforms included: enough channels on both sides, and tiles that are mostly inside the map. */
+static int suits_winograd(const cc_step *step, const cc_conv_geometry *g)
+{
+    const cc_window *w = &step->window;
+    const int64_t tiles = ceil_div(g->out_h, 4) * ceil_div(g->out_w, 4);
+    return step->accuracy >= CC_STANDARD && step->operation == CC_CONV && g->groups == 1 && w->kernel[0] == 1 &&
+           w->kernel[1] == 3 && w->kernel[2] == 3 && w->stride[0] == 1 && w->stride[1] == 1 && w->stride[2] == 1 &&
+           w->dilation[1] == 1 && w->dilation[2] == 1 && w->pad_low[0] == 0 && g->ic >= CC_BLOCK &&
+           g->oc >= CC_BLOCK && tiles >= 8 && 10 * 16 * tiles <= 18 * g->out_h * g->out_w;
+}
+
+/* Up to this many tiles, threads share panels of weights instead of tiles. */
+enum { FEW_TILES = 64 };
+
+static void choose_winograd(cc_step *step, cc_conv_geometry *g, const cc_kernels *kernels)
+{
+    const int64_t blocks = ceil_div(g->ic, CC_BLOCK), most_v_floats = 128 * 1024; /* half of a 1 MiB L2 cache */
+    g->tiles_h = ceil_div(g->out_h, 4);
+    g->tiles_w = ceil_div(g->out_w, 4);
+    const int64_t tiles = g->out_d * g->tiles_h * g->tiles_w;
+    g->repack = 1;
+    g->size[0] = g->out_d;
+    g->size[1] = 4 * g->tiles_h + 2;
+    g->size[2] = 4 * g->tiles_w + 2;
+    step->items[0] = blocks * g->size[0] * g->size[1];
+    g->repacked_floats = step->items[0] * g->size[2] * CC_BLOCK;
+    step->workspace_bytes = g->repacked_floats * (int64_t)sizeof(float);
+    if (tiles <= FEW_TILES) {
+        g->tile_block = tiles;
+        step->period = 3;
+        step->items[1] = blocks * tiles;
+        step->items[2] = g->panels;
+    } else {
+        const int64_t two_columns = 28; /* of the widest register tile */
+        g->tile_block = 36 * g->ic * two_columns <= most_v_floats * 2 ? two_columns : two_columns / 2;
+        step->period = 2;
+        step->items[1] = ceil_div(tiles, g->tile_block);
+    }
+    g->ld_v = (blocks * g->tile_block) * CC_BLOCK + (blocks * g->tile_block % 2 ? 0 : CC_BLOCK);
+    g->ld_m = g->tile_block * CC_PANEL + CC_BLOCK;
+    const int64_t v = 36 * g->ld_v * (int64_t)sizeof(float), m = 36 * g->ld_m * (int64_t)sizeof(float);
+    step->scratch_bytes = step->period == 2 ? v + m : m;
+    step->workspace_bytes += step->period == 2 ? 0 : v;
+    step->phases = g->images * step->period;
+    step->packed_floats = g->panels * cc_winograd_panel_floats(g->ic);
+    step->kernel = kernels->conv_winograd_f32;
+    step->algorithm = "Winograd 4x4";
+}
+
 cc_status cc_choose_conv(cc_step *step, const cc_kernels *kernels)
 {
     cc_conv_geometry g = {0};
@@ -148,6 +198,15 @@ cc_status cc_choose_conv(cc_step *step, const cc_kernels *kernels)
     g.panels = ceil_div(g.oc, CC_PANEL);
     if (!fits(step, &g))
         return CC_ERROR_ARGUMENT;
+    const cc_view *positions = step->operation == CC_CONV_TRANSPOSE ? &step->in : &step->out;
+    const double weights = (double)(k[0] * k[1] * k[2]) * (double)g.ic * (double)(g.oc * g.groups);
+    step->flops = 2.0 * weights * (double)(cc_elements(positions) / positions->shape[positions->rank - 1]);
+    step->bytes = 4.0 * ((double)cc_elements(&step->in) + (double)cc_elements(&step->out) + weights);
+    if (suits_winograd(step, &g)) {
+        choose_winograd(step, &g, kernels);
+        memcpy(step->detail, &g, sizeof g);
+        return CC_OK;
+    }
     int64_t units;
     if (step->operation == CC_CONV_TRANSPOSE) {
         const int64_t residues = step->window.stride[2] < g.out_w ? step->window.stride[2] : g.out_w;
@@ -161,10 +220,6 @@ cc_status cc_choose_conv(cc_step *step, const cc_kernels *kernels)
     memcpy(step->detail, &g, sizeof g);
     step->kernel = step->operation == CC_CONV_TRANSPOSE ? kernels->conv_transpose_f32 : kernels->conv_direct_f32;
     step->packed_floats = g.groups * g.panels * cc_panel_floats(step);
-    const cc_view *positions = step->operation == CC_CONV_TRANSPOSE ? &step->in : &step->out;
-    const double weights = (double)(k[0] * k[1] * k[2]) * (double)g.ic * (double)(g.oc * g.groups);
-    step->flops = 2.0 * weights * (double)(cc_elements(positions) / positions->shape[positions->rank - 1]);
-    step->bytes = 4.0 * ((double)cc_elements(&step->in) + (double)cc_elements(&step->out) + weights);
     return CC_OK;
 }
 
@@ -201,12 +256,52 @@ static void pack_panel(const pack_job *job, int64_t p)
     }
 }
 
+/* U = G w G^T for panel p, in double. Row i of G is (1, p, p^2) / prod over other points q of (p - q). */
+static void pack_winograd_panel(const pack_job *job, int64_t p)
+{
+    const double a = 0.75, b = 1.5, a2 = a * a, b2 = b * b;
+    const double at_0 = 1 / (a2 * b2), at_a = 1 / (2 * a2 * (a2 - b2)), at_b = 1 / (2 * b2 * (b2 - a2));
+    const double gt[6][3] = {{at_0, 0, 0},
+                             {at_a, at_a * a, at_a * a2},
+                             {at_a, -at_a * a, at_a * a2},
+                             {at_b, at_b * b, at_b * b2},
+                             {at_b, -at_b * b, at_b * b2},
+                             {0, 0, 1}};
+    const cc_conv_geometry *g = conv_geometry(job->step);
+    const int64_t oc0 = p * CC_PANEL, oc = g->oc - oc0 < CC_PANEL ? g->oc - oc0 : CC_PANEL;
+    float *to = job->packed + p * cc_winograd_panel_floats(g->ic);
+    memset(to, 0, (size_t)cc_winograd_panel_floats(g->ic) * sizeof *to);
+    if (job->bias)
+        memcpy(to, job->bias + oc0, (size_t)oc * sizeof *to);
+    to += CC_PANEL;
+    const int64_t point = CC_PANEL * (1 + g->ic);
+    for (int64_t c = 0; c < g->ic; c++)
+        for (int64_t o = 0; o < oc; o++) {
+            double rows[6][3];
+            for (int i = 0; i < 6; i++)
+                for (int s = 0; s < 3; s++) {
+                    rows[i][s] = 0;
+                    for (int r = 0; r < 3; r++) {
+                        const int64_t tap = job->step->flip ? 8 - (3 * r + s) : 3 * r + s;
+                        rows[i][s] += gt[i][r] * (double)job->weights[(tap * g->ic + c) * g->oc + oc0 + o];
+                    }
+                }
+            for (int i = 0; i < 6; i++)
+                for (int j = 0; j < 6; j++)
+                    to[(6 * i + j) * point + CC_PANEL * (1 + c) + o] =
+                        (float)(rows[i][0] * gt[j][0] + rows[i][1] * gt[j][1] + rows[i][2] * gt[j][2]);
+        }
+}
+
 static void pack_share(void *argument, int thread, int threads)
 {
     const pack_job *job = argument;
     const cc_conv_geometry *g = conv_geometry(job->step);
     for (int64_t p = thread; p < g->groups * g->panels; p += threads)
-        pack_panel(job, p);
+        if (g->tile_block)
+            pack_winograd_panel(job, p);
+        else
+            pack_panel(job, p);
 }
 
 void cc_pack_conv(const cc_step *step, const float *weights, const float *bias, float *packed)

@@ -24,7 +24,12 @@ typedef struct cc_conv_geometry {
     int64_t y_ld[CC_SPATIAL];
     int64_t x_image, y_image;   /* between images */
     int64_t chunk, chunks;      /* an output row is cut into `chunks` of at most `chunk` columns */
-    int64_t spare[7];
+    /* Winograd only: */
+    int64_t tiles_h, tiles_w;   /* of 4x4 outputs, in one slice */
+    int64_t tile_block;         /* tiles of one item, where items are blocks of tiles */
+    int64_t ld_v, ld_m;         /* floats between points of V and of M */
+    int64_t repacked_floats;    /* of one image, before V in the workspace */
+    int64_t spare[1];
 } cc_conv_geometry;
 
 _Static_assert(sizeof(cc_conv_geometry) == sizeof(((cc_step *)0)->detail), "geometry must fit step->detail");
@@ -33,6 +38,9 @@ static inline const cc_conv_geometry *conv_geometry(const cc_step *step)
 {
     return (const cc_conv_geometry *)step->detail;
 }
+
+/* Floats of one panel of transformed weights: see conv_winograd.c. */
+static inline int64_t cc_winograd_panel_floats(int64_t ic) { return CC_PANEL * (1 + 36 * (1 + ic)); }
 
 static inline int64_t cc_panel_floats(const cc_step *step)
 {

@@ -57,7 +57,7 @@ typedef enum cc_isa {
 
 typedef enum cc_type { CC_F32, CC_I8, CC_U8, CC_I16, CC_U16, CC_I32 } cc_type;
 
-enum { CC_MAX_RANK = 8, CC_SPATIAL = 3, CC_MAX_PHASES = 2 };
+enum { CC_MAX_RANK = 8, CC_SPATIAL = 3, CC_MAX_PHASES = 3 };
 
 /* Element (i0, i1, ...) lies at base(buffer) + offset + i0*ld[0] + i1*ld[1] + ..., in elements. Memory
  * steps may be negative and, in inputs, 0. A view has at most 2^40 elements, and |offset| and every
@@ -157,6 +157,11 @@ typedef enum cc_sample_kind {
     CC_NOISY_RELU, /* max(0, x + z), z normal with mean 0 and variance sigmoid(x): Nair & Hinton 2010 */
 } cc_sample_kind;
 
+typedef enum cc_accuracy {
+    CC_DIRECT,   /* sums of products as the equations state them */
+    CC_STANDARD, /* and Winograd's F(4x4, 3x3): the error may be twice as large, NaN fills a tile */
+} cc_accuracy;
+
 typedef enum cc_binary {
     CC_ADD,
     CC_SUBTRACT,
@@ -176,6 +181,8 @@ typedef struct cc_hu {
     const double *intercept;
 } cc_hu;
 
+struct cc_call; /* what a kernel is given beside its step; private */
+
 typedef struct cc_step {
     /* What to compute: set by the caller. Fields that the operation does not name are ignored. */
     int32_t operation; /* cc_operation */
@@ -188,6 +195,7 @@ typedef struct cc_step {
     int32_t binary; /* cc_binary */
     int32_t sample; /* cc_sample_kind */
     int32_t linear; /* CC_RESIZE: 1 linear, 0 nearest (position to float32, then down) */
+    int32_t accuracy; /* cc_accuracy: which algorithms may be chosen */
     float value;
     uint64_t seed;
     double resize_scale[CC_SPATIAL], resize_offset[CC_SPATIAL];
@@ -200,9 +208,10 @@ typedef struct cc_step {
 
     /* How: set by cc_choose. */
     const char *algorithm; /* for people */
-    void (*kernel)(const struct cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end);
+    void (*kernel)(const struct cc_step *step, const struct cc_call *call, int64_t begin, int64_t end);
     int64_t packed_floats;
     int64_t workspace_bytes;
+    int64_t scratch_bytes;        /* for each thread; cc_run has it */
     int64_t phases;               /* phase p runs after phase p-1 is complete; it has */
     int64_t period;               /* items[p % period] independent items */
     int64_t items[CC_MAX_PHASES];

@@ -3,14 +3,19 @@
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
+#include "table.h"
 #include "threads.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <time.h>
 
 /* Below this estimate, waking the pool costs more than it saves. */
 static const double WORTH_SHARING_SECONDS = 20e-6;
 static const double POLL_SECONDS = 0.05;
+
+/* Threads' scratch memory begins this far apart at least: two lines, for neighbours are fetched in pairs. */
+enum { LINE = 128 };
 
 typedef struct run {
     const cc_step *steps;
@@ -22,6 +27,8 @@ typedef struct run {
     _Atomic int cancelled; /* as soon as the caller says so */
     int stopped;           /* the same at the last barrier: what all threads agree about */
     double polled;         /* thread 0's own */
+    char *scratch;         /* scratch_bytes for every thread */
+    int64_t scratch_bytes;
 } run;
 
 static double seconds_now(void)
@@ -79,10 +86,11 @@ static void poll_caller(run *r)
 
 static void run_alone(run *r, const cc_step *step, int64_t phase)
 {
+    const cc_call call = {r->buffers, r->scratch, phase};
     const int64_t items = step->items[phase % step->period];
     const int64_t piece = r->options.poll ? most_at_once(step, items) : items;
     for (int64_t i = 0; i < items && !atomic_load_explicit(&r->cancelled, memory_order_relaxed); i += piece) {
-        step->kernel(step, r->buffers, phase, i, i + piece < items ? i + piece : items);
+        step->kernel(step, &call, i, i + piece < items ? i + piece : items);
         poll_caller(r);
     }
 }
@@ -101,11 +109,12 @@ static void run_share(void *argument, int thread, int threads)
                 continue;
             }
             const int64_t items = step->items[phase % step->period], most = most_at_once(step, items);
+            const cc_call call = {r->buffers, r->scratch + thread * r->scratch_bytes, phase};
             int64_t begin, n;
             while ((n = take(r, items, most, threads, &begin)) > 0) {
                 if (atomic_load_explicit(&r->cancelled, memory_order_relaxed))
                     continue;
-                step->kernel(step, r->buffers, phase, begin, begin + n);
+                step->kernel(step, &call, begin, begin + n);
                 if (thread == 0)
                     poll_caller(r);
             }
@@ -134,11 +143,19 @@ cc_status cc_run(const cc_step *steps, int64_t count, void *const *buffers, cons
     for (int64_t s = 0; s < count; s++) {
         if (!steps[s].kernel || (steps[s].packed_floats > 0 && !steps[s].weights))
             return CC_ERROR_ARGUMENT;
+        if (steps[s].scratch_bytes > r.scratch_bytes)
+            r.scratch_bytes = steps[s].scratch_bytes;
         estimate += steps[s].flops / 50e9 + steps[s].bytes / 20e9;
     }
     int threads = r.options.threads > 0 ? r.options.threads : cc_get_num_threads();
     if (estimate < WORTH_SHARING_SECONDS)
         threads = 1;
+    if (r.scratch_bytes > 0) {
+        r.scratch_bytes = (r.scratch_bytes + LINE - 1) / LINE * LINE;
+        if (posix_memalign((void **)&r.scratch, LINE, (size_t)(threads * r.scratch_bytes)) != 0)
+            return CC_ERROR_MEMORY;
+    }
     cc_parallel(threads, run_share, &r);
+    free(r.scratch);
     return atomic_load(&r.cancelled) ? CC_ERROR_CANCELLED : CC_OK;
 }

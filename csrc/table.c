@@ -2,7 +2,7 @@
 #include "table.h"
 
 #define CC_DECLARE(name, isa) \
-    void name##_##isa(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end);
+    void name##_##isa(const cc_step *step, const cc_call *call, int64_t begin, int64_t end);
 
 #define CC_KERNEL(name) CC_DECLARE(name, scalar)
 #include "kernels.def"

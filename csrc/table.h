@@ -4,8 +4,14 @@
 
 #include "convcore.h"
 
+typedef struct cc_call {
+    void *const *buffers;
+    void *scratch;  /* this thread's own step->scratch_bytes, 64-byte aligned; nothing is kept in it */
+    int64_t phase;
+} cc_call;
+
 /* Works on items [begin, end) of one phase. Kernels know pointers and sizes: no threads, no layers. */
-typedef void (*cc_kernel_fn)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end);
+typedef void (*cc_kernel_fn)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end);
 
 typedef struct cc_kernels {
 #define CC_KERNEL(name) cc_kernel_fn name;

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 import convcore as cc
 from convcore import reference, shapes
+from convcore.ops.call import Call
+from convcore.run.bounds import winograd_bound
 
 from .tolerance import dot_bound, relative_bound
 
@@ -104,6 +106,31 @@ def _conv_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Ca
         reference.dense(x, w, bias),
         dot_bound(c + 1, reference.dense(abs(x), abs(w), abs(bias))),
     )
+
+
+def _winograd(x: Array, w: Array, bias: Array, out: Array | None = None) -> Array:
+    """A 3x3 convolution as a plan makes it; the functions on arrays never pack weights this way."""
+    call = Call()
+    y = np.empty((*x.shape[:-1], w.shape[-1]), np.float32)
+    views = {"x": call.map_view(np.ascontiguousarray(x, np.float32)), "out": call.map_view(y)}
+    window = {"kernel": (1, 3, 3), "pad_low": (0, 1, 1), "accuracy": "standard"}
+    weights, offsets = np.ascontiguousarray(w, np.float32), np.ascontiguousarray(bias, np.float32)
+    call.step("conv", weights=weights, bias=offsets, **views, **window)
+    call.run()
+    if out is None:
+        return y
+    out[...] = y
+    return out
+
+
+def _winograd_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
+    ic, oc = 16 + c % 31, 16 + c % 37
+    for name, h, w in (("few tiles", 8 + s, 13), ("many tiles", 34 + s, 31)):
+        x, kernel, bias = _floats(rng, n, h, w, ic), _floats(rng, 3, 3, ic, oc), _floats(rng, oc)
+        pairs = ((1, 1), (1, 1))
+        exact = reference.conv(x, kernel, bias, strides=(1, 1), dilation=(1, 1), groups=1, padding=pairs)
+        bound = winograd_bound(x.astype(np.float64), kernel.astype(np.float64), bias, pairs, (h, w))
+        yield Case(f"Winograd, {name}", "conv_winograd_f32", _winograd, (x, kernel, bias), exact, bound)
 
 
 def _transpose_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
@@ -300,8 +327,8 @@ def _hu_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case
 
 
 _FAMILIES = (
-    _conv_cases, _transpose_cases, _depthwise_cases, _pool_cases, _elementwise_cases, _moving_cases,
-    _hu_cases,
+    _conv_cases, _winograd_cases, _transpose_cases, _depthwise_cases, _pool_cases, _elementwise_cases,
+    _moving_cases, _hu_cases,
 )  # fmt: skip
 
 

@@ -32,12 +32,19 @@ def test_the_operations_need_numpy_alone() -> None:
     assert run(code).strip() == "[]"
 
 
-@pytest.mark.parametrize("what", ["import convcore", "import convcore; convcore.conv2d"])
-def test_importing_costs_at_most_40_ms_beyond_numpy(what: str) -> None:
+@pytest.mark.parametrize(
+    ("what", "seconds"),
+    [
+        ("import convcore", 0.040),
+        # The first operation loads the native library and the functions on arrays.
+        ("import convcore; convcore.conv2d", 0.060),
+    ],
+)
+def test_importing_costs_little_beyond_numpy(what: str, seconds: float) -> None:
     # Seconds of this process's CPU, and the least of several runs: what other programs do does not count.
     code = f"import numpy, time; t = time.process_time(); {what}; print(time.process_time() - t)"
     run(code)  # writes the byte code
-    assert min(float(run(code)) for _ in range(5)) < 0.040
+    assert min(float(run(code)) for _ in range(7)) < seconds
 
 
 def test_names() -> None:

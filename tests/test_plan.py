@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from convcore.loader.graph import Graph
 from convcore.memory import aligned_floats
 from convcore.plan import Device, Plan, build
 from convcore.plan.arena import Lifetime, align, place
+from convcore.run.bounds import node_bound
 from convcore.run.cpu import CpuRunner
 from convcore.run.verify import check_nodes
 
@@ -40,7 +42,7 @@ def assert_every_node_right(graph: Graph, isa: str | None = None, batch: int = 2
     plan = build(graph, Device(isa=isa), fused=False, outputs=wanted)
     values = dict(zip(wanted, CpuRunner(plan).run(inputs), strict=True))
     values.update(zip(graph.inputs, inputs, strict=True))
-    for check in check_nodes(graph, values):
+    for check in check_nodes(graph, values, plan.algorithms):
         assert check.worst <= 1.0, check
 
 
@@ -174,6 +176,58 @@ def test_every_operation_on_every_isa(name: str, isa: str) -> None:
     assert_every_node_right(GRAPHS[name](), isa)
 
 
+WINOGRAD: dict[str, Callable[[], Graph]] = {
+    "many tiles": lambda: _conv((40, 37, 16), 16, (3, 3)),
+    "many tiles, edges everywhere": lambda: _conv((35, 33, 17), 33, (3, 3)),
+    "few tiles": lambda: _conv((14, 14, 64), 64, (3, 3)),
+    "few tiles, edges everywhere": lambda: _conv((13, 15, 31), 47, (3, 3)),
+    "more channels than a partial sum": lambda: _conv((12, 12, 600), 16, (3, 3)),
+    "no padding": lambda: _conv((19, 22, 16), 40, (3, 3), padding="valid"),
+    "lopsided padding": lambda: _conv((16, 17, 20), 20, (3, 3), padding=((0, 2), (2, 1))),
+    "slices of a volume": lambda: _conv((5, 14, 13, 16), 18, (1, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", WINOGRAD)
+def test_winograd_on_every_isa(name: str, isa: str) -> None:
+    graph = WINOGRAD[name]()
+    assert [s.algorithm for s in build(graph, Device(isa=isa)).steps] == ["Winograd 4x4"]
+    assert_every_node_right(graph, isa)
+
+
+def test_the_bound_of_winograd_is_no_blanket() -> None:
+    """One weight of 576 that is off by a hundredth breaks it."""
+    graph = WINOGRAD["few tiles"]()
+    (node,) = (n for n in graph.nodes if n.operation == "conv")
+    (x,) = (i.astype(np.float64) for i in inputs_of(graph))
+    y = reference.evaluate_node(node, x)
+    bound = node_bound(node, [x], y, "Winograd 4x4")
+    kernel = node.weights["kernel"].copy()
+    kernel[1, 2, 3] *= 1.01
+    wrong = reference.evaluate_node(replace(node, weights={**node.weights, "kernel": kernel}), x)
+    assert (np.abs(wrong - y) > bound).any()
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_winograd_with_an_activation_that_is_no_relu(padding: str) -> None:
+    b = GraphBuilder()
+    graph = b.graph(b.activation(b.conv(b.input(18, 21, 16), 24, (3, 3), padding=padding), "sigmoid"))
+    (x,) = inputs_of(graph)
+    exact = reference.evaluate(graph, {graph.inputs[0]: x})
+    node = graph.nodes[1]
+    # sigmoid's slope is at most 1/4
+    bound = node_bound(node, [x.astype(np.float64)], exact[node.name], "Winograd 4x4") / 4 + 4 * 2**-24
+    assert (np.abs(run(graph, [x])[0] - exact[graph.outputs[0]]) <= bound).all()
+
+
+def test_accuracy_direct_does_without_winograd() -> None:
+    graph = WINOGRAD["few tiles"]()
+    assert build(graph, Device(accuracy="direct")).steps[0].algorithm == "direct"
+    small = _conv((8, 8, 64), 64, (3, 3))
+    assert build(small).steps[0].algorithm == "direct", "four tiles are too few"
+
+
 def test_every_graph_operation_is_tested() -> None:
     from convcore.loader.graph import OPERATIONS
 
@@ -212,8 +266,9 @@ def test_the_plan_prints() -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-def test_bits_do_not_depend_on_batch_or_threads(isa: str) -> None:
-    graph = convnet()
+@pytest.mark.parametrize("make", [convnet, WINOGRAD["many tiles"], WINOGRAD["few tiles"]])
+def test_bits_do_not_depend_on_batch_or_threads(make: Callable[[], Graph], isa: str) -> None:
+    graph = make()
     (x,) = inputs_of(graph, 8)
     runner = CpuRunner(build(graph, Device(isa=isa)))
     before = _native.get_num_threads()

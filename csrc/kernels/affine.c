@@ -14,9 +14,9 @@ CC_INLINE void affine(float *y, const float *x, const float *scale, const float 
     }
 }
 
-void CC_FN(affine_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(affine_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
-    (void)phase;
+    void *const *buffers = call->buffers;
     const float *in = view_f32(&step->in, buffers);
     float *out = view_f32(&step->out, buffers);
     const int64_t *in_ld = step->in.ld, *out_ld = step->out.ld;

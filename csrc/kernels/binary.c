@@ -55,9 +55,9 @@ static void combine(int operation, float *y, const float *a, const float *b, int
     }
 }
 
-void CC_FN(binary_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(binary_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
-    (void)phase;
+    void *const *buffers = call->buffers;
     const float *in = view_f32(&step->in, buffers), *in2 = view_f32(&step->in2, buffers);
     float *out = view_f32(&step->out, buffers);
     const int32_t last = step->out.rank - 1;

@@ -37,11 +37,12 @@ static void convolve_items(const cc_step *step, void *const *buffers, int64_t im
     }
 }
 
-void CC_FN(conv_direct_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(conv_direct_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
     const cc_conv_geometry *g = conv_geometry(step);
-    const int64_t image = phase / step->period;
-    if (g->repack && phase % 2 == 0)
+    void *const *buffers = call->buffers;
+    const int64_t image = call->phase / step->period;
+    if (g->repack && call->phase % 2 == 0)
         repack_rows(step, view_f32(&step->in, buffers) + image * g->x_image,
                     (float *)((char *)buffers[step->workspace_buffer] + step->workspace_offset), begin, end);
     else

@@ -64,11 +64,12 @@ static void transpose_items(const cc_step *step, void *const *buffers, int64_t i
     }
 }
 
-void CC_FN(conv_transpose_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(conv_transpose_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
     const cc_conv_geometry *g = conv_geometry(step);
-    const int64_t image = phase / step->period;
-    if (phase % 2 == 0)
+    void *const *buffers = call->buffers;
+    const int64_t image = call->phase / step->period;
+    if (call->phase % 2 == 0)
         repack_rows(step, view_f32(&step->in, buffers) + image * g->x_image,
                     (float *)((char *)buffers[step->workspace_buffer] + step->workspace_offset), begin, end);
     else

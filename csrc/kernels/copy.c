@@ -71,9 +71,9 @@ static int inner_axis(const cc_copy_loops *l)
     return l->in_ld[1] && copy_distance(l->in_ld[1]) < jump && l->out_ld[1] < jump;
 }
 
-void CC_FN(copy_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(copy_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
-    (void)phase;
+    void *const *buffers = call->buffers;
     const cc_copy_loops l = copy_loops(&step->in, &step->out);
     const int inner = inner_axis(&l), outer = 1 - inner;
     const int64_t x_ld = l.in_ld[inner], y_ld = l.out_ld[inner];
@@ -94,9 +94,9 @@ void CC_FN(copy_f32)(const cc_step *step, void *const *buffers, int64_t phase, i
     }
 }
 
-void CC_FN(fill_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(fill_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
-    (void)phase;
+    void *const *buffers = call->buffers;
     const cc_copy_loops l = copy_loops(NULL, &step->out);
     for (int64_t item = begin; item < end; item++) {
         const copy_tile t = tile_of_item(&l, item);

@@ -233,9 +233,9 @@ static void activate_row(const cc_step *step, float *y)
             activate(y + ow * out->ld[W], out->shape[C], &step->activation);
 }
 
-void CC_FN(depthwise_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(depthwise_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
-    (void)phase;
+    void *const *buffers = call->buffers;
     const cc_view *in = &step->in, *out = &step->out;
     const cc_window *window = &step->window;
     const int64_t padded = depthwise_padded(out->shape[C]), columns = out->shape[W];

@@ -100,15 +100,14 @@ CC_INLINE void global_pool(const cc_step *step, void *const *buffers, int64_t be
     }
 }
 
-void CC_FN(global_max_pool_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(global_max_pool_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
-    (void)phase;
+    void *const *buffers = call->buffers;
     global_pool(step, buffers, begin, end, 0);
 }
 
-void CC_FN(global_average_pool_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin,
-                                    int64_t end)
+void CC_FN(global_average_pool_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
-    (void)phase;
+    void *const *buffers = call->buffers;
     global_pool(step, buffers, begin, end, 1);
 }

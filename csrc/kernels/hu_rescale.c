@@ -122,9 +122,9 @@ static int takes_single(const cc_view *in, const cc_view *out, const hu_row *row
            intercept == rint(intercept);
 }
 
-void CC_FN(hu_rescale)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(hu_rescale)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
-    (void)phase;
+    void *const *buffers = call->buffers;
     const cc_view *in = &step->in, *out = &step->out;
     const int64_t out_size = out->type == CC_F32 ? (int64_t)sizeof(float) : (int64_t)sizeof(int16_t);
     for (int64_t item = begin; item < end; item++) {

@@ -12,7 +12,7 @@
 #define CC_FN(name) CC_PASTE(name, CC_ISA) /* CC_ISA comes from the build: conv_direct_f32_avx2, ... */
 
 #define CC_KERNEL(name) \
-    void CC_FN(name)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end);
+    void CC_FN(name)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end);
 #include "../kernels.def"
 #undef CC_KERNEL
 

@@ -112,14 +112,14 @@ CC_INLINE void pool_rows(const cc_step *step, void *const *buffers, int64_t begi
     }
 }
 
-void CC_FN(max_pool_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(max_pool_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
-    (void)phase;
+    void *const *buffers = call->buffers;
     pool_rows(step, buffers, begin, end, 0);
 }
 
-void CC_FN(average_pool_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(average_pool_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
-    (void)phase;
+    void *const *buffers = call->buffers;
     pool_rows(step, buffers, begin, end, 1);
 }

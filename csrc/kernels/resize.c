@@ -156,9 +156,9 @@ static void resize_row(const cc_step *step, void *const *buffers, const columns 
     }
 }
 
-void CC_FN(resize_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(resize_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
-    (void)phase;
+    void *const *buffers = call->buffers;
     columns table;
     for (int64_t ow = 0; ow < step->out.shape[W]; ow += STRETCH) {
         tabulate(step, ow, &table);

@@ -100,9 +100,9 @@ static void sample(const cc_step *step, float *y, const float *x, int64_t first,
     }
 }
 
-void CC_FN(sample_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(sample_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
-    (void)phase;
+    void *const *buffers = call->buffers;
     const float *in = view_f32(&step->in, buffers);
     float *out = view_f32(&step->out, buffers);
     const int32_t last = step->out.rank - 1;

@@ -94,9 +94,9 @@ static void softmax_row(float *y, int64_t y_ld, const float *x, int64_t x_ld, in
     }
 }
 
-void CC_FN(softmax_f32)(const cc_step *step, void *const *buffers, int64_t phase, int64_t begin, int64_t end)
+void CC_FN(softmax_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
-    (void)phase;
+    void *const *buffers = call->buffers;
     const cc_view *in = &step->in, *out = &step->out;
     const float *x = view_f32(in, buffers);
     float *y = view_f32(out, buffers);

@@ -52,6 +52,7 @@ cdef extern from "convcore.h" nogil:
         int32_t binary
         int32_t sample
         int32_t linear
+        int32_t accuracy
         float value
         uint64_t seed
         double resize_scale[3]

@@ -7,6 +7,7 @@ OPERATIONS: dict[str, int]
 ACTIVATIONS: dict[str, int]
 BINARIES: dict[str, int]
 SAMPLES: dict[str, int]
+ACCURACIES: dict[str, int]
 TYPES: dict[str, int]
 
 def isas() -> tuple[str, ...]: ...
@@ -35,6 +36,7 @@ class Step:
         binary: str = "add",
         sample: str = "rrelu",
         linear: bool = True,
+        accuracy: str = "direct",
         value: float = 0.0,
         seed: int = 0,
         resize_scale: Sequence[float] = (1.0, 1.0, 1.0),

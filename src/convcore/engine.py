@@ -277,21 +277,23 @@ class Model:
 
     def _trace_nodes(
         self, inputs: Sequence[FloatArray], wanted: Sequence[str] | None
-    ) -> dict[str, FloatArray]:
+    ) -> tuple[dict[str, FloatArray], dict[str, str]]:
+        """Return every wanted node's value, and the algorithm that computed each."""
         graph = self._graph_for(tuple(i.shape[1:] for i in inputs))
         names = (
             tuple(n.name for n in graph.nodes if n.operation != "input") if wanted is None else tuple(wanted)
         )
         values: dict[str, FloatArray] = dict(zip(graph.inputs, inputs, strict=True))
         computed = [n for n in dict.fromkeys(names) if n not in values]
-        if computed:
-            runner = CpuRunner(build(graph, self.device, fused=False, outputs=computed))
-            values.update(zip(computed, runner.run(inputs), strict=True))
-        return values
+        if not computed:
+            return values, {}
+        plan = build(graph, self.device, fused=False, outputs=computed)
+        values.update(zip(computed, CpuRunner(plan).run(inputs), strict=True))
+        return values, plan.algorithms
 
     def trace(self, x: Inputs) -> dict[str, FloatArray]:
         """Return every layer's output, by the layer's name, from a plan in which nothing is fused."""
-        values = self._trace_nodes(self._inputs(x), [layer.node for layer in self.layers])
+        values, _ = self._trace_nodes(self._inputs(x), [layer.node for layer in self.layers])
         return {layer.name: values[layer.node] for layer in self.layers}
 
     def profile(self, x: Inputs, *, repeats: int = 20) -> Profile:
@@ -310,7 +312,7 @@ class Model:
             x = [random.standard_normal((1, *s), np.float32) for s in shapes]
         inputs = self._inputs(x)
         graph = self._graph_for(tuple(i.shape[1:] for i in inputs))
-        checks = check_nodes(graph, self._trace_nodes(inputs, None))
+        checks = check_nodes(graph, *self._trace_nodes(inputs, None))
         outputs = self._run(inputs, None)
         outputs = outputs if isinstance(outputs, list) else [outputs]
         path = self._origin["path"] if self._origin else ""

@@ -125,7 +125,28 @@ static int too_large(const cc_step *s, int64_t products)
     return products > MOST_PRODUCTS || elements(&s->in) > MOST_ELEMENTS || elements(&s->out) > MOST_ELEMENTS;
 }
 
-static void draw_conv(drawn *d)
+/* A 3x3 convolution that Winograd's algorithm takes: tiles cut by the borders, channels that end inside a
+ * vector, few tiles and many. */
+static void draw_winograd(drawn *d)
+{
+    cc_step *s = &d->step;
+    const int64_t most = below(4) ? 13 : 34;
+    const int64_t in[5] = {1 + below(2), 1 + below(2), most - below(3), most - below(3), 16 + below(4)};
+    int64_t out[5] = {in[0], in[1], 0, 0, 16 + below(20)};
+    for (int a = 0; a < CC_SPATIAL; a++) {
+        s->window.kernel[a] = a ? 3 : 1;
+        s->window.stride[a] = s->window.dilation[a] = 1;
+        s->window.pad_low[a] = a ? below(3) : 0;
+        out[a + 1] = in[a + 1] + (a ? s->window.pad_low[a] + below(3) - 2 : 0);
+    }
+    s->groups = 1;
+    s->accuracy = CC_STANDARD;
+    set_shape(&s->in, 5, in);
+    set_shape(&s->out, 5, out);
+    d->weights = 9 * in[4] * out[4];
+}
+
+static void draw_direct(drawn *d)
 {
     cc_step *s = &d->step;
     int64_t products;
@@ -147,6 +168,15 @@ static void draw_conv(drawn *d)
         d->weights = taps(&s->window) * in[4] / s->groups * out[4];
         products = d->weights * elements(&s->out) / out[4];
     } while (too_large(s, products));
+}
+
+static void draw_conv(drawn *d)
+{
+    cc_step *s = &d->step;
+    if (below(4))
+        draw_direct(d);
+    else
+        draw_winograd(d);
     d->bias = below(2) * s->out.shape[4];
     s->flip = (int32_t)below(2);
     draw_activation(s);

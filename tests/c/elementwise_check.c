@@ -5,7 +5,7 @@
  *     elementwise_check time         GB/s on one thread
  *
  * Link with libconvcore's objects. Prints what it measured; exit code 1 if anything is wrong. */
-#include "convcore.h"
+#include "table.h"
 
 #include <float.h>
 #include <math.h>
@@ -94,14 +94,19 @@ static void choose(cc_step *step)
         exit(1);
 }
 
-static void run_all(const cc_step *step, void *const *buffers) { step->kernel(step, buffers, 0, 0, step->items[0]); }
+static void run_all(const cc_step *step, void *const *buffers)
+{
+    const cc_call call = {.buffers = buffers};
+    step->kernel(step, &call, 0, step->items[0]);
+}
 
 /* In pieces, last first. */
 static void run_split(const cc_step *step, void *const *buffers)
 {
+    const cc_call call = {.buffers = buffers};
     for (int64_t end = step->items[0]; end > 0;) {
         const int64_t n = 1 + below(end < 4 ? end : 4);
-        step->kernel(step, buffers, 0, end - n, end);
+        step->kernel(step, &call, end - n, end);
         end -= n;
     }
 }

@@ -43,7 +43,7 @@ def build(
     wanted = tuple(outputs) if outputs is not None else graph.outputs
     isa = device.isa or _native.default_isa()
 
-    lowering = Lowering()
+    lowering = Lowering(device.accuracy)
     for group in fuse(graph, enabled=fused):
         if group.node.operation == "input":
             shape = tuple(group.node.shape)

@@ -87,6 +87,11 @@ class Plan:
         return sum(s.weights.nbytes for s in self.steps if s.weights is not None)
 
     @property
+    def algorithms(self) -> dict[str, str]:
+        """The algorithm that computes each node."""
+        return {node: s.algorithm for s in self.steps for node in s.nodes}
+
+    @property
     def flops(self) -> float:
         """Arithmetic for one image: a multiply-add counts as two."""
         return sum(s.flops for s in self.steps)

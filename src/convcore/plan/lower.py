@@ -46,7 +46,9 @@ def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
 class Lowering:
     """Collects drafts, the shape of every value, and which values share storage."""
 
-    def __init__(self) -> None:
+    def __init__(self, accuracy: str) -> None:
+        # "fast" will add F(6x6); until there is one, it is "standard".
+        self.accuracy = "direct" if accuracy == "direct" else "standard"
         self.drafts: list[Draft] = []
         self.shapes: dict[str, Shape] = {}
         self.storage: dict[str, str] = {}
@@ -159,7 +161,7 @@ def _conv(to: Lowering, node: Node) -> None:
     kernel = node.weights["kernel"]
     groups = int(node.attributes["groups"])
     depthwise = groups > 1 and kernel.shape[-2] == 1 and kernel.shape[-1] == groups
-    _weighted_window(to, node, "depthwise_conv" if depthwise else "conv", groups=groups)
+    _weighted_window(to, node, "depthwise_conv" if depthwise else "conv", groups=groups, accuracy=to.accuracy)
 
 
 def _weighted_window(to: Lowering, node: Node, operation: str = "", **fields: Any) -> None:
