@@ -48,8 +48,10 @@ def load_model(
     precision
         ``"float32"``.
     accuracy
-        ``"direct"``, ``"standard"`` or ``"fast"``: which transforms convolutions may use. There are
-        none yet, so all three compute the same.
+        ``"direct"``: convolutions are sums of products as their definition states them.
+        ``"standard"``: 3x3 ones may be computed by Winograd's F(4x4, 3x3), which needs a quarter of the
+        products; a NaN or infinity then reaches all 16 outputs of its tile. ``"fast"`` is for larger
+        transforms, of which there are none yet.
     weights
         Weights file, where `path` holds the architecture alone.
     architecture
