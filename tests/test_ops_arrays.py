@@ -183,7 +183,7 @@ def test_types_that_are_no_real_numbers_are_refused(kind: str) -> None:
 
 
 def test_float32_is_the_only_working_type() -> None:
-    with pytest.raises(DTypeError, match="only working type"):
+    with pytest.raises(DTypeError, match="dtype, got float64, expected float32"):
         cc.relu(np.zeros(3), dtype="float64")
 
 
@@ -217,14 +217,6 @@ def test_out_may_be_the_input_of_a_window() -> None:
 def test_out_may_be_alpha() -> None:
     x, alpha = -np.ones((3, 4), np.float32), np.full((3, 4), 0.5, np.float32)
     assert (cc.prelu(x, alpha, out=alpha) == -0.5).all()
-
-
-def test_out_that_overlaps_itself_gets_a_copy() -> None:
-    base = np.zeros(5, np.float32)
-    out = np.lib.stride_tricks.as_strided(base, (3, 3), (4, 4))
-    x = np.ones((3, 3), np.float32)
-    cc.relu(x, out=out)
-    assert base.tolist() == [1, 1, 1, 1, 1]
 
 
 def test_subclasses_of_ndarray_come_out_plain() -> None:

@@ -18,6 +18,8 @@ from typing import TypeAlias
 from convcore.errors import ArgumentError
 
 __all__ = [
+    "MOST_ELEMENTS",
+    "MOST_STEPS",
     "Padding",
     "Pairs",
     "Sizes",
@@ -27,8 +29,15 @@ __all__ = [
     "conv_transpose_geometry",
     "pool_output",
     "pool_padding",
+    "side_pairs",
     "spatial_tuple",
 ]
+
+#: Largest kernel, stride, dilation and padding of an axis: products of two with a size stay far from
+#: overflow. ``csrc/choose.c`` has the same number.
+MOST_STEPS = 2**20
+#: Most elements of an array: CC_MOST_FLOATS of ``csrc/choose.h``.
+MOST_ELEMENTS = 2**40
 
 Sizes: TypeAlias = tuple[int, ...]
 Pairs: TypeAlias = tuple[tuple[int, int], ...]
@@ -56,13 +65,15 @@ def _is_sequence(value: object) -> bool:
     return hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, str | bytes)
 
 
-def spatial_tuple(value: int | Sequence[int], rank: int, name: str, where: str) -> Sizes:
+def spatial_tuple(
+    value: int | Sequence[int], rank: int, name: str, where: str, most: int = MOST_STEPS
+) -> Sizes:
     """Return `value` as a tuple of `rank` positive integers; one integer stands for every axis.
 
     Raises
     ------
     ArgumentError
-        An entry is no integer or is below 1, or there are not `rank` of them.
+        An entry is no integer, is below 1 or above `most`, or there are not `rank` of them.
 
     Examples
     --------
@@ -77,6 +88,8 @@ def spatial_tuple(value: int | Sequence[int], rank: int, name: str, where: str) 
         )
     if min(result, default=1) < 1:
         raise ArgumentError(where, f"{name} must be positive", got=value, expected="integers >= 1")
+    if max(result, default=1) > most:
+        raise ArgumentError(where, name, got=value, expected=f"integers from 1 to {most}")
     return result
 
 
@@ -111,14 +124,46 @@ def _explicit(padding: object, rank: int, where: str, name: str = "padding") -> 
     return tuple(pairs)
 
 
-def _not_negative(pairs: Pairs, where: str) -> Pairs:
+def side_pairs(
+    value: int | Sequence[int] | Sequence[Sequence[int]],
+    rank: int,
+    name: str,
+    where: str,
+    most: int = MOST_STEPS,
+) -> Pairs:
+    """Return numbers (one, one per axis, or pairs) as `rank` pairs (low, high) of integers 0 to `most`.
+
+    Raises
+    ------
+    ArgumentError
+        An entry is no integer or out of range, or there are not `rank` of them.
+
+    Examples
+    --------
+    >>> side_pairs([1, (0, 2)], 2, "padding", "zero_pad")
+    ((1, 1), (0, 2))
+    """
+    pairs = _explicit(value, rank, where, name)
     if any(side < 0 for pair in pairs for side in pair):
         raise ArgumentError(
             where,
-            "padding must not be negative",
+            f"{name} must not be negative",
             got=pairs,
             expected="integers >= 0",
-            remedy="Crop the input instead.",
+            remedy="Crop the input instead." if name == "padding" else "",
+        )
+    if any(side > most for pair in pairs for side in pair):
+        raise ArgumentError(where, name, got=pairs, expected=f"integers from 0 to {most}")
+    return pairs
+
+
+def _word_within_limit(word: str, pairs: Pairs, where: str) -> Pairs:
+    if any(side > MOST_STEPS for pair in pairs for side in pair):
+        raise ArgumentError(
+            where,
+            f'padding "{word}" with this kernel and dilation',
+            got=pairs,
+            expected=f"at most {MOST_STEPS} on each side",
         )
     return pairs
 
@@ -144,7 +189,8 @@ def conv_padding(
     Raises
     ------
     ArgumentError
-        An unknown word, a negative number, or the wrong number of entries.
+        An unknown word, a negative number, the wrong number of entries, or more than
+        `MOST_STEPS` on a side.
 
     Examples
     --------
@@ -153,18 +199,19 @@ def conv_padding(
     """
     _same_rank(where, sizes=sizes, kernel=kernel, strides=strides, dilation=dilation)
     if not isinstance(padding, str):
-        return _not_negative(_explicit(padding, len(sizes), where), where)
+        return side_pairs(padding, len(sizes), "padding", where)
     extents = _dilated(kernel, dilation)
     if padding == "valid":
         return ((0, 0),) * len(sizes)
     if padding == "full":
-        return tuple((k - 1, k - 1) for k in extents)
+        return _word_within_limit(padding, tuple((k - 1, k - 1) for k in extents), where)
     if padding == "causal" and len(sizes) == 1:
-        return ((extents[0] - 1, 0),)
+        return _word_within_limit(padding, ((extents[0] - 1, 0),), where)
     if padding in ("same", "same_lower"):
         totals = [_same_total(i, k, s) for i, k, s in zip(sizes, extents, strides, strict=True)]
         smaller_low = tuple((t // 2, t - t // 2) for t in totals)
-        return smaller_low if padding == "same" else tuple((hi, lo) for lo, hi in smaller_low)
+        pairs = smaller_low if padding == "same" else tuple((hi, lo) for lo, hi in smaller_low)
+        return _word_within_limit(padding, pairs, where)
     words = _CONV_WORDS if len(sizes) == 1 else _CONV_WORDS[:-1]
     raise ArgumentError(
         where, "unknown padding", got=padding, expected=f"{', '.join(words)}, integers or (low, high) pairs"
@@ -249,19 +296,16 @@ def conv_transpose_geometry(
     extents = _dilated(kernel, dilation)
     extra = None
     if output_padding is not None:
-        extra = tuple(pair[0] for pair in _explicit(output_padding, rank, where, "output_padding"))
-        if min(extra) < 0:
-            raise ArgumentError(
-                where, "output_padding must not be negative", got=output_padding, expected="integers >= 0"
-            )
+        extra = tuple(pair[0] for pair in side_pairs(output_padding, rank, "output_padding", where))
     full = tuple((i - 1) * s + k for i, s, k in zip(sizes, strides, extents, strict=True))
     if isinstance(padding, str):
         output = _keras_transpose_output(padding, sizes, extents, strides, extra, where)
         surplus = tuple(f - o for f, o in zip(full, output, strict=True))
         low = tuple(max(c, 0) // 2 if padding == "same" else 0 for c in surplus)
+        _word_within_limit(padding, tuple((lo, 0) for lo in low), where)
         crop = tuple((lo, c - lo) for lo, c in zip(low, surplus, strict=True))
     else:
-        pairs = _not_negative(_explicit(padding, rank, where), where)
+        pairs = side_pairs(padding, rank, "padding", where)
         crop = tuple((lo, hi - e) for (lo, hi), e in zip(pairs, extra or (0,) * rank, strict=True))
         output = tuple(f - lo - hi for f, (lo, hi) in zip(full, crop, strict=True))
     if min(output) < 1:
@@ -307,7 +351,7 @@ def pool_padding(padding: Padding, sizes: Sizes, pool_size: Sizes, strides: Size
                 where, "unknown padding", got=padding, expected="valid, same, integers or (low, high) pairs"
             )
         return conv_padding(padding, sizes, pool_size, strides, (1,) * len(sizes), where)
-    pairs = _not_negative(_explicit(padding, len(sizes), where), where)
+    pairs = side_pairs(padding, len(sizes), "padding", where)
     if any(side >= p for pair, p in zip(pairs, pool_size, strict=True) for side in pair):
         raise ArgumentError(
             where,

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from convcore.errors import ArgumentError, DeviceError, DTypeError
+from convcore.shapes import MOST_ELEMENTS
 
 Float: TypeAlias = NDArray[np.float32]
 #: What ``out=`` takes.
@@ -67,6 +68,13 @@ def as_ndarray(x: ArrayInput, name: str, where: str) -> NDArray[Any]:
             return np.asarray(x)
         return np.asarray(memoryview(x))
     except Exception as error:
+        if getattr(x, "requires_grad", False) is True:
+            raise DTypeError(
+                where,
+                f"{name} records gradients",
+                got=type(x).__name__,
+                remedy=f"Take its values alone: {name}.detach().",
+            ) from error
         raise DTypeError(
             where,
             f"{name} is no array",
@@ -74,6 +82,18 @@ def as_ndarray(x: ArrayInput, name: str, where: str) -> NDArray[Any]:
             expected="an object with DLPack, the buffer protocol or __array__",
             remedy="A list has no element type: np.asarray(x, np.float32) gives it one.",
         ) from error
+
+
+def dtype_among(dtype: DTypeLike, allowed: Sequence[np.dtype[Any]], where: str) -> np.dtype[Any]:
+    """Return the argument `dtype` as one of the types `allowed`."""
+    expected = " or ".join(t.name for t in allowed)
+    try:
+        given: np.dtype[Any] = np.dtype(dtype)
+    except (TypeError, ValueError):
+        raise DTypeError(where, "dtype", got=repr(dtype), expected=expected) from None
+    if given not in allowed:
+        raise DTypeError(where, "dtype", got=str(given), expected=expected)
+    return given
 
 
 def as_float(x: ArrayInput, name: str, where: str, dtype: DTypeLike | None = None) -> Float:
@@ -87,15 +107,15 @@ def as_float(x: ArrayInput, name: str, where: str, dtype: DTypeLike | None = Non
         The argument's and the operation's name, for the error message.
     dtype
         None: `x` must be float32. ``"float32"``: other real types are converted, each value rounded
-        to the nearest float32.
+        to the nearest float32. There is no other working type.
     """
+    if dtype is not None:
+        dtype_among(dtype, (FLOAT32,), where)
     a = as_ndarray(x, name, where)
     if a.dtype == FLOAT32:
         if a.flags.aligned:
             return a
         return a.copy()
-    if dtype is not None and np.dtype(dtype) != FLOAT32:
-        raise DTypeError(where, "dtype", got=np.dtype(dtype).name, expected="float32, the only working type")
     if a.dtype.kind == "f" and a.dtype.itemsize == 4:
         return a.astype(FLOAT32)
     if dtype is not None and a.dtype.kind in "biuf":
@@ -183,8 +203,32 @@ def as_map(
     return channels_last(a, data_format, where)
 
 
+def empty(shape: tuple[int, ...], where: str, dtype: np.dtype[Any] = FLOAT32) -> NDArray[Any]:
+    """Return a new array, not initialised.
+
+    Raises
+    ------
+    ArgumentError
+        It would have more than 2**40 elements, an empty batch counted as one.
+    MemoryError
+        The system has not that much memory.
+    """
+    if math.prod(max(n, 1) for n in shape) > MOST_ELEMENTS:
+        raise ArgumentError(
+            where, "the result would be too large", got=shape, expected="at most 2**40 elements"
+        )
+    try:
+        return np.empty(shape, dtype)
+    except MemoryError:
+        raise MemoryError(f"{where}: no memory for an array of shape {shape} of {dtype}") from None
+
+
 def _elements_apart(a: NDArray[Any]) -> bool:
-    """Whether no two elements of `a` share memory; False also where that is hard to say."""
+    """Whether no two elements of `a` share memory.
+
+    False also where axes interleave, which only ``as_strided`` can make: to say whether any two
+    elements meet there is a problem in integers without a quick answer.
+    """
     if a.flags.c_contiguous or a.flags.f_contiguous:
         return True
     reach = a.itemsize
@@ -198,8 +242,8 @@ def _elements_apart(a: NDArray[Any]) -> bool:
 class Output:
     """Where a result goes: a new array, the caller's `out`, or a new one that is copied into `out`.
 
-    The last is for an `out` that the kernels cannot write directly: it shares memory with an input,
-    with itself, or lies at odd addresses.
+    The last is for an `out` that the kernels cannot write directly: it shares memory with an input or
+    lies at odd addresses. One whose elements overlap cannot hold a result and is refused.
 
     Parameters
     ----------
@@ -230,7 +274,7 @@ class Output:
         self._out = out
         self._copies = False
         if out is None:
-            self.array: NDArray[Any] = np.empty(shape, dtype)
+            self.array: NDArray[Any] = empty(shape, where, dtype)
             return
         if not isinstance(out, np.ndarray):
             raise DTypeError(where, "out", got=type(out).__name__, expected="a NumPy array")
@@ -240,9 +284,16 @@ class Output:
             raise ArgumentError(where, "shape of out", got=out.shape, expected=shape)
         if not out.flags.writeable:
             raise ArgumentError(where, "out is read-only")
-        direct = out.flags.aligned and _elements_apart(out) and all(_apart(out, x, in_place) for x in inputs)
+        if not _elements_apart(out):
+            raise ArgumentError(
+                where,
+                "out has elements that overlap",
+                got=f"shape {out.shape} with strides {out.strides} in bytes",
+                expected="a memory location of its own for each element",
+            )
+        direct = out.flags.aligned and all(_apart(out, x, in_place) for x in inputs)
         self._copies = not direct
-        self.array = out.view(np.ndarray) if direct else np.empty(shape, dtype)
+        self.array = out.view(np.ndarray) if direct else empty(shape, where, dtype)
 
     def finish(self) -> NDArray[Any]:
         """Return the result: `out` itself where it was given."""

@@ -32,7 +32,7 @@ def _conv(
 ) -> Float:
     where = f"conv{rank}d"
     a, kernel = map_inputs(rank, where, x, w, data_format, dtype)
-    (parts,) = shapes.spatial_tuple(groups, 1, "groups", where)
+    (parts,) = shapes.spatial_tuple(groups, 1, "groups", where, shapes.MOST_ELEMENTS)
     oc = kernel.shape[-1]
     if a.shape[-1] != kernel.shape[-2] * parts or oc % parts:
         raise channels_error(where, a, kernel, f"w (k..., input channels / {parts}, a multiple of {parts})")

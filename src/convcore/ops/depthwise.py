@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
 from numpy.typing import DTypeLike
 
 from convcore.errors import ArgumentError
-from convcore.ops.arrays import ArrayInput, Axes, Float, FloatOut, Output, as_float, stored_shape, vector
+from convcore.ops.arrays import (
+    ArrayInput,
+    Axes,
+    Float,
+    FloatOut,
+    Output,
+    as_float,
+    empty,
+    stored_shape,
+    vector,
+)
 from convcore.ops.call import Call
 from convcore.ops.elementwise import fused
 from convcore.ops.windows import channels_error, check_kernel, conv_geometry, map_inputs, run_last, window
@@ -146,7 +155,7 @@ def _separable(
     native = fused(activation, where)
     result = Output(out, stored_shape((a.shape[0], *output, oc), data_format), where, (a,))
     call = Call()
-    middle = np.empty((a.shape[0], *output, between), np.float32)
+    middle = empty((a.shape[0], *output, between), where)
     if middle.size:
         call.step(
             "depthwise_conv",

@@ -103,14 +103,16 @@ def _positive(value: Any, name: str, where: str) -> float:
 
 
 def _seed(seed: Any, where: str) -> int:
+    if seed is None:
+        raise ArgumentError(where, "training=True needs a seed", expected="an integer from 0 to 2**64 - 1")
     try:
         number = operator.index(seed)
     except TypeError:
-        number = -1
-    if not 0 <= number < 2**64:
         raise ArgumentError(
-            where, "training=True needs a seed", got=repr(seed), expected="an integer from 0 to 2**64 - 1"
-        )
+            where, "seed", got=repr(seed), expected="an integer from 0 to 2**64 - 1"
+        ) from None
+    if not 0 <= number < 2**64:
+        raise ArgumentError(where, "seed out of range", got=number, expected="0 to 2**64 - 1")
     return number
 
 

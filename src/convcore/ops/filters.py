@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike
 from convcore.errors import ArgumentError
 from convcore.ops.arrays import SPATIAL_RANKS, ArrayInput, Float, FloatOut, Output, as_float
 from convcore.ops.call import Call
-from convcore.ops.windows import window
+from convcore.ops.windows import check_taps, window
 
 __all__ = ["convolve", "correlate"]
 
@@ -49,6 +49,7 @@ def _filter(
         raise ArgumentError(
             where, "shapes", got=f"x {a.shape}, weights {w.shape}", expected="1, 2 or 3 axes, as many in both"
         )
+    check_taps(w.shape, "weights", where)
     if mode not in _MODES:
         raise ArgumentError(where, "mode", got=mode, expected=", ".join(_MODES))
     pairs = []

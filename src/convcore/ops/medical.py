@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from convcore.errors import ArgumentError, DTypeError
-from convcore.ops.arrays import ArrayInput, Output, as_ndarray, finite
+from convcore.ops.arrays import ArrayInput, Output, as_ndarray, dtype_among, finite
 from convcore.ops.call import Call
 
 __all__ = ["hu_rescale"]
@@ -110,9 +110,7 @@ def hu_rescale(
     """
     where = "hu_rescale"
     a = _stored(pixels, where)
-    to = np.dtype(dtype)
-    if to not in _OUTPUTS:
-        raise DTypeError(where, "dtype", got=str(to), expected="float32 or int16")
+    to = dtype_among(dtype, _OUTPUTS, where)
     slices = a.shape[0] if a.ndim else None
     slopes = _per_slice(slope, slices, "slope", where)
     intercepts = _per_slice(intercept, slices, "intercept", where)

@@ -27,14 +27,6 @@ __all__ = ["crop", "resample", "resize", "upsample", "zero_pad"]
 _Sides = int | Sequence[int] | Sequence[Sequence[int]]
 
 
-def _sides(value: _Sides, rank: int, where: str) -> shapes.Pairs:
-    """Return numbers to pad or crop by as one (low, high) pair per axis."""
-    if isinstance(value, str):
-        raise ArgumentError(where, got=value, expected="integers or (low, high) pairs")
-    one = (1,) * rank
-    return shapes.conv_padding(value, one, one, one, one, where)
-
-
 def zero_pad(
     x: ArrayInput,
     padding: _Sides = 1,
@@ -55,7 +47,7 @@ def zero_pad(
     """
     where = "zero_pad"
     a = as_map(x, data_format, where, dtype)
-    pairs = _sides(padding, a.ndim - 2, where)
+    pairs = shapes.side_pairs(padding, a.ndim - 2, "padding", where)
     sizes = tuple(i + lo + hi for i, (lo, hi) in zip(a.shape[1:-1], pairs, strict=True))
     result = Output(out, stored_shape((a.shape[0], *sizes, a.shape[-1]), data_format), where, (a,))
     if result.array.size:
@@ -88,7 +80,7 @@ def crop(
     """
     where = "crop"
     a = as_map(x, data_format, where, dtype)
-    pairs = _sides(cropping, a.ndim - 2, where)
+    pairs = shapes.side_pairs(cropping, a.ndim - 2, "cropping", where, shapes.MOST_ELEMENTS)
     sizes = tuple(i - lo - hi for i, (lo, hi) in zip(a.shape[1:-1], pairs, strict=True))
     if min(sizes) < 1:
         raise ArgumentError(
@@ -126,7 +118,7 @@ def upsample(
     """
     where = "upsample"
     a = as_map(x, data_format, where, dtype)
-    factors = shapes.spatial_tuple(size, a.ndim - 2, "size", where)
+    factors = shapes.spatial_tuple(size, a.ndim - 2, "size", where, shapes.MOST_ELEMENTS)
     sizes = tuple(i * f for i, f in zip(a.shape[1:-1], factors, strict=True))
     result = Output(out, stored_shape((a.shape[0], *sizes, a.shape[-1]), data_format), where, (a,))
     if result.array.size:
@@ -183,7 +175,7 @@ def resample(
         raise ArgumentError(
             where, "shape of volume", got=a.shape, expected="(d, h, w) or (d, h, w, c), none empty"
         )
-    sizes = shapes.spatial_tuple(output_shape, 3, "output_shape", where)
+    sizes = shapes.spatial_tuple(output_shape, 3, "output_shape", where, shapes.MOST_ELEMENTS)
     result = Output(out, (*sizes, *a.shape[3:]), where, (a,))
     channel = (np.newaxis, ..., np.newaxis) if a.ndim == 3 else (np.newaxis, ...)
     call = Call()
@@ -230,7 +222,7 @@ def resize(
     """
     where = "resize"
     a = as_map(x, data_format, where, dtype, 2)
-    height, width = sizes = shapes.spatial_tuple(size, 2, "size", where)
+    height, width = sizes = shapes.spatial_tuple(size, 2, "size", where, shapes.MOST_ELEMENTS)
     if interpolation not in ("bilinear", "nearest"):
         raise ArgumentError(where, "interpolation", got=interpolation, expected="bilinear or nearest")
     result = Output(out, stored_shape((a.shape[0], height, width, a.shape[-1]), data_format), where, (a,))

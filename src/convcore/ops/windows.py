@@ -45,6 +45,15 @@ def check_kernel(kernel: Float, rank: int, name: str, where: str) -> None:
         raise ArgumentError(
             where, f"shape of {name}", got=kernel.shape, expected=f"{rank} axes and 2 of channels, none empty"
         )
+    check_taps(kernel.shape[:rank], name, where)
+
+
+def check_taps(taps: Sizes, name: str, where: str) -> None:
+    """Raise unless the library can slide a kernel of so many `taps` along each axis."""
+    if max(taps) > shapes.MOST_STEPS:
+        raise ArgumentError(
+            where, f"taps of {name}", got=taps, expected=f"at most {shapes.MOST_STEPS} along an axis"
+        )
 
 
 def channels_error(where: str, x: Float, w: Float, expected: str) -> ArgumentError:
