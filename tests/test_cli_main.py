@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import signal
 import subprocess
 import sys
 import warnings
@@ -105,6 +108,59 @@ def test_a_closed_pipe_is_no_traceback() -> None:
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 1
+
+
+def run_in_shell(line: str) -> subprocess.CompletedProcess[str]:
+    """Run `line` by a shell, CONVCORE standing for the command."""
+    if os.name != "posix":
+        pytest.skip("the redirections are those of a POSIX shell")
+    command = shlex.join([sys.executable, "-c", RUN])
+    return subprocess.run(
+        ["sh", "-c", line.replace("CONVCORE", command)], capture_output=True, text=True, check=False
+    )
+
+
+def test_a_closed_stdout_is_one_line() -> None:
+    done = run_in_shell("CONVCORE info >&-")
+    assert (done.returncode, done.stderr) == (1, "convcore info: [Errno 9] stdout is closed\n")
+
+
+def test_messages_do_not_move_to_stdout_where_stderr_is_closed() -> None:
+    done = run_in_shell("CONVCORE predict missing.h5 missing.csv 2>&-")
+    assert (done.returncode, done.stdout) == (1, "")
+
+
+@pytest.mark.parametrize("words", ["--help", "info", "predict missing.h5 missing.csv"])
+def test_a_reader_that_has_seen_enough_is_no_traceback(words: str) -> None:
+    # The command starts to write only when the reader has gone.
+    assert run_in_shell(f"(sleep 0.3; CONVCORE {words} 2>/dev/stderr) | true").stderr.count("\n") <= 1
+    assert run_in_shell(f"(sleep 0.3; CONVCORE {words} 2>&1; echo $? >&2) | true").stderr in ("1\n", "0\n")
+
+
+def test_a_full_disk_is_one_line() -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full")
+    done = run_in_shell("CONVCORE info >/dev/full")
+    assert done.returncode == 1
+    assert done.stderr == "convcore info: [Errno 28] No space left on device\n"
+
+
+def test_sigterm_unwinds_and_the_handler_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    from convcore.cli import info
+
+    unwound = []
+
+    def stopped(args: object) -> int:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+            return 0
+        finally:
+            unwound.append(True)
+
+    monkeypatch.setattr(info, "run", stopped)
+    assert cli.main(["info"]) == 143
+    assert unwound == [True]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,17 +2,24 @@
 
 Results go to stdout or to files that are written whole or not at all; progress and messages go to
 stderr. The exit code is 0 only when everything asked for was done, 2 for a wrong call, 1 for a run
-that failed, and 130 after Ctrl-C.
+that failed, 130 after Ctrl-C, and 143 after SIGTERM, which cleans up as Ctrl-C does.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import importlib
+import io
 import os
+import re
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 from convcore.errors import ConvcoreError, ConvcoreWarning, printable
 
@@ -58,7 +65,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     convcore ...
     0
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    _replace_closed_streams()
+    with _clean_exit_on_sigterm():
+        code = _run(_with_places_joined(sys.argv[1:] if argv is None else argv))
+    # Here and not at exit: a full disk or a closed pipe must still change the exit code.
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _drop_stdout()
+        if not code and not isinstance(error, BrokenPipeError):
+            _say("convcore", printable(str(error), 400))
+        return code or 1
+    return code
+
+
+def _run(words: Sequence[str]) -> int:
     verb = "convcore"
     try:
         args = _parser(words).parse_args(words)
@@ -72,10 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if issubclass(category, ConvcoreWarning)
                 else show(message, category, *rest, **more)
             )
-            code = int(args.run(args))
-        # Here and not at exit: a full disk or a closed pipe must still change the exit code.
-        sys.stdout.flush()
-        return code
+            return int(args.run(args))
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except UsageError as error:
@@ -83,8 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConvcoreError as error:
         return _fail(verb, str(error), 1)
     except BrokenPipeError:
-        # The reader (head, a pager) has seen enough. Python would complain again when it flushes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (head, a pager) has seen enough: nobody is left to be told.
+        _drop_stdout()
         return 1
     except KeyboardInterrupt:
         return _fail(verb, "interrupted", 130)
@@ -92,6 +110,68 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(verb, "not enough memory; fewer inputs or a smaller --batch-size may help", 1)
     except OSError as error:
         return _fail(verb, printable(str(error), 400), 1)
+
+
+def _with_places_joined(words: Sequence[str]) -> list[str]:
+    """Turn ``--at -60mm,39mm,-116mm`` into ``--at=-60mm,39mm,-116mm``.
+
+    argparse takes a word that starts with a minus for an option, unless it is a plain number.
+    """
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--at" and re.match(r"-[\d.]", word):
+            joined[-1] = f"--at={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+@contextlib.contextmanager
+def _clean_exit_on_sigterm() -> Iterator[None]:
+    """Make SIGTERM unwind the stack, so that half-written results are removed: exit code 143.
+
+    A handler that the caller of :func:`main` has set stays in force.
+    """
+
+    def stop(*_: object) -> NoReturn:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    # Python allows handlers in the main thread alone.
+    ours = threading.current_thread() is threading.main_thread()
+    ours = ours and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+class _ClosedStdout(io.TextIOBase):
+    """Stands in for a stdout that was closed before the start (``>&-``): to write to it is an error."""
+
+    def write(self, text: str, /) -> int:
+        raise OSError(errno.EBADF, "stdout is closed")
+
+
+def _replace_closed_streams() -> None:
+    """Put something in the place of streams that the caller has closed: Python sets them to None.
+
+    Their descriptors are taken as well, or the next file to be opened would become stdout to C code.
+    """
+    if sys.stdout is None:
+        os.open(os.devnull, os.O_WRONLY)
+        sys.stdout = _ClosedStdout()
+    if sys.stderr is None:
+        # print(file=None) would put messages among the results.
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+
+
+def _drop_stdout() -> None:
+    """Send what stdout still holds nowhere: Python flushes at exit, and would complain once more."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
@@ -130,4 +210,6 @@ def _fail(verb: str, message: str, code: int) -> int:
 def _say(verb: str, message: str) -> None:
     for python, here in _IN_OTHER_WORDS.items():
         message = message.replace(python, here)
-    print(f"{verb}: {message}", file=sys.stderr)
+    # Nobody is left to be told where stderr is a closed pipe; the exit code still tells.
+    with contextlib.suppress(OSError):
+        print(f"{verb}: {message}", file=sys.stderr)
