@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import subprocess
 import sys
@@ -89,9 +90,15 @@ def test_wrong_number_of_inputs_is_refused() -> None:
         two_ends().predict([np.zeros((1, 4, 3), np.float32), np.zeros((2, 4, 3), np.float32)])
 
 
-def test_bad_batch_size_is_refused(model: Model, x: np.ndarray) -> None:
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, "a"])
+def test_bad_batch_size_is_refused(model: Model, x: np.ndarray, batch_size: object) -> None:
     with pytest.raises(ArgumentError, match="batch_size"):
-        model.predict(x, batch_size=0)
+        model.predict(x, batch_size=batch_size)  # type: ignore[arg-type]
+
+
+def test_batch_size_may_be_left_to_the_default(model: Model, x: np.ndarray) -> None:
+    assert np.array_equal(model.predict(x, batch_size=None), model(x))
+    assert np.array_equal(model.predict(x, batch_size=np.int64(3)), model(x))
 
 
 def test_unknown_device_is_refused(tmp_path: Path) -> None:
@@ -122,6 +129,11 @@ def test_trace_has_every_layer_and_agrees(model: Model, x: np.ndarray) -> None:
     for layer in model.layers:
         assert trace[layer.name].shape == (8, *layer.shape)
     assert np.abs(trace[model.output_names[0]] - model(x)).max() < 2**-24 * 2000
+
+
+def test_trace_never_hands_back_the_callers_array(model: Model, x: np.ndarray) -> None:
+    for value in model.trace(x).values():
+        assert not np.shares_memory(value, x)
 
 
 def test_profile_names_every_step(model: Model, x: np.ndarray) -> None:
@@ -173,6 +185,14 @@ def test_a_shipped_model_pickles_small_and_notices_change(tmp_path: Path) -> Non
     path.write_bytes(shipped.read_bytes() + b" ")
     with pytest.raises(ModelError, match="changed"):
         pickle.loads(data)
+
+
+def test_a_model_pickles_into_a_new_process() -> None:
+    path = Path(__file__).parents[1] / "src" / "convcore" / "data" / "sonar.keras"
+    model = load_model(path)
+    row = np.full((1, 60), 0.25, np.float32)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert np.array_equal(pool.apply(model.predict, (row,)), model.predict(row))
 
 
 def test_keras_agrees_end_to_end(tmp_path: Path) -> None:

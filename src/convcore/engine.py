@@ -18,7 +18,7 @@ from convcore.loader.infer import specialise
 from convcore.plan import Device, Plan, build
 from convcore.run.cpu import CpuRunner
 from convcore.run.profile import Profile, profile
-from convcore.run.verify import Verification, check_against_keras, check_nodes
+from convcore.run.verify import Verification, check_against_keras, check_nodes, draw_inputs
 from convcore.tables import text_table
 
 __all__ = ["Model", "load_model"]
@@ -165,12 +165,17 @@ class Model:
 
     @property
     def input_names(self) -> tuple[str, ...]:
-        """Names of the inputs, in the order in which a sequence of arrays is taken."""
-        return self.graph.inputs
+        """Names of the inputs, in the order in which a sequence of arrays is taken.
+
+        A model of keyed inputs has Keras's keys here, any other the names of its input layers.
+        """
+        return self.graph.input_keys or self.graph.inputs
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Names of the outputs, in the order in which they are returned."""
+        """Names of the outputs, in the order in which they are returned: their keys where they have any."""
+        if self.graph.output_keys is not None:
+            return self.graph.output_keys
         layer_of = {layer.node: layer.name for layer in self.graph.layers}
         return tuple(layer_of.get(n, n) for n in self.graph.outputs)
 
@@ -199,7 +204,7 @@ class Model:
 
     # ---- running it -----------------------------------------------------------------------------
 
-    def predict(self, x: Inputs, batch_size: int = 32) -> Any:
+    def predict(self, x: Inputs, batch_size: int | None = None) -> Any:
         """Return the outputs for all rows of `x`, `batch_size` at a time.
 
         Parameters
@@ -208,28 +213,39 @@ class Model:
             (n, ...) array of numbers, converted to float32; for several inputs a sequence in the order
             of :attr:`input_names`, or a mapping by name.
         batch_size
-            Rows computed at once. The numbers do not depend on it, bit for bit.
+            Rows computed at once; None means 32. The numbers do not depend on it, bit for bit.
 
         Returns
         -------
-        numpy.ndarray or list of numpy.ndarray
-            float32; a list if the model has several outputs.
+        numpy.ndarray, or list or dict of numpy.ndarray
+            float32; a list if the model has several outputs, a dictionary if Keras's has keys for them.
+
+        Raises
+        ------
+        ArgumentError, DTypeError
+            An input of the wrong shape or type, or a `batch_size` that is no whole number from 1 up.
         """
-        if batch_size < 1:
-            raise ArgumentError(self.name, "batch_size", got=batch_size, expected="at least 1")
-        return self._run(self._inputs(x), batch_size)
+        size = 32 if batch_size is None else batch_size
+        if not isinstance(size, int | np.integer) or size < 1:
+            raise ArgumentError(self.name, "batch_size", got=size, expected="a whole number from 1 up")
+        return self._named(self._run(self._inputs(x), int(size)))
 
     def __call__(self, x: Inputs) -> Any:
         """Return the outputs for `x` in one batch: the shortest way for a single row."""
-        return self._run(self._inputs(x), None)
+        return self._named(self._run(self._inputs(x), None))
 
-    def _run(self, inputs: list[FloatArray], batch_size: int | None) -> Any:
+    def _named(self, outputs: list[FloatArray]) -> Any:
+        """Give the outputs the form in which Keras returns them."""
+        if self.graph.output_keys is not None:
+            return dict(zip(self.graph.output_keys, outputs, strict=True))
+        return outputs[0] if len(outputs) == 1 else outputs
+
+    def _run(self, inputs: list[FloatArray], batch_size: int | None) -> list[FloatArray]:
         runner = self._runner(tuple(i.shape[1:] for i in inputs))
         named = dict(
             zip((n for n, _ in runner.plan.outputs), runner.run(inputs, batch_size=batch_size), strict=True)
         )
-        outputs = [named[n if n in named else f"{n}/output"] for n in self.graph.outputs]
-        return outputs[0] if len(outputs) == 1 else outputs
+        return [named[n if n in named else f"{n}/output"] for n in self.graph.outputs]
 
     def _runner(self, shapes: tuple[tuple[int, ...], ...]) -> CpuRunner:
         with self._lock:
@@ -246,7 +262,7 @@ class Model:
 
     def _inputs(self, x: Inputs) -> list[FloatArray]:
         """Check what the caller gave and make it C-ordered float32, without a copy if it is already."""
-        names = self.graph.inputs
+        names = self.input_names
         if isinstance(x, Mapping):
             unknown = sorted(set(x) ^ set(names))
             if unknown:
@@ -296,7 +312,12 @@ class Model:
     def trace(self, x: Inputs) -> dict[str, FloatArray]:
         """Return every layer's output, by the layer's name, from a plan in which nothing is fused."""
         values, _ = self._trace_nodes(self._inputs(x), [layer.node for layer in self.layers])
-        return {layer.name: values[layer.node] for layer in self.layers}
+        # An input layer's value is the caller's own array: not ours to hand out a second time.
+        given = set(self.graph.inputs)
+        return {
+            layer.name: values[layer.node].copy() if layer.node in given else values[layer.node]
+            for layer in self.layers
+        }
 
     def profile(self, x: Inputs, *, repeats: int = 20) -> Profile:
         """Time every step on `x`: medians of `repeats` runs, beside this machine's measured peaks."""
@@ -306,19 +327,16 @@ class Model:
     def verify(self, x: Inputs | None = None) -> Verification:
         """Check every layer against float64, and the outputs against Keras where it is installed.
 
-        Without `x`, one image of seeded normal numbers is used; open dimensions become 64.
+        Without `x`, one image of seeded normal numbers is used, or of whole ones where the input's type
+        is an integer; open dimensions become 64.
         """
         if x is None:
-            random = np.random.default_rng(0)
-            shapes = [tuple(64 if n is None else n for n in s) for s in self.input_shapes]
-            x = [random.standard_normal((1, *s), np.float32) for s in shapes]
+            x = draw_inputs(self.graph)
         inputs = self._inputs(x)
         graph = self._graph_for(tuple(i.shape[1:] for i in inputs))
         checks = check_nodes(graph, *self._trace_nodes(inputs, None))
-        outputs = self._run(inputs, None)
-        outputs = outputs if isinstance(outputs, list) else [outputs]
         path = self._origin["path"] if self._origin else ""
-        ends, note = check_against_keras(graph, path, inputs, outputs)
+        ends, note = check_against_keras(graph, path, inputs, self._run(inputs, None))
         return Verification(checks, ends, note)
 
     def __reduce__(self) -> tuple[Any, ...]:

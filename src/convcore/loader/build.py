@@ -13,6 +13,7 @@ from convcore.loader import limits
 from convcore.loader.call import Draft, Era, LayerCall, Value
 from convcore.loader.graph import Graph, Layer, Node, Shape, Source
 from convcore.loader.layers import kind_of
+from convcore.loader.precision import integer_type
 from convcore.loader.settings import open_shape
 from convcore.loader.topology import MODEL_INPUT, LayerRecord, ModelRecord, Reference
 
@@ -38,6 +39,8 @@ def build(model: ModelRecord, era: Era, source: Source) -> Graph:
         outputs=tuple(value.node for value in outputs),
         layers=tuple(builder.layers),
         source=source,
+        input_keys=model.input_keys,
+        output_keys=model.output_keys,
     )
 
 
@@ -66,7 +69,11 @@ class _Builder:
                 name = layer.name
             else:
                 raise ModelFormatError(self.where, "an input is no InputLayer", got=reference.layer)
-            node = Node(self._unique(name), "input", (), shape, {"shape": shape}, {}, name, "InputLayer")
+            attributes: dict[str, Any] = {"shape": shape}
+            dtype = integer_type(layer.settings.values) if layer.class_name == "InputLayer" else None
+            if dtype is not None:
+                attributes["dtype"] = dtype
+            node = Node(self._unique(name), "input", (), shape, attributes, {}, name, "InputLayer")
             self._append(node)
             if reference.layer != MODEL_INPUT:
                 self.layers.append(Layer(name, "InputLayer", node.name, shape, 0))

@@ -25,6 +25,7 @@ Shape = tuple[int | None, ...]
 #: `size` may hold None until then, and a `factor` then says what to multiply the input's sizes by.
 OPERATIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
+        # dtype, too, where the file says an integer type: "uint8", "int32", "bool", ...
         "input": ("shape",),
         # kernel (k..., ic/groups, oc), bias (oc,) optional
         "conv": ("strides", "dilation", "groups", "padding"),
@@ -115,18 +116,27 @@ class Layer:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a graph came from: shown by ``inspect``, hashed into caches and pickles."""
+    """Where a graph came from: shown by ``inspect``, hashed into caches and pickles.
+
+    `precision` is the least precise type in which Keras would compute any layer: ``"float32"``,
+    ``"float16"`` or ``"bfloat16"``. The graph itself is always float32.
+    """
 
     path: str
     format: str
     keras_version: str
     backend: str | None = None
     notes: tuple[str, ...] = ()
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A network: nodes in an order that can be executed, and the names of its ends."""
+    """A network: nodes in an order that can be executed, and the names of its ends.
+
+    `input_keys` and `output_keys` are what Keras calls the ends, one for each, where the model takes
+    or returns a dictionary; None where it does not.
+    """
 
     name: str
     nodes: tuple[Node, ...]
@@ -134,6 +144,8 @@ class Graph:
     outputs: tuple[str, ...]
     layers: tuple[Layer, ...]
     source: Source
+    input_keys: tuple[str, ...] | None = None
+    output_keys: tuple[str, ...] | None = None
 
     def node(self, name: str) -> Node:
         """Return the node called `name`; ``KeyError`` if there is none."""

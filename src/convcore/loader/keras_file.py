@@ -24,6 +24,7 @@ from convcore.loader.check import check_graph
 from convcore.loader.graph import Graph, Source
 from convcore.loader.hdf5 import SIGNATURE, Hdf5File
 from convcore.loader.layers import parameters_of
+from convcore.loader.precision import least_precise
 from convcore.loader.topology import ModelRecord, read_model
 from convcore.loader.weights import attach_listed, attach_pathed, variables
 
@@ -84,7 +85,8 @@ def load_graph(
     Warns
     -----
     ConvcoreWarning
-        Theano-ordered kernels in a file that does not say whether Theano trained them.
+        Theano-ordered kernels in a file that does not say whether Theano trained them; or layers that
+        Keras would compute in half precision.
 
     Examples
     --------
@@ -128,7 +130,11 @@ def _graph(found: _Found, kernel_flip: bool | None) -> Graph:
             ConvcoreWarning,
             stacklevel=4,
         )
-    source = Source(found.where, found.format, found.version or "", found.backend, tuple(notes))
+    precision, policy = least_precise(layer.settings.values for layer in model.walk())
+    if precision != "float32":
+        notes.append(f"its policy is {policy}; convcore computes it in float32")
+        warnings.warn(f"{found.where}: {notes[-1]}", ConvcoreWarning, stacklevel=4)
+    source = Source(found.where, found.format, found.version or "", found.backend, tuple(notes), precision)
     graph = build(model, era, source)
     check_graph(graph)
     return graph
@@ -189,6 +195,10 @@ def _first_bytes(path: Path) -> bytes:
 
 def _open_folder(path: Path, stack: ExitStack) -> _Found:
     """An unzipped ``.keras`` file."""
+    if not (path / _CONFIG).exists():
+        raise ModelFormatError(
+            str(path), "is a folder, not a model", expected=f"a file, or an unzipped .keras with {_CONFIG}"
+        )
     found = _Found(str(path), "keras-folder")
     _first_bytes(path / _CONFIG)
     found.config = _json(_bounded_text(path / _CONFIG), found.where)
@@ -293,7 +303,13 @@ def _take_weights(found: _Found, given: str | os.PathLike[str] | None, path: Pat
     found.attach = None
     _read_weights(found, stack.enter_context(Hdf5File(target, str(target))))
     if found.attach is None:
-        raise WeightsError(str(target), "holds no weights of Keras")
+        found.attach = lambda model: _attach_none(model, str(target))
+
+
+def _attach_none(model: ModelRecord, where: str) -> None:
+    """Keras writes an empty file for a model without weights; for any other it is the wrong file."""
+    if any(parameters_of(layer) for layer in model.walk()):
+        raise WeightsError(where, "holds no weights of Keras")
 
 
 def _architectures(path: Path) -> list[Path]:

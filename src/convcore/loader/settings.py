@@ -40,8 +40,10 @@ class Settings:
         return value
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A finite number."""
+        """A finite number; a list of one, as NumPy arrays of one were saved, counts as the number."""
         value = plain(self.raw(name, _MISSING if default is None else default))
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
         if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
             raise ModelFormatError(self.where, f"setting {name!r}", got=value, expected="a finite number")
         return float(value)

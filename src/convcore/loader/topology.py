@@ -12,6 +12,7 @@ from typing import Any
 from convcore.errors import ModelFormatError, UnsafeModelError, UnsupportedLayerError, printable
 from convcore.loader import limits
 from convcore.loader.keras1 import modernise
+from convcore.loader.precision import refuse_quantized
 from convcore.loader.settings import Settings
 
 #: Class names of models. "Container" is what Keras 1 and 2 called a nested one.
@@ -60,7 +61,11 @@ class LayerRecord:
 
 @dataclass
 class ModelRecord:
-    """A model: its layers in the file's order, and the tensors that are its ends."""
+    """A model: its layers in the file's order, and the tensors that are its ends.
+
+    `input_keys` and `output_keys` name the ends one by one where they are a dictionary. Both are
+    sorted by key, as Keras flattens them: a nested model's ends are counted in that order.
+    """
 
     name: str
     class_name: str
@@ -68,6 +73,8 @@ class ModelRecord:
     inputs: list[Reference]
     outputs: list[Reference]
     trainable: bool = True
+    input_keys: tuple[str, ...] | None = None
+    output_keys: tuple[str, ...] | None = None
 
     def walk(self) -> Iterator[LayerRecord]:
         """Every layer that is no model, those of nested models in their place."""
@@ -92,7 +99,16 @@ def read_model(config: Any, where: str) -> ModelRecord:
     if not record.layers:
         raise ModelFormatError(where, "a model without layers")
     _complete_ordering(record)
+    _order_outputs(record, config)
     return record
+
+
+def _order_outputs(model: ModelRecord, config: Mapping[str, Any]) -> None:
+    """Put the keyed outputs of the whole model into the file's order, in which Keras returns them."""
+    if model.output_keys is not None:
+        by_key = dict(zip(model.output_keys, model.outputs, strict=True))
+        model.output_keys = tuple(config["config"]["output_layers"])
+        model.outputs = [by_key[key] for key in model.output_keys]
 
 
 def _complete_ordering(model: ModelRecord) -> None:
@@ -145,7 +161,15 @@ def _model(config: Mapping[str, Any], where: str, prefix: str, count: list[int])
     inputs, outputs = (_references(settings.get(key), where) for key in ("input_layers", "output_layers"))
     if not inputs or not outputs:
         raise ModelFormatError(where, f"model {printable(name)!r} has no inputs or no outputs")
-    return ModelRecord(name, str(class_name), layers, inputs, outputs, trainable)
+    keys = (_keys(settings.get(key)) for key in ("input_layers", "output_layers"))
+    return ModelRecord(name, str(class_name), layers, inputs, outputs, trainable, *keys)
+
+
+def _keys(ends: Any) -> tuple[str, ...] | None:
+    """The sorted keys of a flat dictionary of tensors; None for a list or for deeper nesting."""
+    if isinstance(ends, Mapping) and all(_is_tensor(end) for end in ends.values()):
+        return tuple(sorted(ends))
+    return None
 
 
 def _sequential(
@@ -175,6 +199,7 @@ def _layer(item: Mapping[str, Any], where: str, prefix: str, count: list[int]) -
         raise ModelFormatError(where, "a layer's name", got=name, expected="text")
     at = f"{where}: layer {printable(prefix + name)!r} ({printable(class_name)})"
     _refuse_custom(item, class_name, at)
+    refuse_quantized(plain, at)
     record = LayerRecord(name, class_name, Settings(plain, at))
     if class_name in MODELS:
         record.model = _model(item, where, f"{prefix}{name}/", count)
@@ -256,9 +281,15 @@ def _tensors(value: Any, found: list[Reference], where: str, depth: int) -> None
 def _arguments(value: Any, where: str) -> None:
     """Accept the keyword arguments that change nothing at inference; refuse every other one."""
     for key, argument in _mapping(value or {}, where, "call arguments").items():
-        if argument is None or (key == "training" and not argument):
+        if _is_nothing(argument) or (key == "training" and not argument):
             continue
         raise UnsupportedLayerError(where, f"called with {printable(key)}", got=argument, expected="none")
+
+
+def _is_nothing(value: Any) -> bool:
+    """None, or a flat structure of it: a nested model's mask has one for each of its inputs."""
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else (value,)
+    return all(item is None for item in items)
 
 
 def _references(value: Any, where: str) -> list[Reference]:
@@ -267,7 +298,7 @@ def _references(value: Any, where: str) -> list[Reference]:
     stack = [value]
     while stack:
         item = stack.pop()
-        if isinstance(item, list) and len(item) >= 3 and isinstance(item[0], str):
+        if _is_tensor(item):
             if not all(isinstance(i, int) and 0 <= i < limits.NODES for i in item[1:3]):
                 raise ModelFormatError(where, "a tensor", got=item, expected="[layer, call, output]")
             found.append(Reference(item[0], item[1], item[2]))
@@ -278,6 +309,10 @@ def _references(value: Any, where: str) -> list[Reference]:
         else:
             raise ModelFormatError(where, "a tensor", got=item, expected="[layer, call, output]")
     return found
+
+
+def _is_tensor(item: Any) -> bool:
+    return isinstance(item, list) and len(item) >= 3 and isinstance(item[0], str)
 
 
 def _mapping(value: Any, where: str, what: str) -> Mapping[str, Any]:

@@ -42,6 +42,13 @@ def attach_listed(file: Hdf5File, root: str, model: ModelRecord) -> None:
     if names is None:
         raise WeightsError(file.where, "holds no list of layers", expected="an attribute layer_names")
     limits.check_size(len(names), limits.NODES, file.where, "number of layers")
+    folders = [layer for layer in model.layers if {".", ".."} & set(layer.name.split("/")) and _slots(layer)]
+    if folders:
+        raise WeightsError(
+            folders[0].where,
+            f"weights of a layer named {folders[0].name!r}, a path that leads out of its group",
+            remedy="Save the model as .keras, or give the layer another name.",
+        )
     stored = {name: arrays for name in names if (arrays := _listed_arrays(file, root, name))}
     expected = [layer for layer in model.layers if _slots(layer)]
     wanted = {layer.name for layer in expected}

@@ -10,16 +10,21 @@ SIAM J. Sci. Comput. 41, 2019): rounding errors of n operations in a row grow li
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from convcore import reference
 from convcore.loader.graph import Graph
 from convcore.run.bounds import LAMBDA, SMALLEST_NORMAL, U, node_bound, reduction_length
 from convcore.tables import text_table
+
+#: Unit roundoff of the types that Keras computes in.
+_ROUNDOFF = {"float32": U, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
 @dataclass(frozen=True)
@@ -117,30 +122,74 @@ def check_nodes(
     return tuple(checks)
 
 
+def draw_inputs(graph: Graph) -> list[NDArray[np.float32]]:
+    """One seeded image for every input: normal numbers, or whole ones where its type is an integer.
+
+    Whole numbers are drawn from 0 to 255, or to the largest that the type has; open sizes become 64.
+    """
+    random = np.random.default_rng(0)
+    drawn = []
+    for node in map(graph.node, graph.inputs):
+        shape = (1, *(64 if n is None else n for n in node.shape))
+        dtype = np.dtype(node.attributes.get("dtype", np.float32))
+        if dtype.kind == "f":
+            drawn.append(random.standard_normal(shape, np.float32))
+        else:
+            largest = 1 if dtype.kind == "b" else min(255, np.iinfo(dtype).max)
+            drawn.append(random.integers(0, largest, shape, endpoint=True).astype(np.float32))
+    return drawn
+
+
 def end_bound(graph: Graph) -> float:
-    """Probable difference of two float32 runs of `graph`, relative to the largest output."""
-    return 2 * LAMBDA * U * math.sqrt(sum(reduction_length(n) for n in graph.nodes if n.operation != "input"))
+    """Probable difference of a float32 run of `graph` and Keras's, relative to the largest output.
+
+    Keras's unit roundoff is that of the file's own precision, if that is less than float32.
+    """
+    terms = sum(reduction_length(n) for n in graph.nodes if n.operation != "input")
+    return LAMBDA * (U + _ROUNDOFF[graph.source.precision]) * math.sqrt(terms)
 
 
 def check_against_keras(
     graph: Graph, path: str, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]
 ) -> tuple[tuple[EndCheck, ...], str]:
-    """Load the file with Keras, if it is installed and can, and compare the final outputs."""
+    """Load the file with Keras, if it is installed and can, and compare the final outputs.
+
+    Where the model takes or returns a dictionary, its ends are told apart by their keys.
+    """
     try:
         import keras
     except ImportError:
         return (), "Keras is not installed."
     try:
-        model = keras.models.load_model(path, compile=False)
-        expected = model.predict(list(inputs) if len(inputs) > 1 else inputs[0], verbose=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Keras thinks of old settings, or of a dictionary's keys
+            model = keras.models.load_model(path, compile=False)
+            expected = _flat(model.predict(_fed(graph, inputs), verbose=0), graph.output_keys)
     except Exception as error:  # whatever Keras raises on a file that it cannot read
         return (), f"Keras {keras.__version__} cannot judge this file ({type(error).__name__})."
-    if isinstance(expected, Mapping):
-        expected = list(expected.values())
-    expected = list(expected) if isinstance(expected, list | tuple) else [expected]
+    precision = graph.source.precision
+    if precision != "float32" and not all(np.isfinite(y).all() for y in expected):
+        return (), f"Keras {keras.__version__} overflows: it computes this file in {precision}."
     bound = end_bound(graph)
     checks = []
-    for name, got, y in zip(graph.outputs, outputs, expected, strict=True):
+    for name, got, y in zip(graph.output_keys or graph.outputs, outputs, expected, strict=True):
         scale = max(float(np.abs(y).max(initial=0.0)), SMALLEST_NORMAL)
         checks.append(EndCheck(name, float(np.abs(got - y).max(initial=0.0)) / scale, bound))
-    return tuple(checks), f"Judge: Keras {keras.__version__}."
+    half = "" if precision == "float32" else f", which computes this file in {precision} itself"
+    return tuple(checks), f"Judge: Keras {keras.__version__}{half}."
+
+
+def _fed(graph: Graph, inputs: Sequence[np.ndarray]) -> Any:
+    """The inputs in the form that Keras's model takes."""
+    if graph.input_keys is not None:
+        return dict(zip(graph.input_keys, inputs, strict=True))
+    return list(inputs) if len(inputs) > 1 else inputs[0]
+
+
+def _flat(outputs: Any, keys: Sequence[str] | None) -> list[NDArray[np.float64]]:
+    """Keras's outputs in the order of the graph's: by `keys`, else with sorted keys at every level."""
+    if isinstance(outputs, Mapping):
+        outputs = [outputs[key] for key in (sorted(outputs) if keys is None else keys)]
+    elif not isinstance(outputs, list | tuple):
+        return [np.asarray(outputs, np.float64)]
+    return [array for item in outputs for array in _flat(item, None)]
