@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from convcore.cli import main
 from convcore.cli.inspect import node_flops
 from convcore.loader.graph import Node
 
+from .judges import import_keras
 from .small_models import dense, flatten, write_sequential
 
 Capture = pytest.CaptureFixture[str]
@@ -139,3 +143,15 @@ def test_verify_with_the_wrong_number_of_inputs(model: Path, tmp_path: Path, cap
     x = str(tmp_path / "x.npy")
     assert main(["verify", str(model), "--input", x, "--input", x]) == 2
     assert "1 inputs" in capsys.readouterr().err
+
+
+def test_tensorflow_does_not_greet(model: Path) -> None:
+    import_keras()
+    code = "import sys; from convcore.cli import main; sys.exit(main())"
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, "verify", str(model)],
+        capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Judge: Keras" in done.stdout

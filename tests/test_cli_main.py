@@ -138,7 +138,7 @@ def test_a_reader_that_has_seen_enough_is_no_traceback(words: str) -> None:
 
 
 def test_a_full_disk_is_one_line() -> None:
-    if not os.path.exists("/dev/full"):
+    if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full")
     done = run_in_shell("CONVCORE info >/dev/full")
     assert done.returncode == 1

@@ -26,6 +26,7 @@ from convcore.inputs import (
 )
 
 from .judges import import_keras
+from .permissions import forbid
 
 cv2 = pytest.importorskip("cv2", reason="pictures are decoded by OpenCV")
 
@@ -237,6 +238,18 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
         find_pictures(tmp_path)
 
 
+@pytest.mark.parametrize("locked", ["cats", "cats/deep", "."])
+def test_a_folder_that_may_not_be_read_is_not_an_empty_one(
+    tmp_path: Path, locked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cats" / "deep").mkdir(parents=True)
+    (tmp_path / "cats" / "a.png").touch()
+    forbid(tmp_path / locked, monkeypatch)
+    with pytest.raises(InputError, match="cannot be read: Permission denied") as caught:
+        find_pictures(tmp_path)
+    assert str(tmp_path / locked) in str(caught.value)
+
+
 # ---- arrays
 
 
@@ -266,6 +279,17 @@ def test_arrays_that_are_refused(tmp_path: Path) -> None:
         with pytest.raises(InputError) as caught:
             read_array(tmp_path / f"{name}.npy")
         assert f"{name}.npy" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "got"), [(np.nan, "f4", "nan"), (-np.inf, "f2", "-inf"), (1e300, "f8", r"1e\+300")]
+)
+def test_a_number_that_is_not_finite_is_named(tmp_path: Path, value: float, dtype: str, got: str) -> None:
+    values = np.zeros((4, 2), dtype)
+    values[2, 1] = value
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(InputError, match=rf"a\.npy, index \[2, 1\]: got {got}, expected a finite number"):
+        read_array(tmp_path / "a.npy")
 
 
 def test_fit_shape() -> None:

@@ -16,6 +16,8 @@ import pytest
 from convcore.errors import SeriesError
 from convcore.medical import Phantom, make_phantom, read_series, write_series
 
+from .permissions import forbid
+
 pydicom = pytest.importorskip("pydicom", reason="reading DICOM needs the extra app")
 
 SECRET = "SECRET^NAME"
@@ -487,3 +489,11 @@ def test_every_other_real_file_is_refused_cleanly(data_dir: Path) -> None:
             read_series([file, file]).pixels()
         kinds.add(type(caught.value).__name__)
     assert kinds == {"SeriesError"}
+
+
+def test_a_folder_that_may_not_be_read_is_no_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "half").mkdir()
+    write_series(make_phantom(seed=3, shape=(4, 32, 32), n_nodules=0), tmp_path)
+    forbid(tmp_path / "half", monkeypatch)
+    with pytest.raises(SeriesError, match="half: cannot be read: Permission denied"):
+        read_series(tmp_path)

@@ -19,6 +19,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from convcore.errors import ConvcoreError, ConvcoreWarning, printable
@@ -165,7 +166,7 @@ def _replace_closed_streams() -> None:
         sys.stdout = _ClosedStdout()
     if sys.stderr is None:
         # print(file=None) would put messages among the results.
-        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - as long as the process
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
 
 
 def _drop_stdout() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 
 from convcore.cli import UsageError
 from convcore.cli.models import add_model_options, open_model
@@ -28,8 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the comparison; 1 if an error is larger than its bound."""
-    # Keras's TensorFlow would greet on stderr; whoever wants to hear it sets the variable otherwise.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     model = open_model(args)
     x = None
     if args.input:
@@ -38,9 +39,32 @@ def run(args: argparse.Namespace) -> int:
                 f"the model has {len(model.input_shapes)} inputs: name one --input for each, in order"
             )
         x = [fit_shape(read_array(p), s, p) for p, s in zip(args.input, model.input_shapes, strict=True)]
-    verification = model.verify(x)
+    with _without_tensorflows_log():
+        verification = model.verify(x)
     if args.json:
         print_json({"model": args.model, **verification.as_dict()})
     else:
         print(verification)
     return 0 if verification.ok else 1
+
+
+@contextlib.contextmanager
+def _without_tensorflows_log() -> Iterator[None]:
+    """Keep what TensorFlow's C++ greets with off stderr, unless ``TF_CPP_MIN_LOG_LEVEL`` asks for it.
+
+    Up to 2.21 at least it heeds that level only once it is set up, after the greeting: so descriptor 2
+    goes nowhere meanwhile. Python's exceptions are told later, by the command.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

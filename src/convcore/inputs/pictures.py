@@ -8,10 +8,10 @@ Pillow's, pixel for pixel, because a network answers for the pixels that it is g
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -261,7 +261,8 @@ def find_pictures(folder: str | os.PathLike[str]) -> Pictures:
     Raises
     ------
     InputError
-        No such folder, no pictures, a class without pictures, or pictures beside class folders.
+        No such folder, one that may not be read, no pictures, a class without pictures, or pictures
+        beside class folders.
 
     Examples
     --------
@@ -273,6 +274,13 @@ def find_pictures(folder: str | os.PathLike[str]) -> Pictures:
     (('cats', 'dogs'), (0, 1))
     """
     root = Path(folder)
+    try:
+        return _find_pictures(root)
+    except OSError as error:
+        raise InputError(str(error.filename or root), f"cannot be read: {error.strerror or error}") from None
+
+
+def _find_pictures(root: Path) -> Pictures:
     if not root.is_dir():
         raise InputError(str(root), "is no folder")
     classes = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -290,7 +298,7 @@ def find_pictures(folder: str | os.PathLike[str]) -> Pictures:
     files: list[Path] = []
     truths: list[int] = []
     for index, name in enumerate(classes):
-        found = sorted(p for p in (root / name).rglob("*") if _is_picture(p))
+        found = sorted(p for p in _all_files(root / name) if _is_picture(p))
         if not found:
             raise InputError(
                 str(root / name), "the class folder holds no pictures", expected=", ".join(PICTURE_SUFFIXES)
@@ -298,6 +306,16 @@ def find_pictures(folder: str | os.PathLike[str]) -> Pictures:
         files += found
         truths += [index] * len(found)
     return Pictures(tuple(files), tuple(classes), tuple(truths))
+
+
+def _all_files(folder: Path) -> Iterator[Path]:
+    """Every file under `folder`; OSError for a folder that cannot be read, where rglob is silent."""
+
+    def fail(error: OSError) -> NoReturn:
+        raise error
+
+    for parent, _, names in os.walk(folder, onerror=fail):
+        yield from (Path(parent, name) for name in names)
 
 
 def _is_picture(path: Path) -> bool:

@@ -48,7 +48,8 @@ def read_array(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     Raises
     ------
     InputError
-        The file is missing, empty, cut short, no ``.npy`` file, or holds no real numbers.
+        The file is missing, empty, cut short, no ``.npy`` file, or holds no real numbers, or one that is
+        not finite in float32. The message names its index, counted from 0 as NumPy does.
 
     Examples
     --------
@@ -63,7 +64,16 @@ def read_array(path: str | os.PathLike[str]) -> NDArray[np.float32]:
             array = _array(stream, file.stat().st_size, where)
     except OSError as error:
         raise InputError(where, f"cannot be read: {error.strerror or error}") from None
-    return np.ascontiguousarray(array, np.float32)
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(array, np.float32)
+    finite = np.isfinite(values)
+    if not finite.all():
+        at = np.unravel_index(int(np.argmin(finite)), values.shape)
+        place = ", ".join(str(i) for i in at)
+        raise InputError(
+            f"{where}, index [{place}]", got=float(array[at]), expected="a finite number in float32"
+        )
+    return values
 
 
 def _array(stream: BinaryIO, size: int, where: str) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -176,7 +176,12 @@ def _files_of(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -
     if not folder.is_dir():
         raise SeriesError(str(folder), "is no folder", remedy="Name the folder that holds the series' files.")
     files: list[Path] = []
-    for root, folders, names in os.walk(folder):
+
+    def fail(error: OSError) -> NoReturn:
+        # A folder that is passed over would be slices that are missing, or no series at all.
+        raise SeriesError(str(error.filename), f"cannot be read: {error.strerror}") from None
+
+    for root, folders, names in os.walk(folder, onerror=fail):
         folders.sort()
         files.extend(Path(root) / name for name in sorted(names))
         if len(files) > MAX_FILES:
