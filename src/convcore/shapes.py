@@ -143,6 +143,8 @@ def side_pairs(
     >>> side_pairs([1, (0, 2)], 2, "padding", "zero_pad")
     ((1, 1), (0, 2))
     """
+    if isinstance(value, str):
+        raise ArgumentError(where, name, got=value, expected="integers or (low, high) pairs")
     pairs = _explicit(value, rank, where, name)
     if any(side < 0 for pair in pairs for side in pair):
         raise ArgumentError(
