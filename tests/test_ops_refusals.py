@@ -168,3 +168,27 @@ def test_seeds(function: Callable[..., Array]) -> None:
     with pytest.raises(ArgumentError, match=r"seed, got 1\.5, expected an integer"):
         function(LINE, training=True, seed=1.5)
     assert function(LINE, training=True, seed=2**64 - 1).shape == LINE.shape
+
+
+@pytest.mark.parametrize("call", [cc.conv2d, cc.depthwise_conv2d], ids=["conv2d", "depthwise_conv2d"])
+def test_sizes_too_large_together_are_named(call: Callable[..., Array]) -> None:
+    """Each within its limit and a small result, but 2**42 padded samples to look at: no bare refusal."""
+    options = {"padding": MOST, "strides": MOST}
+    try:
+        got = call(X, W, **options)
+    except ArgumentError as error:
+        words = str(error)
+        assert words.startswith(f"{call.__name__}: ") and "padding" in words and str(MOST) in words
+    else:
+        assert got.shape[:3] == (1, 3, 3)  # a kernel that needs no padded copy
+
+
+def test_memory_for_packed_weights_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for failure in (MemoryError, OSError):  # mmap has its own
+
+        def refuse(count: int, failure: type[Exception] = failure) -> Array:
+            raise failure("Cannot allocate memory")
+
+        monkeypatch.setattr("convcore.ops.call.aligned_floats", refuse)
+        with pytest.raises(MemoryError, match=r"conv: no memory for .* bytes .*\(2, 2, 2, 2\)"):
+            cc.conv2d(X, W)

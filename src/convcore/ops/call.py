@@ -56,6 +56,14 @@ def _rank5(a: NDArray[Any]) -> tuple[list[int], list[int]]:
     return shape, ld
 
 
+def _memory(floats: int, operation: str, purpose: str) -> Float:
+    try:
+        return aligned_floats(floats)
+    except (MemoryError, OSError):  # mmap says that there is none in its own way
+        size = floats * FLOAT32.itemsize
+        raise MemoryError(f"{operation}: no memory for {size:,} bytes of {purpose}") from None
+
+
 class Call:
     """Steps and the buffers that they work on, run as one program.
 
@@ -92,11 +100,13 @@ class Call:
         """Append a step. `weights` and `bias` are packed; `fields` are those of ``_native.Step``."""
         step = Step(operation, isa=_isa.get(), **fields)
         if weights is not None:
-            packed = aligned_floats(step.packed_floats)
+            packed = _memory(step.packed_floats, operation, f"weights of shape {weights.shape}")
             step.pack(np.ascontiguousarray(weights), bias, packed)
             step.set_weights(packed)
         if step.workspace_bytes:
-            self._buffers.append(aligned_floats(-(-step.workspace_bytes // FLOAT32.itemsize)))
+            shapes = " and ".join(str(a.shape) for a in self._buffers)
+            floats = -(-step.workspace_bytes // FLOAT32.itemsize)
+            self._buffers.append(_memory(floats, operation, f"working space, arrays of shapes {shapes}"))
             step.set_workspace(len(self._buffers) - 1, 0)
         self._steps.append(step)
 

@@ -67,7 +67,20 @@ def run_last(call: Call, result: Output, data_format: str, where: str, **last: A
     neighbours = y.shape[-1] == 1 or y.strides[-1] == y.itemsize
     if result.array.size:
         target = y if neighbours else np.empty(y.shape, np.float32)
-        call.step(out=call.map_view(target), **last)
+        try:
+            call.step(out=call.map_view(target), **last)
+        except ArgumentError as error:
+            # Every argument was within its own limit. Sizes that only together pass the library's
+            # are known to the kernel that would be chosen.
+            names = {"kernel": "kernel", "stride": "strides", "dilation": "dilation", "pad_low": "padding"}
+            rank = y.ndim - 2
+            sizes = ", ".join(f"{names[f]} {last[f][-rank:]}" for f in names if f in last)
+            raise ArgumentError(
+                where,
+                "kernel, padding and input are too large together",
+                got=f"{sizes} for a result of shape {result.array.shape}",
+                expected="work on at most 2**40 elements",
+            ) from error
         if not neighbours:
             call.step("copy", x=call.map_view(target), out=call.map_view(y))
         call.run()
