@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from convcore import _native
-from convcore.config import get_include
 from convcore.ops.call import instruction_set
 
 from .kernel_cases import SIZES, cases
@@ -18,9 +17,7 @@ from .tolerance import assert_within
 
 
 def test_the_list_reaches_every_kernel_of_the_manifest() -> None:
-    manifest = Path(get_include(), "kernels.def")
-    if not manifest.is_file():
-        pytest.skip("kernels.def is part of the source tree, not of an installation")
+    manifest = Path(__file__).parents[1] / "csrc" / "kernels.def"
     names = re.findall(r"^CC_KERNEL\((\w+)\)", manifest.read_text(), re.MULTILINE)
     assert set(names) == {case.kernel for case in cases(3)}
 
