@@ -12,6 +12,7 @@ from convcore.engine import Model, load_model
 from convcore.errors import ArgumentError, ConvcoreWarning, UnsupportedLayerError
 
 from .judges import import_keras
+from .loader_files import functional, node, write_model
 
 #: Keras dislikes keys that are not the names of the layers; models with such keys are what is tested.
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:keras")
@@ -143,3 +144,26 @@ def test_quantized_models_are_refused(tmp_path: Path) -> None:
         network.save(tmp_path / f"m{suffix}")
         with pytest.raises(UnsupportedLayerError, match="quantized"):
             load_model(tmp_path / f"m{suffix}")
+
+
+def test_what_keras_saves_as_training_is_inference(tmp_path: Path) -> None:
+    """Keras 3 saves training=True for its preprocessing layers, and predict() overrules it."""
+    keras = import_keras()
+    layers = keras.layers
+    x = keras.Input((8, 8, 3))
+    y = layers.RandomFlip()(layers.Resizing(5, 6)(x))
+    y = layers.Dropout(0.5)(layers.Conv2D(4, 3)(y), training=True)
+    keras.Model(x, layers.Flatten()(y)).save(tmp_path / "m.keras")
+    result = load_model(tmp_path / "m.keras").verify()
+    assert result.keras
+    assert result.ok, str(result)
+
+
+def test_keras_2_dropout_that_stays_on_is_refused(tmp_path: Path) -> None:
+    layers = [
+        node("InputLayer", "x", [], batch_input_shape=[None, 3]),
+        node("Dropout", "drop", [[["x", 0, 0, {"training": True}]]], rate=0.5),
+    ]
+    path = write_model(tmp_path / "m.h5", functional(layers, ["x"], ["drop"]), [], keras_version="2.2.4")
+    with pytest.raises(UnsupportedLayerError, match="called with training"):
+        load_model(path)

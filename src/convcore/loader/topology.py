@@ -243,7 +243,7 @@ def _call(node: Any, where: str) -> tuple[Reference, ...]:
     if isinstance(node, Mapping):
         inputs: list[Reference] = []
         _tensors(node.get("args"), inputs, where, 0)
-        _arguments(node.get("kwargs"), where)
+        _arguments(node.get("kwargs"), where, overruled=("training",))
         return tuple(inputs)
     if isinstance(node, list) and node and isinstance(node[0], str):
         node = [node]  # Keras 2 writes one input without the outer list
@@ -278,10 +278,14 @@ def _tensors(value: Any, found: list[Reference], where: str, depth: int) -> None
         )
 
 
-def _arguments(value: Any, where: str) -> None:
-    """Accept the keyword arguments that change nothing at inference; refuse every other one."""
+def _arguments(value: Any, where: str, overruled: tuple[str, ...] = ()) -> None:
+    """Accept the keyword arguments that change nothing at inference; refuse every other one.
+
+    Keras 3 saves training=True with every preprocessing layer, and its predict() overrules that;
+    Keras 2 saved it only where somebody had asked for it, and did as asked.
+    """
     for key, argument in _mapping(value or {}, where, "call arguments").items():
-        if _is_nothing(argument) or (key == "training" and not argument):
+        if _is_nothing(argument) or key in overruled or (key == "training" and not argument):
             continue
         raise UnsupportedLayerError(where, f"called with {printable(key)}", got=argument, expected="none")
 
