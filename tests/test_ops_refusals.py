@@ -183,6 +183,12 @@ def test_sizes_too_large_together_are_named(call: Callable[..., Array]) -> None:
         assert got.shape[:3] == (1, 3, 3)  # a kernel that needs no padded copy
 
 
+@pytest.mark.parametrize("pool", [cc.max_pool, cc.average_pool], ids=["max_pool", "average_pool"])
+def test_pools_too_large_together_are_named(pool: Callable[..., Array]) -> None:
+    with pytest.raises(ArgumentError, match=rf"{pool.__name__}: .*kernel \({MOST}, {MOST}\)"):
+        pool(X, MOST, padding="same")
+
+
 def test_memory_for_packed_weights_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for failure in (MemoryError, OSError):  # mmap has its own
 

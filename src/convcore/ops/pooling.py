@@ -18,7 +18,7 @@ from convcore.ops.arrays import (
     stored_shape,
 )
 from convcore.ops.call import Call
-from convcore.ops.windows import window
+from convcore.ops.windows import sizes_named, window
 from convcore.shapes import Padding
 
 __all__ = ["average_pool", "global_average_pool", "global_max_pool", "max_pool"]
@@ -44,13 +44,10 @@ def _pool(
     result = Output(out, stored_shape((a.shape[0], *output, a.shape[-1]), data_format), where, (a,))
     if result.array.size:
         call = Call()
-        call.step(
-            where,
-            x=call.map_view(a),
-            out=call.map_view(channels_last(result.array, data_format, where)),
-            **window(pool, steps, low=tuple(lo for lo, _ in pairs)),
-            **fields,
-        )
+        y = channels_last(result.array, data_format, where)
+        fields |= window(pool, steps, low=tuple(lo for lo, _ in pairs))
+        with sizes_named(where, y, fields):
+            call.step(where, x=call.map_view(a), out=call.map_view(y), **fields)
         call.run()
     return result.finish()
 

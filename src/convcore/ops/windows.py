@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from convcore import shapes
 from convcore.errors import ArgumentError
@@ -61,26 +63,35 @@ def channels_error(where: str, x: Float, w: Float, expected: str) -> ArgumentErr
     return ArgumentError(where, "kernel and input do not fit", got=got, expected=expected)
 
 
+@contextmanager
+def sizes_named(where: str, y: NDArray[Any], fields: Mapping[str, Any]) -> Iterator[None]:
+    """Name the sizes of a window if the library refuses the step that is made inside.
+
+    Every argument was within its own limit; which sizes are too large only together depends on the
+    kernel that the library would choose. `y` is the result (channels last), `fields` the step's.
+    """
+    try:
+        yield
+    except ArgumentError as error:
+        names = {"kernel": "kernel", "stride": "strides", "dilation": "dilation", "pad_low": "padding"}
+        rank = y.ndim - 2
+        sizes = ", ".join(f"{names[f]} {fields[f][-rank:]}" for f in names if f in fields)
+        raise ArgumentError(
+            where,
+            "kernel, padding and input are too large together",
+            got=f"{sizes} for a result of shape {y.shape}",
+            expected="at most 2**40 elements to work on, and 2**24 in a window that sees one channel",
+        ) from error
+
+
 def run_last(call: Call, result: Output, data_format: str, where: str, **last: Any) -> Float:
     """Append the last step, whose kernel needs neighbouring output channels, run, return the result."""
     y = channels_last(result.array, data_format, where)
     neighbours = y.shape[-1] == 1 or y.strides[-1] == y.itemsize
     if result.array.size:
         target = y if neighbours else np.empty(y.shape, np.float32)
-        try:
+        with sizes_named(where, y, last):
             call.step(out=call.map_view(target), **last)
-        except ArgumentError as error:
-            # Every argument was within its own limit. Sizes that only together pass the library's
-            # are known to the kernel that would be chosen.
-            names = {"kernel": "kernel", "stride": "strides", "dilation": "dilation", "pad_low": "padding"}
-            rank = y.ndim - 2
-            sizes = ", ".join(f"{names[f]} {last[f][-rank:]}" for f in names if f in last)
-            raise ArgumentError(
-                where,
-                "kernel, padding and input are too large together",
-                got=f"{sizes} for a result of shape {result.array.shape}",
-                expected="work on at most 2**40 elements",
-            ) from error
         if not neighbours:
             call.step("copy", x=call.map_view(target), out=call.map_view(y))
         call.run()
