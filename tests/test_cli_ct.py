@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +125,48 @@ def test_scores_at_places(series: Path, score_model: Path, tmp_path: Path, capsy
     assert "bright" in out and "overview.png" in out
 
 
+def test_places_that_start_with_a_minus(
+    series: Path, score_model: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    places = ["-120mm,-3.5mm,5", "-.5mm,0mm,5"]
+    words = [w for place in places for w in ("--at", place)]
+    found = run_ct(capsys, series, "--model", score_model, *words, "-o", tmp_path / "o")
+    assert [p["place_mm"][:2] for p in found["places"]] == [
+        pytest.approx([-120, -3.5]), pytest.approx([-0.5, 0], abs=1e-6)
+    ]  # fmt: skip
+
+
+def test_a_place_outside_is_told_in_the_users_own_voxels(
+    series: Path, score_model: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    words = ["ct", str(series), "--model", str(score_model), "--at", "9999,16,5", "-o", str(tmp_path / "o")]
+    assert main(words) == 1
+    err = capsys.readouterr().err
+    assert "--at 9999,16,5: the place lies outside the volume, got voxel x, y, z = 9999, 16, 5 (" in err
+    assert "expected voxels 0 to 31, 0 to 31, 0 to 9" in err
+
+
+def test_sigterm_leaves_no_temporary_folder(series: Path, mask_model: Path, tmp_path: Path) -> None:
+    if os.name != "posix":
+        pytest.skip("Windows ends a process without a signal")
+    # Stopped while it draws: the folder is half full by then.
+    code = (
+        "import sys, time; from convcore import cli; from convcore.cli import ct; "
+        "ct.montage = lambda *a, **k: (print('drawing', flush=True), time.sleep(60)); sys.exit(cli.main())"
+    )
+    target = tmp_path / "results" / "out"
+    words = ["ct", str(series), "--model", str(mask_model), "-o", str(target)]
+    with subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "drawing\n"
+        [folder] = target.parent.iterdir()
+        assert folder.name.startswith(".out.")
+        start = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    assert time.monotonic() - start < 30
+    assert list(target.parent.iterdir()) == []
+
+
 def test_wrong_calls(
     series: Path, mask_model: Path, score_model: Path, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -137,11 +184,16 @@ def test_wrong_calls(
         ([series, "--model", mask_model, "-o", full], 2, "not empty"),
         ([series, "--model", mask_model, "-o", full / "x"], 2, "is a file"),
         ([series, "--model", score_model, "--at", "99,1,1", "-o", out], 1, "outside the volume"),
-        ([series, "--model", score_model, "--at", "here", "-o", out], 1, "x,y,z"),
+        ([series, "--model", score_model, "--at", "here", "-o", out], 2, "'here' is no place, which is x,y"),
+        (["no_series", "--model", "no_model", "--at", "nan,1,2", "-o", out], 2, "'nan,1,2' is no place"),
+        (["no_series", "--model", "no_model", "--at", "-1e999,1,2", "-o", out], 2, "'-1e999,1,2' is no"),
         ([series, "--model", other, "--card", card, "-o", out], 1, "does not fit the model"),
         ([tmp_path / "none", "--model", mask_model, "-o", out], 1, "is no folder"),
         ([series, "--model", mask_model, "--series", "1.2.3", "-o", out], 1, "holds no series 1.2.3"),
-        ([series, "--model", "no_such_model", "-o", out], 1, "no_such_model"),
+        ([series, "--model", "no_such_model", "-o", out], 1,
+         "convcore ct: --model no_such_model: no such file or model, expected a file, or a model that ships: "
+         "lung_segmentation, nodule_classifier\n"),
+        ([series, "--model", "no_such.h5", "-o", out], 1, "--model no_such.h5: no such file"),
     ):  # fmt: skip
         assert main(["ct", *map(str, words)]) == code, words
         assert message in capsys.readouterr().err

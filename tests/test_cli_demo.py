@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from convcore.cli import main
+from convcore.cli import demo, main
 
 pytest.importorskip("pydicom", reason="the phantom becomes DICOM files")
 cv2 = pytest.importorskip("cv2", reason="the picture is drawn by OpenCV")
@@ -51,8 +52,44 @@ def test_the_picture_has_something_to_see(folder: Path, record: Any) -> None:
 
 
 def test_a_folder_in_use_is_refused(folder: Path, capsys: Capture) -> None:
-    assert main(["demo", "-o", str(folder)]) == 1
-    assert "holds files already" in capsys.readouterr().err
+    before = sorted(folder.iterdir())
+    assert main(["demo", "-o", str(folder)]) == 2
+    assert "the folder is not empty; name another one" in capsys.readouterr().err
+    assert sorted(folder.iterdir()) == before
+    assert main(["demo", "-o", str(folder / "demo.json")]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "No such file"),
+        ("1,2,R\n", "wrong number of columns"),
+        (",".join(["0.5"] * 60) + ",X\n", "the label of data row 1, got X, expected M, R"),
+    ],
+)
+def test_the_sonar_table_is_checked_before_anything_is_made(
+    text: str | None, message: str, tmp_path: Path, capsys: Capture
+) -> None:
+    table = tmp_path / "t.csv"
+    if text is not None:
+        table.write_text(text)
+    assert main(["demo", "-o", str(tmp_path / "new" / "out"), "--sonar", str(table)]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and message in err
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_demo_that_stops_leaves_nothing(
+    named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "make_phantom", stop)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert main(["demo", *(["-o", str(tmp_path / "out")] if named else [])]) == 130
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sonar_rows(data_dir: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -197,6 +197,9 @@ def test_arrays(sigmoid_model: Path, tmp_path: Path, capsys: Capture) -> None:
     np.save(tmp_path / "one.npy", np.array([3.0, 1.0]))
     found = run_json(capsys, sigmoid_model, tmp_path / "many.npy", tmp_path / "one.npy")
     assert [r["class"] for r in found["results"]] == [1, 0, 1]
+    np.save(tmp_path / "nan.npy", np.array([[3, 1], [1, np.nan]]))
+    assert main(["predict", str(sigmoid_model), str(tmp_path / "nan.npy")]) == 1
+    assert "nan.npy, index [1, 1]: got nan, expected a finite number" in capsys.readouterr().err
     np.save(tmp_path / "wrong.npy", np.zeros((4, 3)))
     assert main(["predict", str(sigmoid_model), str(tmp_path / "wrong.npy")]) == 1
     assert "got shape (4, 3), expected (n, 2)" in capsys.readouterr().err
@@ -264,6 +267,7 @@ def test_several_inputs_and_outputs(tmp_path: Path, capsys: Capture) -> None:
 def test_output_files(sigmoid_model: Path, tmp_path: Path, capsys: Capture) -> None:
     table = tmp_path / "t.csv"
     table.write_text("3,1,R\n1,3,M\n")
+    (tmp_path / "out").mkdir()
     for suffix in ("csv", "json", "npy"):
         assert (
             main(["predict", str(sigmoid_model), str(table), "-o", str(tmp_path / "out" / f"o.{suffix}")])
@@ -293,6 +297,7 @@ def test_wrong_calls(sigmoid_model: Path, pictures: Path, tmp_path: Path, capsys
     table = tmp_path / "t.csv"
     table.write_text("3,1\n")
     (tmp_path / "x.txt").write_text("x")
+    (tmp_path / "d.csv").mkdir()
     for words, code, message in (
         (["missing.h5", table], 1, "missing.h5"),
         ([sigmoid_model, "missing.csv"], 1, "no such file"),
@@ -300,12 +305,22 @@ def test_wrong_calls(sigmoid_model: Path, pictures: Path, tmp_path: Path, capsys
         ([sigmoid_model, table, pictures], 2, "of one kind"),
         ([sigmoid_model, pictures, "--preprocess", "none"], 2, "takes no pictures"),
         ([sigmoid_model, table, "-o", "o.txt"], 2, "must end in"),
+        (
+            [sigmoid_model, table, "-o", tmp_path / "new" / "o.csv"],
+            2,
+            f"there is no folder {tmp_path / 'new'}",
+        ),
+        ([sigmoid_model, table, "-o", tmp_path / "d.csv"], 2, "is a folder"),
+        ([sigmoid_model, table, "--preprocess", "scale"], 2, "--preprocess is for pictures only"),
+        ([sigmoid_model, table, "--interpolation", "nearest"], 2, "--interpolation is for pictures only"),
+        ([sigmoid_model, table, "--size", "2x2"], 2, "--size is for pictures only"),
         ([sigmoid_model, table, "--top", "0"], 2, "no whole number"),
         ([sigmoid_model, table, "--size", "3"], 2, "HEIGHTxWIDTH"),
         ([sigmoid_model, table, "--labels", tmp_path / "x.txt"], 1, "names of classes, got 1, expected 2"),
     ):
         assert main(["predict", *map(str, words)]) == code, words
         assert message in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
 
 
 def test_without_opencv_the_extra_is_named(

@@ -270,3 +270,12 @@ def test_importing_costs_no_optional_package() -> None:
     code = "import sys, convcore.medical; print([m for m in ('pydicom', 'cv2', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("place", [(500.0, 10.0, 20.0), (10.0, 10.0, -2.0)])
+def test_a_place_outside_is_told_in_the_volumes_own_voxels(place: tuple[float, float, float]) -> None:
+    # Slices 5 mm apart: z = -2 mm is the outer half of the first one, which the cube's finer grid lacks.
+    volume = Volume(np.zeros((9, 30, 40), np.float32), (5.0, 0.7, 0.7))
+    voxel = ", ".join(f"{round(v / s, 2):g}" for v, s in zip(place, (0.7, 0.7, 5.0), strict=True))
+    with pytest.raises(ArgumentError, match=rf"score: .* {voxel} \(.* voxels 0 to 39, 0 to 29, 0 to 8"):
+        score(volume, Fake(lambda x: np.zeros((len(x), 1))), CUBE, [place])

@@ -19,7 +19,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from convcore.errors import ConvcoreError, ConvcoreWarning, printable
@@ -166,7 +165,7 @@ def _replace_closed_streams() -> None:
         sys.stdout = _ClosedStdout()
     if sys.stderr is None:
         # print(file=None) would put messages among the results.
-        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
 
 
 def _drop_stdout() -> None:

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +13,10 @@ from numpy.typing import NDArray
 
 from convcore import data
 from convcore.cli import UsageError
+from convcore.cli.folders import check_folder, whole_folder
 from convcore.cli.models import add_model_options, open_model
 from convcore.cli.terminal import note, print_json, print_table, progress
-from convcore.errors import InputError, ModelError
+from convcore.errors import ArgumentError, InputError, ModelError
 from convcore.medical import (
     Card,
     Mark,
@@ -40,6 +37,7 @@ from convcore.medical import (
     write_npy,
     write_png,
 )
+from convcore.medical.volume import check_inside, place_numbers
 
 if TYPE_CHECKING:
     from convcore.engine import Model
@@ -48,6 +46,7 @@ __all__ = ["add_arguments", "run"]
 
 #: Diameter in mm of the circle drawn around a place that was scored: the size of a large nodule.
 CIRCLE_MM = 30.0
+OVERWRITE = "say --overwrite to replace it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,8 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--at",
         metavar="X,Y,Z",
         action="append",
-        help="a place to score: voxel indices, or mm as in 317,364,-116mm; may be given several times "
-        "(write --at=-20mm,... if it starts with a minus)",
+        type=_place_text,
+        help="a place to score: voxel indices, or mm as in 317,364,-116mm or -60.5mm,39mm,-116mm; may be "
+        "given several times",
     )
     parser.add_argument(
         "--series", metavar="UID", dest="uid", help="which series, if the folder holds several"
@@ -84,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read, convert, run, and write the results; all of them or none."""
     out = Path(args.output)
-    _check_output(out, args.overwrite)
+    check_folder(out, overwrite=args.overwrite, remedy=OVERWRITE)
     args.model, card_path = _model_and_card(args)
     card = load_card(card_path)
     if card.kind == "score3d" and not args.at:
@@ -96,16 +96,19 @@ def run(args: argparse.Namespace) -> int:
     clock.lap("read headers")
     volume = hu_volume(series)
     clock.lap("read pixels, convert to HU")
+    places = [_place(text, volume) for text in args.at or ()]
     model = open_model(args)
     _check_model(model, card)
     clock.lap("load model")
-    with _whole_folder(out, args.overwrite) as folder:
+    with whole_folder(out) as folder:
         if card.kind == "mask2d":
             result = _mask(series, volume, model, card, folder, clock)
         else:
-            result = _scores(series, volume, model, card, args.at, folder, clock)
+            result = _scores(series, volume, model, card, places, folder, clock)
         result["seconds"] = clock.laps
         write_json(folder / "result.json", result)
+        # Somebody else may have put something there meanwhile.
+        check_folder(out, overwrite=args.overwrite, remedy=OVERWRITE)
     for concern in result["series"]["concerns"]:
         note(f"convcore ct: {concern}")
     if args.json:
@@ -117,14 +120,37 @@ def run(args: argparse.Namespace) -> int:
 
 def _model_and_card(args: argparse.Namespace) -> tuple[str, str]:
     model = Path(args.model)
-    if not model.exists() and model.name == args.model and not model.suffix:
-        model = data.path(f"{model.name}.keras")
+    if not model.exists():
+        model = _shipped(args.model)
     card = Path(args.card) if args.card else model.with_suffix(".toml")
     if not args.card and not card.is_file():
         raise UsageError(
             f"{model} has no model card {card.name} beside it: say --card CARD.toml (see docs/medical.md)"
         )
     return str(model), str(card)
+
+
+def _shipped(name: str) -> Path:
+    names = [Path(file).stem for file in data.names() if file.endswith(".toml")]
+    if name not in names:
+        expected = f"a file, or a model that ships: {', '.join(names)}"
+        raise InputError(f"--model {name}", "no such file or model", expected=expected)
+    return data.path(f"{name}.keras")
+
+
+def _place_text(text: str) -> str:
+    """Check a place's form, which needs no series: a slip should not cost the reading of one."""
+    try:
+        place_numbers(text)
+    except ArgumentError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no place, which is {error.expected}") from None
+    return text
+
+
+def _place(text: str, volume: Volume) -> list[float]:
+    place: list[float] = parse_place(text, volume).tolist()
+    check_inside(volume, place, f"--at {text}")
+    return place
 
 
 def _check_model(model: Model, card: Card) -> None:
@@ -163,11 +189,10 @@ def _scores(
     volume: Volume,
     model: Model,
     card: Card,
-    texts: list[str],
+    places: list[list[float]],
     folder: Path,
     clock: _Clock,
 ) -> dict[str, Any]:
-    places = [parse_place(text, volume).tolist() for text in texts]
     scores = score(volume, model, card, places)
     clock.lap("resample, score")
     result = score_result(series, volume, card, places, scores)
@@ -217,39 +242,6 @@ class _Clock:
         now = time.perf_counter()
         self.laps[name] = round(now - self._last, 3)
         self._last = now
-
-
-def _check_output(out: Path, overwrite: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"-o {out}: is a file; the results need a folder")
-    if out.is_dir() and any(out.iterdir()) and not overwrite:
-        raise UsageError(f"-o {out}: the folder is not empty; say --overwrite to replace it")
-
-
-@contextmanager
-def _whole_folder(out: Path, overwrite: bool) -> Iterator[Path]:
-    """Give a folder beside `out` to write into, and make it `out` once everything is written."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise InputError(str(out), f"cannot be written: {error.strerror}") from None
-    try:
-        # mkdtemp makes it private; results are for whoever may read the place they are put in.
-        umask = os.umask(0)
-        os.umask(umask)
-        folder.chmod(0o777 & ~umask)
-        yield folder
-        _check_output(out, overwrite)
-        if out.is_dir():
-            old = folder.with_name(f"{folder.name}.old")
-            out.replace(old)
-            folder.replace(out)
-            shutil.rmtree(old)
-        else:
-            folder.replace(out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _print(result: dict[str, Any], out: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +16,10 @@ import numpy as np
 
 from convcore import data
 from convcore.cli.answers import class_indices
+from convcore.cli.folders import check_folder, whole_folder
 from convcore.cli.terminal import print_json, print_table
-from convcore.engine import load_model
-from convcore.errors import InputError
-from convcore.inputs import read_table
+from convcore.engine import Model, load_model
+from convcore.inputs import Table, read_table
 from convcore.medical import (
     Mark,
     Phantom,
@@ -74,24 +76,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make a CT, read it back, segment, score, show. Code 0 says that it ran, not that it was right."""
-    out = Path(args.output or tempfile.mkdtemp(prefix="convcore-demo-"))
+    if args.output:
+        check_folder(Path(args.output), remedy="name another one")
+    # A slip in the table should cost neither the demo nor half a folder.
+    sonar = _Sonar.read(args.sonar) if args.sonar else None
     demo = _Demo()
     start = time.perf_counter()
-    picture = _lungs(demo, out)
-    if args.sonar:
-        _sonar(demo, args.sonar)
-    total = round(time.perf_counter() - start, 3)
-    record = {
-        "answers": demo.rows,
-        "seconds": demo.seconds,
-        "total_seconds": total,
-        "picture": str(picture),
-        "dicom": str(out / "dicom"),
-    }
-    write_json(out / "demo.json", record)
+    with _destination(args.output) as (folder, out):
+        _lungs(demo, folder)
+        if sonar:
+            _sonar(demo, sonar)
+        total = round(time.perf_counter() - start, 3)
+        record = {
+            "answers": demo.rows,
+            "seconds": demo.seconds,
+            "total_seconds": total,
+            "picture": str(out / "demo.png"),
+            "dicom": str(out / "dicom"),
+        }
+        write_json(folder / "demo.json", record)
     if args.json:
         print_json(record)
-        return 0
+    else:
+        _print(demo, record, sonar is not None)
+    return 0
+
+
+@contextmanager
+def _destination(output: str | None) -> Iterator[tuple[Path, Path]]:
+    """Give the folder to write into and the one that it becomes: whole, or gone."""
+    if output:
+        with whole_folder(Path(output)) as folder:
+            yield folder, Path(output)
+        return
+    folder = Path(tempfile.mkdtemp(prefix="convcore-demo-"))
+    try:
+        yield folder, folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _print(demo: _Demo, record: dict[str, Any], with_sonar: bool) -> None:
     verdicts = {True: "right", False: "WRONG", None: ""}
     print_table(
         ["question", "answer", "truth", ""],
@@ -100,22 +126,19 @@ def run(args: argparse.Namespace) -> int:
     )
     print()
     print_table(["stage", "seconds"], [[name, f"{s:.3f}"] for name, s in demo.seconds.items()])
-    print(f"\n{total:.1f} s in all. Look at {picture}")
+    print(f"\n{record['total_seconds']:.1f} s in all. Look at {record['picture']}")
     print("The CT is a phantom, the networks were trained on phantoms: not a medical device.")
-    if args.sonar:
+    if with_sonar:
         print(
             "The sonar network has learnt 124 of the UCI file's 208 rows; on others expect about 84 % right."
         )
     else:
         print("For the sonar network name a data file: convcore demo --sonar sonar.csv")
-    return 0
 
 
-def _lungs(demo: _Demo, out: Path) -> Path:
+def _lungs(demo: _Demo, out: Path) -> None:
     """The CT half: DICOM files, HU, lung mask, nodule scores, picture."""
     folder = out / "dicom"
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(str(folder), "holds files already", remedy="Name another folder with -o.")
     phantom = demo.timed("make a CT phantom", lambda: make_phantom(SEED, shape=SHAPE))
     files = demo.timed("write it as DICOM", lambda: write_series(phantom, folder))
     series = demo.timed("read the series, put it in order", lambda: read_series(folder))
@@ -143,7 +166,7 @@ def _lungs(demo: _Demo, out: Path) -> Path:
 
     marks = _nodules(demo, phantom, volume)
     picture = demo.timed("draw", lambda: montage(volume, mask, marks, title="convcore demo: CT phantom"))
-    return write_png(out / "demo.png", picture)
+    write_png(out / "demo.png", picture)
 
 
 def _nodules(demo: _Demo, phantom: Phantom, volume: Any) -> list[Mark]:
@@ -169,17 +192,31 @@ def _nodules(demo: _Demo, phantom: Phantom, volume: Any) -> list[Mark]:
     return marks
 
 
-def _sonar(demo: _Demo, path: str) -> None:
-    network = load_model(data.path("sonar.keras"))
-    columns = network.input_shapes[0][0]
-    table = read_table(path, columns)
-    p = demo.timed(f"classify {len(table.values)} sonar rows", lambda: network.predict(table.values))
+@dataclass(frozen=True, slots=True)
+class _Sonar:
+    """The sonar network, and a table that fits it with the class index of each row, if it has labels."""
+
+    network: Model
+    table: Table
+    truths: list[int] | None
+
+    @classmethod
+    def read(cls, path: str) -> _Sonar:
+        network = load_model(data.path("sonar.keras"))
+        table = read_table(path, network.input_shapes[0][0])
+        labels = table.labels
+        return cls(network, table, None if labels is None else class_indices(labels, SONAR_CLASSES, path))
+
+
+def _sonar(demo: _Demo, sonar: _Sonar) -> None:
+    values = sonar.table.values
+    p = demo.timed(f"classify {len(values)} sonar rows", lambda: sonar.network.predict(values))
     rocks = p.reshape(-1) > 0.5
     answer = f"{np.count_nonzero(rocks)} rocks, {np.count_nonzero(~rocks)} mines"
-    if table.labels is None:
+    if sonar.truths is None:
         demo.tell("sonar echoes", answer, "the file has no labels")
         return
-    truths = np.array(class_indices(table.labels, SONAR_CLASSES, path), np.bool_)
+    truths = np.array(sonar.truths, np.bool_)
     right = int(np.count_nonzero(truths == rocks))
     demo.tell("sonar echoes", answer, f"{np.count_nonzero(truths)} rocks, {np.count_nonzero(~truths)} mines")
     demo.tell("sonar echoes named right", f"{right} ({right / len(rocks):.1%})", f"{len(rocks)}")

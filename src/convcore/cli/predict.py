@@ -69,7 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--interpolation",
         choices=["nearest", "bilinear"],
-        default="nearest",
         help="how pictures are resized (default nearest, as Keras's load_img)",
     )
     parser.add_argument(
@@ -89,6 +88,11 @@ def run(args: argparse.Namespace) -> int:
     target = Path(args.output) if args.output else None
     if target and target.suffix.lower() not in OUTPUT_SUFFIXES:
         raise UsageError(f"-o {target}: the name must end in {', '.join(OUTPUT_SUFFIXES)}")
+    # Before the work, and not made by itself: a slip in the path would hide the results.
+    if target and not target.parent.is_dir():
+        raise UsageError(f"-o {target}: there is no folder {target.parent}")
+    if target and target.is_dir():
+        raise UsageError(f"-o {target}: is a folder; the results need a file")
     model = open_model(args)
     if target and target.suffix.lower() == ".npy" and len(model.output_shapes) > 1:
         raise UsageError("a .npy file holds one array, and the model has several outputs: use .json")
@@ -98,10 +102,13 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             args.labels, "names of classes", got=len(names), expected=f"{head.classes}, as the model has"
         )
-    options = Options(
-        args.preprocess or _known_preprocessing(model.graph) or "", args.interpolation, args.size
-    )
+    mode = args.preprocess or _known_preprocessing(model.graph) or ""
+    options = Options(mode, args.interpolation or "nearest", args.size)
     source = open_source(args.inputs, model.input_shapes, options)
+    if not isinstance(source, PictureFiles):
+        for option in ("preprocess", "interpolation", "size"):
+            if getattr(args, option) is not None:
+                raise UsageError(f"--{option} is for pictures only: rows and arrays are taken as they are")
     if isinstance(source, PictureFiles) and not options.preprocess:
         raise UsageError(
             "the model file does not say what its pictures were scaled to: say --preprocess "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from convcore import ops
 from convcore.errors import ArgumentError, ModelError
 from convcore.medical.card import Card, Output
-from convcore.medical.volume import Volume, cube, resample
+from convcore.medical.volume import Volume, check_inside, cube, resample
 
 __all__ = ["Predictor", "cube_inputs", "probabilities", "score", "segment", "slice_inputs", "to_input"]
 
@@ -189,6 +189,8 @@ def score(
     if not len(places_mm):
         return []
     even = resample(volume, _spacing(card))
+    for place in places_mm:
+        check_inside(volume, place, "score", resampled=even)
     scores: list[dict[str, float]] = []
     for start in range(0, len(places_mm), batch):
         part = places_mm[start : start + batch]

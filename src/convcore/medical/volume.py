@@ -199,15 +199,8 @@ def cube(
     """
     if len(size) != 3 or any(int(n) != n or n < 1 for n in size):
         raise ArgumentError("cube", "size", got=size, expected="three positive integers (z, y, x)")
-    index = volume.to_voxel(centre_mm)
-    if not volume.contains(index.tolist()):
-        raise ArgumentError(
-            "cube",
-            "the place lies outside the volume",
-            got=f"voxel x, y, z = {', '.join(f'{v:.1f}' for v in index[::-1])}",
-            expected=f"0 to {', '.join(str(n - 1) for n in volume.shape[::-1])}",
-        )
-    start = np.rint(index).astype(int) - np.asarray(size) // 2
+    check_inside(volume, centre_mm, "cube")
+    start = np.rint(volume.to_voxel(centre_mm)).astype(int) - np.asarray(size) // 2
     box = np.full(tuple(int(n) for n in size), padding, np.float32)
     source, target = [], []
     for first, count, n in zip(start.tolist(), box.shape, volume.shape, strict=True):
@@ -218,7 +211,46 @@ def cube(
     return box
 
 
+def check_inside(
+    volume: Volume, place_mm: Sequence[float], where: str, *, resampled: Volume | None = None
+) -> None:
+    """Raise :class:`ArgumentError` if a place lies outside the volume, or outside what it became.
+
+    The message is in voxels of `volume`, which the caller knows. Resampling keeps the outer voxels'
+    centres but not their faces, so a place in the outer half of one can lie outside `resampled` alone.
+    """
+    index = volume.to_voxel(place_mm)
+    inside = volume.contains(index.tolist())
+    if inside and resampled is not None:
+        inside = resampled.contains(resampled.to_voxel(place_mm).tolist())
+    if not inside:
+        voxel = ", ".join(f"{round(float(v), 2):g}" for v in index[::-1])
+        raise ArgumentError(
+            where,
+            "the place lies outside the volume",
+            got=f"voxel x, y, z = {voxel} ({', '.join(f'{v:.1f}' for v in place_mm)} mm)",
+            expected=f"voxels 0 to {', 0 to '.join(str(n - 1) for n in volume.shape[::-1])}",
+        )
+
+
 _NUMBER = re.compile(r"\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(mm)?\s*")
+
+
+def place_numbers(text: str) -> list[tuple[float, bool]]:
+    """Return the three numbers of ``"x,y,z"`` and whether each carries ``mm``.
+
+    >>> place_numbers("2, 4, 35mm")
+    [(2.0, False), (4.0, False), (35.0, True)]
+    """
+    matches = [_NUMBER.fullmatch(part) for part in text.split(",")]
+    numbers = [(float(m[1]), m[2] is not None) for m in matches if m is not None]
+    if len(matches) != 3 or len(numbers) != 3 or not all(np.isfinite(n) for n, _ in numbers):
+        raise ArgumentError(
+            "place",
+            got=text,
+            expected="x,y,z as voxel indices, or with mm after a number that is a coordinate",
+        )
+    return numbers
 
 
 def parse_place(text: str, volume: Volume) -> NDArray[np.float64]:
@@ -233,21 +265,14 @@ def parse_place(text: str, volume: Volume) -> NDArray[np.float64]:
     >>> parse_place("2, 4, 35mm", v).tolist()
     [-99.0, -78.0, 35.0]
     """
-    parts = [_NUMBER.fullmatch(part) for part in text.split(",")]
-    if len(parts) != 3 or None in parts:
-        raise ArgumentError(
-            "place",
-            got=text,
-            expected="x,y,z as voxel indices, or with mm after a number that is a coordinate",
-        )
     # One linear equation for each number: either an index is given, or a coordinate.
     matrix, right = np.eye(3), np.zeros(3)
-    for i, match in enumerate(p for p in parts if p is not None):
-        right[i] = float(match[1])
-        if match[2]:
+    for i, (number, in_mm) in enumerate(place_numbers(text)):
+        right[i] = number
+        if in_mm:
             matrix[i] = volume._steps()[::-1, i]
             right[i] -= volume.origin[i]
-    if not np.all(np.isfinite(right)) or abs(np.linalg.det(matrix)) < 1e-9:
+    if abs(np.linalg.det(matrix)) < 1e-9:
         raise ArgumentError("place", "the three numbers do not fix a place in this volume", got=text)
     return volume.to_mm(np.linalg.solve(matrix, right)[::-1].tolist())
 
