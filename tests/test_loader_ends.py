@@ -167,3 +167,17 @@ def test_keras_2_dropout_that_stays_on_is_refused(tmp_path: Path) -> None:
     path = write_model(tmp_path / "m.h5", functional(layers, ["x"], ["drop"]), [], keras_version="2.2.4")
     with pytest.raises(UnsupportedLayerError, match="called with training"):
         load_model(path)
+
+
+def test_an_operation_is_not_the_layer_of_the_same_name(tmp_path: Path) -> None:
+    """keras.ops.average is a mean along an axis; keras.layers.Average is one of several tensors."""
+    keras = import_keras()
+    ops = keras.ops
+    x = keras.Input((4, 3))
+    for operation in (lambda x: ops.average(x, axis=1), lambda x: ops.reshape(x, (-1, 12))):
+        keras.Model(x, operation(x)).save(tmp_path / "m.keras")
+        with pytest.raises(UnsupportedLayerError, match="an operation of keras"):
+            load_model(tmp_path / "m.keras")
+    y = ops.softmax(ops.concatenate([x + x, ops.maximum(x, x * x)], axis=1), axis=1)
+    keras.Model(x, y).save(tmp_path / "m.keras")
+    assert load_model(tmp_path / "m.keras").verify().ok

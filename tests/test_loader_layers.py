@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convcore.errors import ConvcoreWarning
 from convcore.loader import Graph, load_graph, specialise
 
 from .judges import import_keras

@@ -23,6 +23,9 @@ MODEL_INPUT = ""
 _UNSAFE = frozenset(
     {"Lambda", "TFOpLambda", "SlicingOpLambda", "TorchModuleWrapper", "TFSMLayer", "JaxLayer", "FlaxLayer"}
 )
+#: Operations of keras.ops that are the layers of the same name. Average and Reshape are not.
+_OPERATIONS = frozenset({"Add", "Subtract", "Multiply", "Maximum", "Minimum", "Concatenate", "Softmax"})
+_OPS_MODULES = ("keras.ops", "keras.src.ops")
 _MODULES = ("keras", "tensorflow.keras", "tensorflow.python.keras", "tf_keras")
 
 
@@ -225,9 +228,11 @@ def _refuse_custom(item: Mapping[str, Any], class_name: str, at: str) -> None:
             remedy="Replace it with Keras layers that do the same, and save the model again.",
         )
     module, registered = item.get("module"), item.get("registered_name")
-    keras = module is None or (
-        isinstance(module, str) and any(module == m or module.startswith(m + ".") for m in _MODULES)
-    )
+    keras = module is None or _is_within(module, _MODULES)
+    if _is_within(module, _OPS_MODULES) and class_name not in _OPERATIONS:
+        raise UnsupportedLayerError(
+            at, "an operation of keras.ops", got=class_name, expected=", ".join(sorted(_OPERATIONS))
+        )
     if not keras or (registered is not None and registered != class_name):
         raise UnsupportedLayerError(
             at,
@@ -236,6 +241,10 @@ def _refuse_custom(item: Mapping[str, Any], class_name: str, at: str) -> None:
             expected="a layer of Keras",
             remedy="Replace it with Keras layers that do the same, and save the model again.",
         )
+
+
+def _is_within(module: Any, packages: tuple[str, ...]) -> bool:
+    return isinstance(module, str) and any(module == p or module.startswith(f"{p}.") for p in packages)
 
 
 def _call(node: Any, where: str) -> tuple[Reference, ...]:
