@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import convcore
-from convcore import cli
+from convcore import cli, data
 from convcore.cli.terminal import plain, print_table, progress
 from convcore.errors import ConvcoreWarning, InputError
 
@@ -120,9 +120,24 @@ def run_in_shell(line: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_closed_stdout_is_one_line() -> None:
+@pytest.fixture
+def prediction(tmp_path: Path) -> str:
+    """A call of predict that prints more rows than a pipe's buffer holds."""
+    table = tmp_path / "rows.csv"
+    table.write_text((",".join(["0.25"] * 60) + "\n") * 8000)
+    return shlex.join(["predict", str(data.path("sonar.keras")), str(table)])
+
+
+def test_a_closed_stdout_is_one_line(prediction: str) -> None:
     done = run_in_shell("CONVCORE info >&-")
-    assert (done.returncode, done.stderr) == (1, "convcore info: [Errno 9] stdout is closed\n")
+    assert (done.returncode, done.stderr) == (1, "convcore info: stdout is closed\n")
+    done = run_in_shell(f"CONVCORE {prediction} >&-")
+    assert (done.returncode, done.stderr) == (1, "convcore predict: stdout is closed\n")
+
+
+def test_the_first_line_of_many_is_no_traceback(prediction: str) -> None:
+    done = run_in_shell(f"(CONVCORE {prediction}; echo $? >&2) | head -1")
+    assert (done.stdout, done.stderr) == ("input  class  probability\n", "1\n")
 
 
 def test_messages_do_not_move_to_stdout_where_stderr_is_closed() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import importlib
 import io
 import os
@@ -152,7 +151,7 @@ class _ClosedStdout(io.TextIOBase):
     """Stands in for a stdout that was closed before the start (``>&-``): to write to it is an error."""
 
     def write(self, text: str, /) -> int:
-        raise OSError(errno.EBADF, "stdout is closed")
+        raise OSError("stdout is closed")
 
 
 def _replace_closed_streams() -> None:
