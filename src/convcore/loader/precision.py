@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from convcore.errors import UnsupportedLayerError
 
 #: Types less precise than float32, the least precise first.
 _HALF = ("bfloat16", "float16")
+_INTEGERS = frozenset({"bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))})
 
 
 def _policy(settings: Mapping[str, Any]) -> str:
@@ -52,8 +51,4 @@ def least_precise(layers: Iterable[Mapping[str, Any]]) -> tuple[str, str]:
 def integer_type(settings: Mapping[str, Any]) -> str | None:
     """The type of an input that takes whole numbers, such as "uint8" or "bool"; None for any other."""
     name = settings.get("dtype")
-    try:
-        kind = np.dtype(name).kind if isinstance(name, str) else "f"
-    except TypeError:  # bfloat16, which NumPy lacks
-        return None
-    return str(name) if kind in "iub" else None
+    return name if isinstance(name, str) and name in _INTEGERS else None
