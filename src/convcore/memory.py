@@ -14,7 +14,7 @@ _HUGE = 4 << 20
 
 
 def aligned_floats(count: int) -> NDArray[np.float32]:
-    """Return `count` float32 on a 64-byte boundary, not initialised.
+    """Return `count` float32 on a 64-byte boundary, not initialised; ``MemoryError`` if there is none.
 
     Examples
     --------
@@ -23,7 +23,10 @@ def aligned_floats(count: int) -> NDArray[np.float32]:
     """
     size = max(count, 1) * 4
     if size >= _HUGE:
-        pages = mmap.mmap(-1, size)
+        try:
+            pages = mmap.mmap(-1, size)
+        except OSError as error:
+            raise MemoryError(f"no memory for {size:,} bytes") from error
         if hasattr(mmap, "MADV_HUGEPAGE"):
             pages.madvise(mmap.MADV_HUGEPAGE)
         return np.frombuffer(pages, np.float32, count)

@@ -59,7 +59,7 @@ def _rank5(a: NDArray[Any]) -> tuple[list[int], list[int]]:
 def _memory(floats: int, operation: str, purpose: str) -> Float:
     try:
         return aligned_floats(floats)
-    except (MemoryError, OSError):  # mmap says that there is none in its own way
+    except MemoryError:
         size = floats * FLOAT32.itemsize
         raise MemoryError(f"{operation}: no memory for {size:,} bytes of {purpose}") from None
 
