@@ -148,8 +148,8 @@ static void choose_winograd(cc_step *step, cc_conv_geometry *g, const cc_kernels
         step->items[1] = blocks * tiles;
         step->items[2] = g->panels;
     } else {
-        const int64_t two_columns = 28; /* of the widest register tile */
-        g->tile_block = 36 * g->ic * two_columns <= most_v_floats * 2 ? two_columns : two_columns / 2;
+        const int64_t two_columns = 28; /* two of the widest register tiles */
+        g->tile_block = 36 * g->ic * two_columns <= most_v_floats ? two_columns : two_columns / 2;
         step->period = 2;
         step->items[1] = ceil_div(tiles, g->tile_block);
     }

@@ -18,6 +18,7 @@ from convcore.engine import load_model
 from convcore.errors import InputError
 
 from .judges import import_keras
+from .judges import import_keras
 from .small_models import dense, flatten, write_sequential
 
 Capture = pytest.CaptureFixture[str]
@@ -381,3 +382,18 @@ def test_real_cats_and_dogs(name: str, data_dir: Path, tmp_path: Path, capsys: C
     found = run_json(capsys, data_dir / "models" / name, tmp_path / "photos", "--preprocess", "scale")
     assert found["classes"] == ["cats", "dogs"]
     assert found["confusion"] == [[5, 0], [0, 5]]
+
+
+def test_outputs_by_key(tmp_path: Path, capsys: Capture) -> None:
+    """A model whose outputs are a dictionary: every output is written, under its key."""
+    keras = import_keras()
+    given = keras.Input((5,))
+    ends = {"zeta": keras.layers.Dense(2, name="d1")(given), "alpha": keras.layers.Dense(3, name="d2")(given)}
+    network = keras.Model(given, ends)
+    path, rows = tmp_path / "keyed.keras", tmp_path / "rows.npy"
+    network.save(path)
+    x = np.random.default_rng(0).standard_normal((4, 5), np.float32)
+    np.save(rows, x)
+    answers = run_json(capsys, path, rows)
+    text = json.dumps(answers)
+    assert "zeta" in text and "alpha" in text

@@ -144,6 +144,7 @@ def _predict(model: Model, source: Source, batch_size: int) -> _Result:
             found = model.predict(
                 batch.arrays if len(batch.arrays) > 1 else batch.arrays[0], batch_size=batch_size
             )
+            found = list(found.values()) if isinstance(found, dict) else found
             parts.append(found if isinstance(found, list) else [found])
             numbers += batch.numbers
     return _Result(numbers, [np.concatenate(p) for p in zip(*parts, strict=True)], failed)
