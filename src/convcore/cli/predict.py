@@ -130,6 +130,7 @@ class _Result:
 
     numbers: list[int]
     outputs: list[NDArray[np.float32]]
+    output_names: tuple[str, ...]
     failed: list[tuple[int, InputError]]
 
 
@@ -147,7 +148,8 @@ def _predict(model: Model, source: Source, batch_size: int) -> _Result:
             found = list(found.values()) if isinstance(found, dict) else found
             parts.append(found if isinstance(found, list) else [found])
             numbers += batch.numbers
-    return _Result(numbers, [np.concatenate(p) for p in zip(*parts, strict=True)], failed)
+    outputs = [np.concatenate(p) for p in zip(*parts, strict=True)]
+    return _Result(numbers, outputs, tuple(model.output_names), failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,10 +278,10 @@ def _print_rows(report: _Report) -> None:
         print_table(["input", "value"], [[n, f"{v:.6g}"] for n, v in zip(names, values, strict=True)])
     elif result.outputs:
         rows = [
-            [name, index if len(result.outputs) > 1 else None, "x".join(map(str, o.shape[1:])) or "1",
+            [name, output if len(result.outputs) > 1 else None, "x".join(map(str, o.shape[1:])) or "1",
              f"{o[row].min():.6g}", f"{o[row].max():.6g}", f"{o[row].mean():.6g}"]
             for row, name in enumerate(names)
-            for index, o in enumerate(result.outputs)
+            for output, o in zip(result.output_names, result.outputs, strict=True)
         ]  # fmt: skip
         print_table(["input", "output", "shape", "min", "max", "mean"], rows)
 
@@ -310,6 +312,7 @@ def _as_record(report: _Report, args: argparse.Namespace, mode: str | None) -> d
         entry["outputs"] = [o[row] for o in result.outputs]
         rows.append(entry)
     record: dict[str, Any] = {"model": str(args.model), "preprocess": mode, "results": rows}
+    record["output_names"] = list(result.output_names)
     measured = report.accuracy()
     if measured:
         right, total, table = measured
@@ -337,7 +340,14 @@ def _as_csv(report: _Report) -> str:
     if sum(o[0].size for o in result.outputs) > 10_000:
         raise UsageError("the model's output is too large for a .csv file: write a .npy or .json file")
     writer.writerow(
-        ["input", *(f"output_{k}_{i}" for k, o in enumerate(result.outputs) for i in range(o[0].size))]
+        [
+            "input",
+            *(
+                f"{k}_{i}"
+                for k, o in zip(result.output_names, result.outputs, strict=True)
+                for i in range(o[0].size)
+            ),
+        ]
     )
     for row, n in enumerate(result.numbers):
         writer.writerow(
