@@ -150,6 +150,8 @@ cc_status cc_run(const cc_step *steps, int64_t count, void *const *buffers, cons
     int threads = r.options.threads > 0 ? r.options.threads : cc_get_num_threads();
     if (estimate < WORTH_SHARING_SECONDS)
         threads = 1;
+    if (threads > CC_MOST_THREADS)
+        threads = CC_MOST_THREADS;
     if (r.scratch_bytes > 0) {
         r.scratch_bytes = (r.scratch_bytes + LINE - 1) / LINE * LINE;
         if (posix_memalign((void **)&r.scratch, LINE, (size_t)(threads * r.scratch_bytes)) != 0)

@@ -24,7 +24,7 @@
 #define cpu_relax() ((void)0)
 #endif
 
-enum { MOST_THREADS = 256, SPINS_BEFORE_SLEEP = 2000, SPINS_BEFORE_YIELD = 4000 };
+enum { SPINS_BEFORE_SLEEP = 2000, SPINS_BEFORE_YIELD = 4000 };
 
 static struct {
     pthread_mutex_t owner;   /* held by the caller whose job is running */
@@ -113,7 +113,7 @@ void cc_parallel(int wanted, void (*task)(void *, int, int), void *argument)
         task(argument, 0, 1);
         return;
     }
-    start_workers((wanted < MOST_THREADS ? wanted : MOST_THREADS) - 1);
+    start_workers((wanted < CC_MOST_THREADS ? wanted : CC_MOST_THREADS) - 1);
     const int threads = wanted <= pool.workers ? wanted : pool.workers + 1;
     pool.task = task;
     pool.argument = argument;
@@ -155,7 +155,7 @@ static int positive_from_environment(const char *name)
 {
     const char *text = getenv(name);
     const long n = text ? strtol(text, NULL, 10) : 0;
-    return n > 0 && n <= MOST_THREADS ? (int)n : 0;
+    return n > 0 && n <= CC_MOST_THREADS ? (int)n : 0;
 }
 
 /* CPUs that a container's quota amounts to, rounded up; a large number if there is no quota. */
@@ -178,7 +178,7 @@ static int container_cpus(void)
         }
     }
     if (quota <= 0 || period <= 0)
-        return MOST_THREADS;
+        return CC_MOST_THREADS;
     const int cpus = (int)((quota + period - 1) / period);
     return cpus < 1 ? 1 : cpus;
 }
@@ -199,7 +199,7 @@ static int default_threads(void)
         n = (int)sysconf(_SC_NPROCESSORS_ONLN);
     const int limit = container_cpus();
     n = n < limit ? n : limit;
-    return n < 1 ? 1 : n > MOST_THREADS ? MOST_THREADS : n;
+    return n < 1 ? 1 : n > CC_MOST_THREADS ? CC_MOST_THREADS : n;
 }
 
 static _Atomic int num_threads;
@@ -216,7 +216,7 @@ int cc_get_num_threads(void)
 
 cc_status cc_set_num_threads(int threads)
 {
-    if (threads < 1 || threads > MOST_THREADS)
+    if (threads < 1 || threads > CC_MOST_THREADS)
         return CC_ERROR_ARGUMENT;
     atomic_store(&num_threads, threads);
     return CC_OK;

@@ -4,6 +4,8 @@
 
 #include "convcore.h"
 
+enum { CC_MOST_THREADS = 256 };
+
 /* Runs task(argument, thread, threads) on up to `wanted` threads, the caller among them as thread 0, and
  * returns when all are done. `threads` is the number that really take part: 1 if another caller has the
  * pool just now, so that concurrent callers do not wait for each other. */
