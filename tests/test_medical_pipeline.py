@@ -238,6 +238,17 @@ def test_pictures(tmp_path: Path) -> None:
         write_png(tmp_path / "x.png", np.zeros((4, 4)))  # type: ignore[arg-type]
 
 
+def test_a_long_title_leaves_the_legend_readable() -> None:
+    phantom = make_phantom(3, shape=(4, 64, 64))
+    mark = Mark((0.0, 0.0, 0.0), 20.0, "m", finding=True)
+
+    def header(title: str) -> np.ndarray:
+        sheet = montage(phantom.volume(), None, [mark], title=title, count=1, size=300)
+        return sheet[:48, -90:]
+
+    assert np.array_equal(header("t"), header("a title that is far too long for a picture of one slice"))
+
+
 def test_slices_are_chosen_through_the_marks_and_spread() -> None:
     volume = Volume(np.zeros((30, 8, 8), np.float32), (1.0, 1.0, 1.0))
     mask = np.zeros(volume.shape, bool)

@@ -169,8 +169,8 @@ def montage(
     for i, tile in enumerate(tiles):
         top, left = header + (i // columns) * (height + gap), (i % columns) * (width + gap)
         sheet[top : top + height, left : left + width] = tile
-    _write(cv2, sheet, title, (12, 31), TEXT_RGB, 0.62)
-    _legend(cv2, sheet, mask is not None, marks)
+    room = _legend(cv2, sheet, mask is not None, marks) - 24
+    _write(cv2, sheet, _cut(cv2, title, room, 0.62), (12, 31), TEXT_RGB, 0.62)
     return sheet
 
 
@@ -219,7 +219,21 @@ def _draw_scale(cv2: Any, picture: Picture, pixels_per_mm: float) -> None:
         _write(cv2, picture, "5 cm", (right - length, bottom - 7), TEXT_RGB, 0.4)
 
 
-def _legend(cv2: Any, sheet: Picture, masked: bool, marks: Sequence[Mark]) -> None:
+def _cut(cv2: Any, text: str, width: int, size: float) -> str:
+    """As much of `text` as fits into `width` pixels, with dots where some is left out."""
+
+    def length(shown: str) -> int:
+        return int(cv2.getTextSize(shown, cv2.FONT_HERSHEY_SIMPLEX, size, 1)[0][0])
+
+    if length(text) <= width:
+        return text
+    while text and length(text + "...") > width:
+        text = text[:-1]
+    return text.rstrip() + "..."
+
+
+def _legend(cv2: Any, sheet: Picture, masked: bool, marks: Sequence[Mark]) -> int:
+    """Draw what the colours mean, from the right; return where it begins."""
     entries = [("mask", MASK_RGB)] if masked else []
     if any(m.finding for m in marks):
         entries.append(("finding", FOUND_RGB))
@@ -232,6 +246,7 @@ def _legend(cv2: Any, sheet: Picture, masked: bool, marks: Sequence[Mark]) -> No
         _write(cv2, sheet, text, (right, 30), colour)
         cv2.circle(sheet, (right - 12, 25), 5, colour, 2, cv2.LINE_AA)
         right -= 36
+    return right
 
 
 def _write(
