@@ -239,10 +239,10 @@ def _legend(cv2: Any, sheet: Picture, masked: bool, marks: Sequence[Mark]) -> in
         entries.append(("finding", FOUND_RGB))
     if any(not m.finding for m in marks):
         entries.append(("no finding", CLEAR_RGB))
-    right = sheet.shape[1] - 12
+    right = int(sheet.shape[1]) - 12
     for text, colour in reversed(entries):
         length = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 0.5, 1)[0][0]
-        right -= length
+        right -= int(length)
         _write(cv2, sheet, text, (right, 30), colour)
         cv2.circle(sheet, (right - 12, 25), 5, colour, 2, cv2.LINE_AA)
         right -= 36
