@@ -14,7 +14,7 @@ enum { CC_BLOCK = 16, CC_PANEL = 32 };
  *     bias [32], then [tap][channel][32]:
  * the order in which the kernel reads them, on every instruction set. */
 typedef struct cc_conv_geometry {
-    int64_t images;             /* one or two phases each */
+    int64_t images;             /* one to three phases each */
     int64_t groups, ic, oc;     /* channels of one group */
     int64_t panels;             /* of one group */
     int64_t repack;
@@ -24,7 +24,7 @@ typedef struct cc_conv_geometry {
     int64_t y_ld[CC_SPATIAL];
     int64_t x_image, y_image;   /* between images */
     int64_t chunk, chunks;      /* an output row is cut into `chunks` of at most `chunk` columns */
-    /* Winograd only: */
+    /* Winograd only, 0 otherwise: */
     int64_t tiles_h, tiles_w;   /* of 4x4 outputs, in one slice */
     int64_t tile_block;         /* tiles of one item, where items are blocks of tiles */
     int64_t ld_v, ld_m;         /* floats between points of V and of M */

@@ -159,7 +159,7 @@ typedef enum cc_sample_kind {
 
 typedef enum cc_accuracy {
     CC_DIRECT,   /* sums of products as the equations state them */
-    CC_STANDARD, /* and Winograd's F(4x4, 3x3): the error may be twice as large, NaN fills a tile */
+    CC_STANDARD, /* and Winograd's F(4x4, 3x3): about 1.7 times the error, NaN fills a tile */
 } cc_accuracy;
 
 typedef enum cc_binary {

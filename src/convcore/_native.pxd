@@ -4,7 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 cdef extern from "convcore.h" nogil:
     ctypedef enum cc_status:
         CC_OK
-        CC_ERROR_CANCELLED
+        CC_ERROR_MEMORY
 
     ctypedef enum cc_isa:
         CC_ISA_COUNT

@@ -54,7 +54,9 @@ cdef object _get_ident = threading.get_ident
 cdef int _check(cc_status status, str where) except -1:
     if status != CC_OK:
         text = cc_status_text(status).decode()
-        raise (MemoryError(f"{where}: {text}") if "memory" in text else ArgumentError(where, text))
+        if status == CC_ERROR_MEMORY:
+            raise MemoryError(f"{where}: {text}")
+        raise ArgumentError(where, text)
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from convcore import _native
 from convcore.run import roofline
 from convcore.run.cpu import CpuRunner
 from convcore.tables import text_table
@@ -77,8 +78,6 @@ class Profile:
 
 def profile(runner: CpuRunner, inputs: Sequence[np.ndarray], repeats: int) -> Profile:
     """Run `repeats` times and return medians per step."""
-    from convcore import _native
-
     peaks = roofline.measure(runner.plan.isa)
     batch = inputs[0].shape[0]
     program = runner.program(batch)
