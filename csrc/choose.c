@@ -24,6 +24,8 @@ int cc_same_shape(const cc_view *a, const cc_view *b)
 static cc_status check_view(const cc_view *v)
 {
     const int64_t farthest = 2 * CC_MOST_FLOATS;
+    if (v->ld_block < 0 || v->ld_block > farthest || (v->ld_block && v->rank != CC_SPATIAL + 2))
+        return CC_ERROR_ARGUMENT;
     if (v->rank < 1 || v->rank > CC_MAX_RANK || v->buffer < 0 || v->offset < -farthest || v->offset > farthest)
         return CC_ERROR_ARGUMENT;
     int64_t n = 1;
@@ -79,7 +81,7 @@ cc_status cc_choose(cc_step *step)
     if (!cc_isa_supported((cc_isa)step->isa))
         return CC_ERROR_ISA;
     cc_status status = check_view(&step->out);
-    if (status == CC_OK && step->operation != CC_FILL)
+    if (status == CC_OK && step->operation != CC_FILL && step->operation != CC_BORDER)
         status = check_view(&step->in);
     if (status == CC_OK && step->operation == CC_BINARY)
         status = check_view(&step->in2);
@@ -93,6 +95,8 @@ cc_status cc_choose(cc_step *step)
     const cc_kernels *kernels = cc_table((cc_isa)step->isa);
     step->packed_floats = step->workspace_bytes = step->scratch_bytes = 0;
     step->phases = step->period = 1;
+    for (int a = 0; a < CC_SPATIAL; a++)
+        step->need_low[a] = step->need_high[a] = 0;
     switch (step->operation) {
     case CC_CONV:
     case CC_CONV_TRANSPOSE:
@@ -109,6 +113,7 @@ cc_status cc_choose(cc_step *step)
     case CC_GLOBAL_AVERAGE_POOL:
     case CC_COPY:
     case CC_FILL:
+    case CC_BORDER:
     case CC_RESIZE:
         return cc_choose_window(step, kernels);
     default:

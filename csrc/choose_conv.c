@@ -29,20 +29,29 @@ static int fits(const cc_step *step, const cc_conv_geometry *g)
     return packed <= most && (!g->repack || workspace <= most);
 }
 
-static void set_phases(cc_step *step, const cc_conv_geometry *g, int64_t units)
+/* Rows of a repacked image, and its floats. */
+static int64_t set_repacked(cc_conv_geometry *g)
 {
-    const int64_t gemm = g->groups * g->panels * units;
+    const int64_t blocks = g->few_channels ? 1 : g->groups * ceil_div(g->ic, CC_BLOCK);
+    const int64_t rows = g->repack ? blocks * g->size[0] * g->size[1] : 0;
+    g->repacked_floats = ceil_div(rows * g->size[2] * (g->few_channels ? g->ic : CC_BLOCK), CC_BLOCK) * CC_BLOCK;
+    return rows;
+}
+
+static void set_phases(cc_step *step, cc_conv_geometry *g, int64_t units)
+{
+    const int64_t gemm = g->groups * g->panels * units, rows = set_repacked(g);
+    g->together = 1;
     if (g->repack) {
-        const int64_t blocks = g->groups * ceil_div(g->ic, CC_BLOCK);
         step->period = 2;
-        step->items[0] = blocks * g->size[0] * g->size[1];
+        step->items[0] = rows;
         step->items[1] = gemm;
-        step->workspace_bytes = step->items[0] * g->size[2] * CC_BLOCK * (int64_t)sizeof(float);
+        step->phases = g->images * step->period;
+        step->workspace_bytes = g->repacked_floats * (int64_t)sizeof(float);
     } else {
-        step->period = 1;
-        step->items[0] = gemm;
+        step->period = step->phases = 1;
+        step->items[0] = g->images * gemm;
     }
-    step->phases = g->images * step->period;
 }
 
 static cc_status choose_dense(cc_step *step, cc_conv_geometry *g)
@@ -61,6 +70,7 @@ static cc_status choose_dense(cc_step *step, cc_conv_geometry *g)
     g->out_w = in->shape[0];
     g->x_ld[2] = in->ld[0];
     g->y_ld[2] = out->ld[0];
+    g->x_block = g->y_block = CC_BLOCK;
     step->algorithm = "dense";
     return CC_OK;
 }
@@ -73,25 +83,51 @@ static void join_rows(const cc_step *step, cc_conv_geometry *g)
         if (step->window.kernel[a] != 1 || step->window.stride[a] != 1 || step->in.shape[a + 1] != step->out.shape[a + 1])
             return;
     const cc_view *in = &step->in, *out = &step->out;
-    for (int a = 2; a >= 0; a--) /* axis a of the view lies outside axis a + 1 */
+    const int images = !in->ld_block && !out->ld_block; /* of blocked ones, other channels lie in between */
+    for (int a = 2; a >= !images; a--) /* axis a of the view lies outside axis a + 1 */
         if (in->ld[a] != in->shape[a + 1] * in->ld[a + 1] || out->ld[a] != out->shape[a + 1] * out->ld[a + 1])
             return;
-    g->out_w *= g->out_h * g->out_d * g->images;
-    g->out_h = g->out_d = g->images = 1;
+    g->out_w *= g->out_h * g->out_d;
+    g->out_h = g->out_d = 1;
+    if (images) {
+        g->out_w *= g->images;
+        g->images = 1;
+    }
+}
+
+/* Pictures have 1 to 4 channels: far fewer than a block. If taps that are neighbours along w read channels
+ * that are neighbours in memory, a row of taps is one run of the reduction. */
+enum { FEW_CHANNELS = CC_BLOCK / 2 };
+
+/* Decides whether the kernel can read the caller's own input: low[] and size[] say what it reaches. Blocked
+ * cells lie side by side in their row; a plain input serves if nothing outside it is read. */
+static void place_input(cc_step *step, cc_conv_geometry *g)
+{
+    const cc_view *in = &step->in;
+    int inside = in->ld_block ? in->ld[3] == CC_BLOCK : in->ld[4] == 1;
+    for (int a = 0; a < CC_SPATIAL; a++) {
+        const int64_t high = max_i64(0, g->size[a] - g->low[a] - in->shape[a + 1]);
+        if (in->ld_block) {
+            step->need_low[a] = (int32_t)g->low[a];
+            step->need_high[a] = (int32_t)high;
+            inside = inside && in->halo_low[a] >= g->low[a] && in->halo_high[a] >= high;
+        } else {
+            inside = inside && g->low[a] == 0 && high == 0;
+        }
+    }
+    g->repack = !inside;
 }
 
 static cc_status choose_conv(cc_step *step, cc_conv_geometry *g)
 {
     const cc_window *w = &step->window;
-    const cc_view *in = &step->in, *out = &step->out;
-    int inside = in->ld[4] == 1;
     for (int a = 0; a < CC_SPATIAL; a++) {
-        const int64_t reach = (out->shape[a + 1] - 1) * w->stride[a] + (w->kernel[a] - 1) * w->dilation[a] + 1;
         g->low[a] = w->pad_low[a];
-        g->size[a] = reach;
-        inside = inside && w->pad_low[a] == 0 && reach <= in->shape[a + 1];
+        g->size[a] = (step->out.shape[a + 1] - 1) * w->stride[a] + (w->kernel[a] - 1) * w->dilation[a] + 1;
     }
-    g->repack = !inside;
+    place_input(step, g);
+    g->few_channels = g->groups == 1 && g->ic <= FEW_CHANNELS && w->dilation[2] == 1 && !step->in.ld_block &&
+                      (g->repack || w->kernel[2] == 1 || g->x_ld[2] == g->ic);
     if (!g->repack)
         join_rows(step, g);
     step->algorithm = "direct";
@@ -108,59 +144,137 @@ static cc_status choose_transpose(cc_step *step, cc_conv_geometry *g)
         g->low[a] = max_i64(0, -lowest);
         g->size[a] = g->low[a] + max_i64(in, highest + 1);
     }
-    g->repack = 1; /* the halo stands in for inputs that do not exist */
+    place_input(step, g);
+    if (!step->in.ld_block)
+        g->repack = 1;
     step->algorithm = "transposed";
     return CC_OK;
 }
 
-/* Winograd pays when the 36 products of a tile are fewer than the 144 that they stand for, borders and
- * transforms included: enough channels on both sides, and tiles that are mostly inside the map. */
-static int suits_winograd(const cc_step *step, const cc_conv_geometry *g)
+/* Whether F(m x m, 3x3) computes at least 1 of `waste` outputs for the map, in at least `fewest` tiles. */
+static int suits_tile(const cc_conv_geometry *g, int64_t m, int64_t fewest, double waste)
 {
-    const cc_window *w = &step->window;
-    const int64_t tiles = ceil_div(g->out_h, 4) * ceil_div(g->out_w, 4);
-    return step->accuracy >= CC_STANDARD && step->operation == CC_CONV && g->groups == 1 && w->kernel[0] == 1 &&
-           w->kernel[1] == 3 && w->kernel[2] == 3 && w->stride[0] == 1 && w->stride[1] == 1 && w->stride[2] == 1 &&
-           w->dilation[1] == 1 && w->dilation[2] == 1 && w->pad_low[0] == 0 && g->ic >= CC_BLOCK &&
-           g->oc >= CC_BLOCK && tiles >= 8 && 10 * 16 * tiles <= 18 * g->out_h * g->out_w;
+    const double tiles = (double)ceil_div(g->out_h, m) * (double)ceil_div(g->out_w, m);
+    return tiles >= (double)fewest && (double)(m * m) * tiles <= waste * (double)g->out_h * (double)g->out_w;
 }
 
-/* Up to this many tiles, threads share panels of weights instead of tiles. */
-enum { FEW_TILES = 64 };
+/* The tile of Winograd's algorithm, or 0 for the direct sum. It pays when the products of a tile are fewer
+ * than those that they stand for, borders and transforms included: enough channels on both sides, tiles
+ * that are mostly inside the map, and enough of them to use each weight that was read. */
+static int64_t winograd_tile(const cc_step *step, const cc_conv_geometry *g)
+{
+    const cc_window *w = &step->window;
+    const double most_fast = 17 << 20; /* bytes of weights: 64 points for every 9 must stay in the L3 cache */
+    for (int a = 0; a < CC_SPATIAL; a++)
+        if (w->stride[a] != 1 || w->dilation[a] != 1)
+            return 0;
+    if (step->accuracy < CC_STANDARD || step->operation != CC_CONV || g->groups != 1 || w->kernel[1] != 3 ||
+        w->kernel[2] != 3 || w->kernel[0] > 3 || g->ic < CC_BLOCK || g->oc < CC_BLOCK)
+        return 0;
+    if (step->accuracy >= CC_FAST && suits_tile(g, 6, 8, 1.3) &&
+        4.0 * 64.0 * (double)w->kernel[0] * (double)g->ic * (double)g->oc <= most_fast)
+        return 6;
+    return suits_tile(g, 4, 8, 1.8) ? 4 : suits_tile(g, 2, 12, 1.8) ? 2 : 0;
+}
+
+/* Up to FEW_TILES tiles, and if all of its weights are more than fit a level-2 cache twice, a layer is a
+ * stream of weights: threads share that instead of tiles. */
+enum { FEW_TILES = 64, MOST_TILE_BLOCK = 56, MANY_WEIGHTS = 2 << 18 };
 
 static void choose_winograd(cc_step *step, cc_conv_geometry *g, const cc_kernels *kernels)
 {
-    const int64_t blocks = ceil_div(g->ic, CC_BLOCK), most_v_floats = 128 * 1024; /* half of a 1 MiB L2 cache */
-    g->tiles_h = ceil_div(g->out_h, 4);
-    g->tiles_w = ceil_div(g->out_w, 4);
-    const int64_t tiles = g->out_d * g->tiles_h * g->tiles_w;
-    g->repack = 1;
-    g->size[0] = g->out_d;
-    g->size[1] = 4 * g->tiles_h + 2;
-    g->size[2] = 4 * g->tiles_w + 2;
-    step->items[0] = blocks * g->size[0] * g->size[1];
-    g->repacked_floats = step->items[0] * g->size[2] * CC_BLOCK;
-    step->workspace_bytes = g->repacked_floats * (int64_t)sizeof(float);
-    if (tiles <= FEW_TILES) {
-        g->tile_block = tiles;
-        step->period = 3;
-        step->items[1] = blocks * tiles;
-        step->items[2] = g->panels;
+    const int64_t m = g->tile, depth = step->window.kernel[0], blocks = ceil_div(g->ic, CC_BLOCK);
+    const int64_t points = cc_winograd_points(m), most_v_floats = 128 * 1024; /* half of a 1 MiB L2 cache */
+    const int64_t most_together = 3 << 20; /* floats of V that share the L3 cache with weights */
+    g->tiles_h = ceil_div(g->out_h, m);
+    g->tiles_w = ceil_div(g->out_w, m);
+    const int64_t tiles = g->tiles_h * g->tiles_w;
+    g->few_channels = 0;
+    g->size[0] = g->out_d + depth - 1;
+    g->size[1] = m * g->tiles_h + 2;
+    g->size[2] = m * g->tiles_w + 2;
+    place_input(step, g);
+    const int64_t rows = set_repacked(g);
+    g->share_panels = g->out_d == 1 && depth == 1 && tiles <= FEW_TILES && points * g->ic * g->oc >= MANY_WEIGHTS;
+    g->together = 1;
+    g->depth_run = 1;
+    int64_t phase = 0;
+    if (g->repack)
+        step->items[phase++] = rows;
+    if (g->share_panels) {
+        const int64_t image = points * blocks * CC_BLOCK * tiles;
+        g->together = image * 2 > most_together ? 1 : most_together / image;
+        g->together = g->together < g->images ? g->together : g->images;
+        g->together = ceil_div(g->images, ceil_div(g->images, g->together)); /* rounds of equal length */
+        const int64_t all = g->together * tiles;
+        g->tile_block = ceil_div(all, ceil_div(all, MOST_TILE_BLOCK));
+        g->ld_v = blocks * all * CC_BLOCK;
+        if (g->repack)
+            step->items[0] *= g->together;
+        step->items[phase++] = g->together * blocks;
+        step->items[phase++] = ceil_div(g->panels, 2);
     } else {
-        const int64_t two_columns = 28; /* two of the widest register tiles */
-        g->tile_block = 36 * g->ic * two_columns <= most_v_floats ? two_columns : two_columns / 2;
-        step->period = 2;
-        step->items[1] = ceil_div(tiles, g->tile_block);
+        const int64_t column = kernels->columns;
+        const int64_t one = points * blocks * CC_BLOCK * 14 * depth;
+        g->tile_block = one * 2 <= most_v_floats && tiles >= 8 * 28 ? 28 : 14;
+        if (column < 14) /* narrower tiles: the nearest multiple of theirs */
+            g->tile_block = ceil_div(g->tile_block, column) * column;
+        if (g->tile_block > tiles)
+            g->tile_block = tiles;
+        g->depth_run = depth == 1 ? 1 : g->out_d < 6 ? g->out_d : 6;
+        g->ld_v = blocks * g->tile_block * CC_BLOCK;
+        step->items[phase++] = (g->repack ? 1 : g->images) * ceil_div(g->out_d, g->depth_run) *
+                               ceil_div(tiles, g->tile_block);
     }
-    g->ld_v = (blocks * g->tile_block) * CC_BLOCK + (blocks * g->tile_block % 2 ? 0 : CC_BLOCK);
+    if (g->ld_v / CC_BLOCK % 2 == 0)
+        g->ld_v += CC_BLOCK;
     g->ld_m = g->tile_block * CC_PANEL + CC_BLOCK;
-    const int64_t v = 36 * g->ld_v * (int64_t)sizeof(float), m = 36 * g->ld_m * (int64_t)sizeof(float);
-    step->scratch_bytes = step->period == 2 ? v + m : m;
-    step->workspace_bytes += step->period == 2 ? 0 : v;
-    step->phases = g->images * step->period;
-    step->packed_floats = g->panels * cc_winograd_panel_floats(g->ic);
+    const int64_t v = points * g->ld_v * (int64_t)sizeof(float), m_bytes = 2 * points * g->ld_m * (int64_t)sizeof(float);
+    step->period = phase;
+    step->phases = phase * (g->share_panels || g->repack ? ceil_div(g->images, g->together) : 1);
+    step->workspace_bytes = g->together * g->repacked_floats * (int64_t)sizeof(float);
+    step->scratch_bytes = m_bytes;
+    if (g->share_panels)
+        step->workspace_bytes += v;
+    else
+        step->scratch_bytes += (g->depth_run + depth - 1) * v;
+    step->packed_floats = g->panels * cc_winograd_panel_floats(m, depth, g->ic);
     step->kernel = kernels->conv_winograd_f32;
-    step->algorithm = "Winograd 4x4";
+    step->algorithm = m == 2 ? "Winograd 2x2" : m == 4 ? "Winograd 4x4" : "Winograd 6x6";
+}
+
+/* Blocked channels of a group must begin a block of their own. */
+static int blocks_fit(const cc_view *v, int64_t groups, int64_t channels)
+{
+    return !v->ld_block || (v->ld[4] == 1 && (groups == 1 || channels % CC_BLOCK == 0));
+}
+
+/* The views of a convolution as strides; the output's before pooling is twice as high and wide. */
+static cc_status set_views(const cc_step *step, cc_conv_geometry *g)
+{
+    const cc_view *in = &step->in, *out = &step->out;
+    const int64_t groups = step->operation == CC_CONV ? step->groups : 1;
+    if (in->rank != 5 || out->rank != 5 || in->shape[0] != out->shape[0])
+        return CC_ERROR_SHAPE;
+    if (groups < 1 || in->shape[4] % groups || out->shape[4] % groups || out->ld[4] != 1)
+        return CC_ERROR_ARGUMENT;
+    g->images = in->shape[0];
+    g->groups = groups;
+    g->ic = in->shape[4] / groups;
+    g->oc = out->shape[4] / groups;
+    if (!blocks_fit(in, groups, g->ic) || !blocks_fit(out, groups, g->oc))
+        return CC_ERROR_ARGUMENT;
+    const int64_t pool = step->operation == CC_CONV && step->pool == 2 ? 2 : 1;
+    g->out_d = out->shape[1];
+    g->out_h = out->shape[2] * pool;
+    g->out_w = out->shape[3] * pool;
+    g->x_image = in->ld[0];
+    g->y_image = out->ld[0];
+    memcpy(g->x_ld, in->ld + 1, sizeof g->x_ld);
+    memcpy(g->y_ld, out->ld + 1, sizeof g->y_ld);
+    g->x_block = in->ld_block ? in->ld_block : CC_BLOCK;
+    g->y_block = out->ld_block ? out->ld_block : CC_BLOCK;
+    return CC_OK;
 }
 
 cc_status cc_choose_conv(cc_step *step, const cc_kernels *kernels)
@@ -173,24 +287,9 @@ cc_status cc_choose_conv(cc_step *step, const cc_kernels *kernels)
     if (step->operation == CC_DENSE) {
         status = choose_dense(step, &g);
     } else {
-        const cc_view *in = &step->in, *out = &step->out;
-        const int64_t groups = step->operation == CC_CONV ? step->groups : 1;
-        if (in->rank != 5 || out->rank != 5 || in->shape[0] != out->shape[0])
-            return CC_ERROR_SHAPE;
-        if (groups < 1 || in->shape[4] % groups || out->shape[4] % groups || out->ld[4] != 1)
-            return CC_ERROR_ARGUMENT;
-        g.images = in->shape[0];
-        g.groups = groups;
-        g.ic = in->shape[4] / groups;
-        g.oc = out->shape[4] / groups;
-        g.out_d = out->shape[1];
-        g.out_h = out->shape[2];
-        g.out_w = out->shape[3];
-        g.x_image = in->ld[0];
-        g.y_image = out->ld[0];
-        memcpy(g.x_ld, in->ld + 1, sizeof g.x_ld);
-        memcpy(g.y_ld, out->ld + 1, sizeof g.y_ld);
-        status = step->operation == CC_CONV ? choose_conv(step, &g) : choose_transpose(step, &g);
+        status = set_views(step, &g);
+        if (status == CC_OK)
+            status = step->operation == CC_CONV ? choose_conv(step, &g) : choose_transpose(step, &g);
     }
     if (status != CC_OK)
         return status;
@@ -201,7 +300,14 @@ cc_status cc_choose_conv(cc_step *step, const cc_kernels *kernels)
     const double weights = (double)(k[0] * k[1] * k[2]) * (double)g.ic * (double)(g.oc * g.groups);
     step->flops = 2.0 * weights * (double)(cc_elements(positions) / positions->shape[positions->rank - 1]);
     step->bytes = 4.0 * ((double)cc_elements(&step->in) + (double)cc_elements(&step->out) + weights);
-    if (suits_winograd(step, &g)) {
+    g.tile = winograd_tile(step, &g);
+    if (step->operation == CC_CONV && step->pool > 1) {
+        const int simple = step->activation.kind == CC_LINEAR || step->activation.kind == CC_RELU;
+        if (step->pool != 2 || g.tile == 0 || !simple)
+            return CC_ERROR_ARGUMENT;
+        step->flops *= 4;
+    }
+    if (g.tile) {
         choose_winograd(step, &g, kernels);
         memcpy(step->detail, &g, sizeof g);
         return CC_OK;

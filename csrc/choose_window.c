@@ -131,6 +131,27 @@ static cc_status choose_fill(cc_step *step, const cc_kernels *kernels)
     return CC_OK;
 }
 
+static cc_status choose_border(cc_step *step, const cc_kernels *kernels)
+{
+    const cc_view *out = &step->out;
+    if (out->rank != 5)
+        return CC_ERROR_SHAPE;
+    double cells = 1, inside = 1;
+    for (int a = 0; a < CC_SPATIAL; a++) {
+        if (out->halo_low[a] < 0 || out->halo_high[a] < 0)
+            return CC_ERROR_ARGUMENT;
+        cells *= (double)(out->halo_low[a] + out->shape[a + 1] + out->halo_high[a]);
+        inside *= (double)out->shape[a + 1];
+    }
+    step->algorithm = "border";
+    step->kernel = kernels->border_f32;
+    step->items[0] = out->shape[0] * (out->ld_block ? (out->shape[4] + CC_BLOCK - 1) / CC_BLOCK : 1) *
+                     (out->halo_low[0] + out->shape[1] + out->halo_high[0]);
+    step->flops = 0;
+    step->bytes = 4.0 * (cells - inside) * (double)out->shape[0] * (double)out->shape[4];
+    return CC_OK;
+}
+
 static cc_status choose_resize(cc_step *step, const cc_kernels *kernels)
 {
     const cc_status status = check_maps(step, 1);
@@ -154,7 +175,8 @@ static cc_status choose_resize(cc_step *step, const cc_kernels *kernels)
 
 cc_status cc_choose_window(cc_step *step, const cc_kernels *kernels)
 {
-    if (!is_f32(&step->out) || (step->operation != CC_FILL && !is_f32(&step->in)))
+    const int writes_only = step->operation == CC_FILL || step->operation == CC_BORDER;
+    if (!is_f32(&step->out) || (!writes_only && !is_f32(&step->in)))
         return CC_ERROR_TYPE;
     step->packed_floats = step->workspace_bytes = 0;
     step->phases = step->period = 1;
@@ -171,6 +193,8 @@ cc_status cc_choose_window(cc_step *step, const cc_kernels *kernels)
         return choose_copy(step, kernels);
     case CC_FILL:
         return choose_fill(step, kernels);
+    case CC_BORDER:
+        return choose_border(step, kernels);
     case CC_RESIZE:
         return choose_resize(step, kernels);
     default:

@@ -59,10 +59,18 @@ typedef enum cc_type { CC_F32, CC_I8, CC_U8, CC_I16, CC_U16, CC_I32 } cc_type;
 
 enum { CC_MAX_RANK = 8, CC_SPATIAL = 3, CC_MAX_PHASES = 3 };
 
+/* Channels of a blocked view lie in blocks of so many: one cache line of floats on every instruction set. */
+enum { CC_BLOCK = 16 };
+
 /* Element (i0, i1, ...) lies at base(buffer) + offset + i0*ld[0] + i1*ld[1] + ..., in elements. Memory
  * steps may be negative and, in inputs, 0. A view has at most 2^40 elements, and |offset| and every
  * shape*|ld| are at most 2^41. ld must be 1 for the channels of `out` of CC_CONV and CC_CONV_TRANSPOSE, and
- * for the columns of both sides of CC_DENSE. */
+ * for the columns of both sides of CC_DENSE.
+ *
+ * CC_CONV, CC_DEPTHWISE_CONV and CC_CONV_TRANSPOSE also take spatial views with blocked channels, which they
+ * read and write without rearranging: channel c lies at c / 16 * ld_block + c % 16. Whoever writes such a
+ * view writes whole blocks. Operations on each channel alone see the same memory as a plain view with a
+ * block for an image of 16 channels. */
 typedef struct cc_view {
     int32_t buffer;
     int32_t type; /* cc_type */
@@ -70,12 +78,18 @@ typedef struct cc_view {
     int64_t offset;
     int64_t shape[CC_MAX_RANK];
     int64_t ld[CC_MAX_RANK];
+    int64_t ld_block; /* 0: plain channels */
+    /* Spatial views: so many cells before and after d, h and w lie in memory too. In an input they are
+     * known to hold zeros, so that windows may reach into them; CC_BORDER is what writes them. */
+    int32_t halo_low[CC_SPATIAL], halo_high[CC_SPATIAL];
 } cc_view;
 
 typedef enum cc_operation {
     /* y[n,o,f] = b[f] + sum over taps t and channels c of the group of f:
      *            x[n, o*stride + t*dilation - pad_low, c] * w[t,c,f]      (x is 0 outside)
-     * flip reverses every tap axis: true convolution. in, out rank 5; w (kd,kh,kw,ic/groups,oc). */
+     * flip reverses every tap axis: true convolution. in, out rank 5; w (kd,kh,kw,ic/groups,oc).
+     * pool = 2 replaces y by the maximum of each whole 2x2 square of (h, w), after the activation, which
+     * must be linear or relu; CC_ERROR_ARGUMENT where the algorithm chosen cannot. */
     CC_CONV,
     /* y[n,o,c*m+j] = b + sum over t of x[n, o*stride + t*dilation - pad_low, c] * w[t,c,j];
      * w (kd,kh,kw,ic,m). */
@@ -107,6 +121,8 @@ typedef enum cc_operation {
     CC_COPY,
     /* y = value. */
     CC_FILL,
+    /* Zeros into the halo of `out`, a spatial view; its cells are left alone. */
+    CC_BORDER,
     /* Linear or nearest interpolation along d, h, w; rank 5. The source position of output index o on
      * axis a is o*resize_scale[a] + resize_offset[a], clamped to the volume. */
     CC_RESIZE,
@@ -159,7 +175,9 @@ typedef enum cc_sample_kind {
 
 typedef enum cc_accuracy {
     CC_DIRECT,   /* sums of products as the equations state them */
-    CC_STANDARD, /* and Winograd's F(4x4, 3x3): about 1.7 times the error, NaN fills a tile */
+    CC_STANDARD, /* and Winograd's F(4x4, 3x3), on small maps F(2x2, 3x3): up to about 1.7 times the error;
+                    NaN fills a tile */
+    CC_FAST,     /* and F(6x6, 3x3): up to about 8 times the error */
 } cc_accuracy;
 
 typedef enum cc_binary {
@@ -196,6 +214,7 @@ typedef struct cc_step {
     int32_t sample; /* cc_sample_kind */
     int32_t linear; /* CC_RESIZE: 1 linear, 0 nearest (position to float32, then down) */
     int32_t accuracy; /* cc_accuracy: which algorithms may be chosen */
+    int32_t pool;     /* CC_CONV: 0 or 1, or 2 to take maxima of 2x2 */
     float value;
     uint64_t seed;
     double resize_scale[CC_SPATIAL], resize_offset[CC_SPATIAL];
@@ -215,8 +234,9 @@ typedef struct cc_step {
     int64_t phases;               /* phase p runs after phase p-1 is complete; it has */
     int64_t period;               /* items[p % period] independent items */
     int64_t items[CC_MAX_PHASES];
+    int32_t need_low[CC_SPATIAL], need_high[CC_SPATIAL]; /* halo of a blocked `in` that spares a copy of it */
     double flops, bytes;          /* least arithmetic and memory traffic of the operation itself */
-    int64_t detail[32];           /* the algorithm's own geometry */
+    int64_t detail[48];           /* the algorithm's own geometry */
 } cc_step;
 
 /* Called on the calling thread every few tens of milliseconds; non-zero cancels the run. */

@@ -39,41 +39,62 @@ static void pack_panel(const pack_job *job, int64_t p)
     }
 }
 
-/* U = G w G^T for panel p, in double. Row i of G is (1, p, p^2) / prod over other points q of (p - q). */
+/* Finite points of F(m x m, 3x3), in the order in which V and U have them: see winograd.h. */
+static const double points_of_tile[3][7] = {
+    {0, 1, -1},
+    {0, 0.75, -0.75, 1.5, -1.5},
+    {0, 0.5, -0.5, 1, -1, 2, -2},
+};
+
+/* G: row i is (1, p, p^2) / prod over other points q of (p - q); the last one, infinity, is (0, 0, 1). */
+static void fill_g(int64_t tile, double g[8][3])
+{
+    const double *points = points_of_tile[tile / 2 - 1];
+    const int finite = (int)tile + 1;
+    for (int i = 0; i < finite; i++) {
+        double product = 1;
+        for (int j = 0; j < finite; j++)
+            product *= j == i ? 1 : points[i] - points[j];
+        for (int r = 0; r < 3; r++)
+            g[i][r] = (r == 0 ? 1 : r == 1 ? points[i] : points[i] * points[i]) / product;
+    }
+    g[finite][0] = g[finite][1] = 0;
+    g[finite][2] = 1;
+}
+
+/* U = G w G^T for panel p, in double and rounded once. */
 static void pack_winograd_panel(const pack_job *job, int64_t p)
 {
-    const double a = 0.75, b = 1.5, a2 = a * a, b2 = b * b;
-    const double at_0 = 1 / (a2 * b2), at_a = 1 / (2 * a2 * (a2 - b2)), at_b = 1 / (2 * b2 * (b2 - a2));
-    const double gt[6][3] = {{at_0, 0, 0},
-                             {at_a, at_a * a, at_a * a2},
-                             {at_a, -at_a * a, at_a * a2},
-                             {at_b, at_b * b, at_b * b2},
-                             {at_b, -at_b * b, at_b * b2},
-                             {0, 0, 1}};
     const cc_conv_geometry *g = conv_geometry(job->step);
+    const int64_t depth = job->step->window.kernel[0], panel_floats = cc_winograd_panel_floats(g->tile, depth, g->ic);
     const int64_t oc0 = p * CC_PANEL, oc = g->oc - oc0 < CC_PANEL ? g->oc - oc0 : CC_PANEL;
-    float *to = job->packed + p * cc_winograd_panel_floats(g->ic);
-    memset(to, 0, (size_t)cc_winograd_panel_floats(g->ic) * sizeof *to);
+    const int side = (int)g->tile + 2;
+    double gt[8][3];
+    fill_g(g->tile, gt);
+    float *to = job->packed + p * panel_floats;
+    memset(to, 0, (size_t)panel_floats * sizeof *to);
     if (job->bias)
         memcpy(to, job->bias + oc0, (size_t)oc * sizeof *to);
     to += CC_PANEL;
-    const int64_t point = CC_PANEL * (1 + g->ic);
-    for (int64_t c = 0; c < g->ic; c++)
-        for (int64_t o = 0; o < oc; o++) {
-            double rows[6][3];
-            for (int i = 0; i < 6; i++)
-                for (int s = 0; s < 3; s++) {
-                    rows[i][s] = 0;
-                    for (int r = 0; r < 3; r++) {
-                        const int64_t tap = job->step->flip ? 8 - (3 * r + s) : 3 * r + s;
-                        rows[i][s] += gt[i][r] * (double)job->weights[(tap * g->ic + c) * g->oc + oc0 + o];
+    const int64_t point = cc_winograd_point_floats(depth, g->ic);
+    for (int64_t d = 0; d < depth; d++)
+        for (int64_t c = 0; c < g->ic; c++)
+            for (int64_t o = 0; o < oc; o++) {
+                double rows[8][3];
+                for (int i = 0; i < side; i++)
+                    for (int s = 0; s < 3; s++) {
+                        rows[i][s] = 0;
+                        for (int r = 0; r < 3; r++) {
+                            const int64_t tap = (d * 3 + r) * 3 + s;
+                            const int64_t from = job->step->flip ? 9 * depth - 1 - tap : tap;
+                            rows[i][s] += gt[i][r] * (double)job->weights[(from * g->ic + c) * g->oc + oc0 + o];
+                        }
                     }
-                }
-            for (int i = 0; i < 6; i++)
-                for (int j = 0; j < 6; j++)
-                    to[(6 * i + j) * point + CC_PANEL * (1 + c) + o] =
-                        (float)(rows[i][0] * gt[j][0] + rows[i][1] * gt[j][1] + rows[i][2] * gt[j][2]);
-        }
+                for (int i = 0; i < side; i++)
+                    for (int j = 0; j < side; j++)
+                        to[(side * i + j) * point + CC_PANEL * (1 + d * g->ic + c) + o] =
+                            (float)(rows[i][0] * gt[j][0] + rows[i][1] * gt[j][1] + rows[i][2] * gt[j][2]);
+            }
 }
 
 static void pack_share(void *argument, int thread, int threads)
@@ -81,7 +102,7 @@ static void pack_share(void *argument, int thread, int threads)
     const pack_job *job = argument;
     const cc_conv_geometry *g = conv_geometry(job->step);
     for (int64_t p = thread; p < g->groups * g->panels; p += threads)
-        if (g->tile_block)
+        if (g->tile)
             pack_winograd_panel(job, p);
         else
             pack_panel(job, p);

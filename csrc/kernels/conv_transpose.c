@@ -36,7 +36,7 @@ static void transpose_items(const cc_step *step, void *const *buffers, int64_t i
     const int64_t units = g->out_d * g->out_h * residues * g->chunks, panel_floats = cc_panel_floats(step);
     const int64_t tap_floats[CC_SPATIAL] = {win->kernel[1] * win->kernel[2] * g->ic * CC_PANEL,
                                             win->kernel[2] * g->ic * CC_PANEL, g->ic * CC_PANEL};
-    const conv_source s = source_of(step, buffers, image, 0);
+    const conv_source s = source_of(step, buffers, image, 0, 0);
     float *const y0 = view_f32(&step->out, buffers) + image * g->y_image;
     for (int64_t item = begin; item < end; item++) {
         const int64_t unit = item % units, panel = item / units, chunk = unit % g->chunks;
@@ -57,21 +57,25 @@ static void transpose_items(const cc_step *step, void *const *buffers, int64_t i
             w_offset += t.first * tap_floats[a];
             x += t.count ? (t.i + g->low[a]) * s.ld[a] : 0;
         }
-        panel_row(x, s.ld[2], step->weights + panel * panel_floats, w_offset, &r, columns,
-                  y0 + o[0] * g->y_ld[0] + o[1] * g->y_ld[1] + (residue + j0 * win->stride[2]) * g->y_ld[2] +
-                      panel * CC_PANEL,
-                  win->stride[2] * g->y_ld[2], min_i64(g->oc - panel * CC_PANEL, CC_PANEL), &step->activation);
+        const panel_store to = {
+            .y = y0 + o[0] * g->y_ld[0] + o[1] * g->y_ld[1] + (residue + j0 * win->stride[2]) * g->y_ld[2] +
+                 panel * (CC_PANEL / CC_BLOCK) * g->y_block,
+            .ldy = win->stride[2] * g->y_ld[2],
+            .y_block = g->y_block,
+            .width = panel_width(step, panel * CC_PANEL),
+            .activation = &step->activation,
+        };
+        panel_row(x, s.ld[2], step->weights + panel * panel_floats, w_offset, &r, columns, &to, NULL);
     }
 }
 
 void CC_FN(conv_transpose_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
     const cc_conv_geometry *g = conv_geometry(step);
-    void *const *buffers = call->buffers;
     const int64_t image = call->phase / step->period;
-    if (call->phase % 2 == 0)
-        repack_rows(step, view_f32(&step->in, buffers) + image * g->x_image,
-                    (float *)((char *)buffers[step->workspace_buffer] + step->workspace_offset), begin, end);
+    if (g->repack && call->phase % step->period == 0)
+        repack_rows(step, view_f32(&step->in, call->buffers) + image * g->x_image, workspace(step, call->buffers), begin,
+                    end);
     else
-        transpose_items(step, buffers, image, begin, end);
+        transpose_items(step, call->buffers, image, begin, end);
 }

@@ -44,16 +44,27 @@ typedef struct reduction {
 typedef struct tile_store {
     float *y;
     int64_t ldy;
+    int64_t second;             /* from the first vector's channels to the second's */
     int width;                  /* valid channels, <= TILE_WIDTH */
     const cc_activation *activation;
 } tile_store;
 
-/* nr and packed are compile-time constants after inlining: packed says that ldx is 16, so that column
- * addresses become constant offsets. */
-CC_INLINE void tile_body(const int nr, const int packed, const float *x, const int64_t ldx_any, const float *w,
-                         const reduction *r, const float *bias, const tile_store *out)
+/* What will be read next, to be fetched into the L2 cache meanwhile: `step` bytes for each channel. A tile
+ * takes tens of microseconds, so the memory's traffic is spread evenly and hidden behind arithmetic. */
+typedef struct tile_ahead {
+    const char *next;
+    int64_t step;
+} tile_ahead;
+
+/* nr, ld_constant and fetch are compile-time constants after inlining. ld_constant is ldx, so that column
+ * addresses become constant offsets, or 0 for any. */
+CC_INLINE void tile_body(const int nr, const int ld_constant, const int fetch, const float *x, const int64_t ldx_any,
+                         const float *w, const reduction *r, const float *bias, const tile_store *out,
+                         const tile_ahead *ahead)
 {
-    const int64_t ldx = packed ? CC_BLOCK : ldx_any;
+    const int64_t ldx = ld_constant ? ld_constant : ldx_any;
+    const char *next = fetch ? ahead->next : NULL;
+    const int64_t next_step = fetch ? ahead->step : 0;
     vf acc0[TILE_COLUMNS], acc1[TILE_COLUMNS];
     const vf b0 = vf_load(bias), b1 = vf_load(bias + VF_LANES);
 #pragma GCC unroll 16
@@ -68,6 +79,11 @@ CC_INLINE void tile_body(const int nr, const int packed, const float *x, const i
             vf_prefetch(wc + PREFETCH_FLOATS);                 \
         if (nr <= 2 && VF_LANES == 16)                         \
             vf_prefetch(wc + PREFETCH_FLOATS + CC_BLOCK);      \
+        if (fetch) {                                           \
+            vf_prefetch_l2(next);                              \
+            vf_prefetch_l2(next + next_step / 2);              \
+            next += next_step;                                 \
+        }                                                      \
         _Pragma("GCC unroll 16") for (int t = 0; t < nr; t++)  \
         {                                                      \
             const vf xc = vf_set1(xb[t * ldx + (c)]);          \
@@ -122,142 +138,207 @@ CC_INLINE void tile_body(const int nr, const int packed, const float *x, const i
         }
     }
     float *y = out->y;
+    const int64_t second = out->second;
+    const int n0 = out->width < VF_LANES ? out->width : VF_LANES, n1 = out->width - n0;
     if (out->width == TILE_WIDTH) {
 #pragma GCC unroll 16
         for (int t = 0; t < nr; t++) {
             vf_store(y + t * out->ldy, acc0[t]);
-            vf_store(y + t * out->ldy + VF_LANES, acc1[t]);
+            vf_store(y + t * out->ldy + second, acc1[t]);
         }
     } else {
-        const int n0 = out->width < VF_LANES ? out->width : VF_LANES, n1 = out->width - n0;
 #pragma GCC unroll 16
         for (int t = 0; t < nr; t++) {
             vf_store_n(y + t * out->ldy, acc0[t], n0);
-            vf_store_n(y + t * out->ldy + VF_LANES, acc1[t], n1);
+            vf_store_n(y + t * out->ldy + second, acc1[t], n1);
         }
     }
     if (!relu && out->activation->kind != CC_LINEAR)
-        for (int t = 0; t < nr; t++)
-            activate(y + t * out->ldy, out->width, out->activation);
+        for (int t = 0; t < nr; t++) {
+            activate(y + t * out->ldy, n0, out->activation);
+            if (n1 > 0)
+                activate(y + t * out->ldy + second, n1, out->activation);
+        }
 }
 
 typedef void (*tile_fn)(const float *x, int64_t ldx, const float *w, const reduction *r, const float *bias,
-                        const tile_store *out);
+                        const tile_store *out, const tile_ahead *ahead);
 
-#define TILE_DEFINE(nr)                                                                                        \
-    static __attribute__((noinline)) void tile_##nr(const float *x, int64_t ldx, const float *w,               \
-                                                    const reduction *r, const float *b, const tile_store *out) \
-    {                                                                                                          \
-        tile_body(nr, 0, x, ldx, w, r, b, out);                                                                \
-    }                                                                                                          \
-    static __attribute__((noinline)) void tile_##nr##_packed(                                                  \
-        const float *x, int64_t ldx, const float *w, const reduction *r, const float *b, const tile_store *out) \
-    {                                                                                                          \
-        tile_body(nr, 1, x, ldx, w, r, b, out);                                                                \
+#define TILE_DEFINE(nr, name, ld, fetch)                                                                \
+    static __attribute__((noinline)) void tile_##nr##_##name(                                           \
+        const float *x, int64_t ldx, const float *w, const reduction *r, const float *b, const tile_store *out, \
+        const tile_ahead *ahead)                                                                        \
+    {                                                                                                   \
+        tile_body(nr, ld, fetch, x, ldx, w, r, b, out, ahead);                                          \
     }
-TILE_DEFINE(1) TILE_DEFINE(2) TILE_DEFINE(3) TILE_DEFINE(4)
+/* Columns any distance apart; a channel block apart; the same and fetching ahead; colour pictures. */
+#define TILE_VARIANTS(nr)                   \
+    TILE_DEFINE(nr, any, 0, 0)              \
+    TILE_DEFINE(nr, packed, CC_BLOCK, 0)    \
+    TILE_DEFINE(nr, fetching, CC_BLOCK, 1)  \
+    TILE_DEFINE(nr, rgb, 3, 0)
+enum { TILE_ANY, TILE_PACKED, TILE_FETCHING, TILE_RGB, TILE_KINDS };
+TILE_VARIANTS(1) TILE_VARIANTS(2) TILE_VARIANTS(3) TILE_VARIANTS(4)
 #if TILE_COLUMNS > 4
-TILE_DEFINE(5) TILE_DEFINE(6)
+TILE_VARIANTS(5) TILE_VARIANTS(6)
 #endif
 #if TILE_COLUMNS > 6
-TILE_DEFINE(7) TILE_DEFINE(8) TILE_DEFINE(9) TILE_DEFINE(10)
-TILE_DEFINE(11) TILE_DEFINE(12) TILE_DEFINE(13) TILE_DEFINE(14)
+TILE_VARIANTS(7) TILE_VARIANTS(8) TILE_VARIANTS(9) TILE_VARIANTS(10)
+TILE_VARIANTS(11) TILE_VARIANTS(12) TILE_VARIANTS(13) TILE_VARIANTS(14)
 #endif
 
-#define TILE_PAIR(nr) {tile_##nr, tile_##nr##_packed}
-static const tile_fn tiles[TILE_COLUMNS + 1][2] = {
-    {0, 0}, TILE_PAIR(1), TILE_PAIR(2), TILE_PAIR(3), TILE_PAIR(4),
+#define TILE_ROW(nr) {tile_##nr##_any, tile_##nr##_packed, tile_##nr##_fetching, tile_##nr##_rgb}
+static const tile_fn tiles[TILE_COLUMNS + 1][TILE_KINDS] = {
+    {0}, TILE_ROW(1), TILE_ROW(2), TILE_ROW(3), TILE_ROW(4),
 #if TILE_COLUMNS > 4
-    TILE_PAIR(5), TILE_PAIR(6),
+    TILE_ROW(5), TILE_ROW(6),
 #endif
 #if TILE_COLUMNS > 6
-    TILE_PAIR(7), TILE_PAIR(8), TILE_PAIR(9), TILE_PAIR(10), TILE_PAIR(11), TILE_PAIR(12), TILE_PAIR(13),
-    TILE_PAIR(14),
+    TILE_ROW(7), TILE_ROW(8), TILE_ROW(9), TILE_ROW(10), TILE_ROW(11), TILE_ROW(12), TILE_ROW(13), TILE_ROW(14),
 #endif
 };
 
-/* `columns` output pixels, ldx and ldy apart, times one panel of `width` <= 32 output channels. Columns
- * are split evenly (16 is 8 + 8, not 14 + 2), because a narrow tile leaves registers idle. */
+/* Where a panel's results go: columns ldy apart, from 16 channels to the next 16 y_block. */
+typedef struct panel_store {
+    float *y;
+    int64_t ldy, y_block;
+    int64_t width;              /* valid channels, <= CC_PANEL */
+    const cc_activation *activation;
+} panel_store;
+
+/* `columns` output pixels, ldx apart, times one panel of output channels. Columns are split evenly (16 is
+ * 8 + 8, not 14 + 2), because a narrow tile leaves registers idle. `ahead`, or NULL: a panel's worth of
+ * memory, of which every tile fetches its share. */
 static void panel_row(const float *x, int64_t ldx, const float *panel, int64_t w_offset, const reduction *r,
-                      int64_t columns, float *y, int64_t ldy, int64_t width, const cc_activation *activation)
+                      int64_t columns, const panel_store *to, const char *ahead)
 {
     const int64_t parts = (columns + TILE_COLUMNS - 1) / TILE_COLUMNS;
     const int64_t part = columns / parts, longer = columns % parts;
-    for (int64_t s = 0; s * TILE_WIDTH < width; s++) {
-        const float *bias = panel + s * TILE_WIDTH, *w = panel + CC_PANEL + w_offset + s * TILE_WIDTH;
-        const int w_here = (int)min_i64(width - s * TILE_WIDTH, TILE_WIDTH);
+    const int64_t line = CC_PANEL * sizeof(float), share = (line + parts - 1) / parts;
+    const int kind = ldx == CC_BLOCK ? (ahead ? TILE_FETCHING : TILE_PACKED) : ldx == 3 ? TILE_RGB : TILE_ANY;
+    for (int64_t s = 0; s * TILE_WIDTH < to->width; s++) {
+        const int64_t channel = s * TILE_WIDTH;
+        const float *bias = panel + channel, *w = panel + CC_PANEL + w_offset + channel;
+        tile_store out = {.ldy = to->ldy,
+                          .second = VF_LANES == CC_BLOCK ? to->y_block : VF_LANES,
+                          .width = (int)min_i64(to->width - channel, TILE_WIDTH),
+                          .activation = to->activation};
+        float *y = to->y + channel / CC_BLOCK * to->y_block + channel % CC_BLOCK;
         int64_t t = 0;
         for (int64_t i = 0; i < parts; i++) {
             const int64_t nr = part + (i < longer);
-            const tile_store out = {y + t * ldy + s * TILE_WIDTH, ldy, w_here, activation};
-            tiles[nr][ldx == CC_BLOCK](x + t * ldx, ldx, w, r, bias, &out);
+            const tile_ahead next = {ahead ? ahead + i * share * r->channels : NULL, s == 0 ? share : 0};
+            out.y = y + t * to->ldy;
+            tiles[nr][kind](x + t * ldx, ldx, w, r, bias, &out, &next);
             t += nr;
         }
     }
 }
 
-/* Copies rows [begin, end) of one image into the workspace: zero halo, channels blocked by 16. A row is
- * one (group, channel block, d, h). */
-static void repack_rows(const cc_step *step, const float *image, float *to, int64_t begin, int64_t end)
+/* Channels that are written of the panel that starts at channel oc0 of a group: whole blocks, if blocked. */
+CC_INLINE int64_t panel_width(const cc_step *step, int64_t oc0)
+{
+    const int64_t left = min_i64(conv_geometry(step)->oc - oc0, CC_PANEL);
+    return step->out.ld_block ? (left + CC_BLOCK - 1) / CC_BLOCK * CC_BLOCK : left;
+}
+
+CC_INLINE float *workspace(const cc_step *step, void *const *buffers)
+{
+    return (float *)((char *)buffers[step->workspace_buffer] + step->workspace_offset);
+}
+
+/* One row of few channels: a halo of zeros, then pixels as they are. */
+static void repack_few(const cc_step *step, const float *x, float *y, int64_t first, int64_t last)
 {
     const cc_conv_geometry *g = conv_geometry(step);
-    const int64_t blocks = (g->ic + CC_BLOCK - 1) / CC_BLOCK;
-    const int64_t *in = step->in.shape + 1;
-    const int64_t width = g->size[2], ld_c = step->in.ld[step->in.rank - 1];
-    for (int64_t row = begin; row < end; row++) {
-        const int64_t h = row % g->size[1] - g->low[1], d = row / g->size[1] % g->size[0] - g->low[0];
-        const int64_t block = row / (g->size[0] * g->size[1]);
-        float *y = to + row * width * CC_BLOCK;
-        if (d < 0 || d >= in[0] || h < 0 || h >= in[1]) {
-            memset(y, 0, (size_t)(width * CC_BLOCK) * sizeof *y);
-            continue;
-        }
-        const int64_t c0 = block % blocks * CC_BLOCK, n = min_i64(g->ic - c0, CC_BLOCK);
-        const int64_t first = min_i64(g->low[2], width), last = min_i64(first + in[2], width);
-        const float *x = image + d * g->x_ld[0] + h * g->x_ld[1] + (block / blocks * g->ic + c0) * ld_c;
-        memset(y, 0, (size_t)(first * CC_BLOCK) * sizeof *y);
-        memset(y + last * CC_BLOCK, 0, (size_t)((width - last) * CC_BLOCK) * sizeof *y);
-        y += first * CC_BLOCK;
-        if (n == CC_BLOCK && ld_c == 1) {
-            for (int64_t w = first; w < last; w++, x += g->x_ld[2], y += CC_BLOCK)
+    const int64_t ld_c = step->in.ld[4];
+    memset(y, 0, (size_t)(first * g->ic) * sizeof *y);
+    memset(y + last * g->ic, 0, (size_t)((g->size[2] - last) * g->ic) * sizeof *y);
+    y += first * g->ic;
+    if (ld_c == 1 && g->x_ld[2] == g->ic) {
+        memcpy(y, x, (size_t)((last - first) * g->ic) * sizeof *y);
+        return;
+    }
+    for (int64_t w = first; w < last; w++, x += g->x_ld[2], y += g->ic)
+        for (int64_t c = 0; c < g->ic; c++)
+            y[c] = x[c * ld_c];
+}
+
+static void repack_block(const cc_step *step, const float *x, float *y, int64_t first, int64_t last, int64_t n)
+{
+    const cc_conv_geometry *g = conv_geometry(step);
+    const int64_t ld_c = step->in.ld[4];
+    memset(y, 0, (size_t)(first * CC_BLOCK) * sizeof *y);
+    memset(y + last * CC_BLOCK, 0, (size_t)((g->size[2] - last) * CC_BLOCK) * sizeof *y);
+    y += first * CC_BLOCK;
+    if (n == CC_BLOCK && ld_c == 1) {
+        for (int64_t w = first; w < last; w++, x += g->x_ld[2], y += CC_BLOCK)
 #pragma GCC unroll 16
-                for (int i = 0; i < CC_BLOCK; i += VF_LANES)
-                    vf_store(y + i, vf_load(x + i));
-        } else {
-            for (int64_t w = first; w < last; w++, x += g->x_ld[2], y += CC_BLOCK) {
-                for (int64_t c = 0; c < n; c++)
-                    y[c] = x[c * ld_c];
-                for (int64_t c = n; c < CC_BLOCK; c++)
-                    y[c] = 0.0f;
-            }
+            for (int i = 0; i < CC_BLOCK; i += VF_LANES)
+                vf_store(y + i, vf_load(x + i));
+    } else {
+        for (int64_t w = first; w < last; w++, x += g->x_ld[2], y += CC_BLOCK) {
+            for (int64_t c = 0; c < n; c++)
+                y[c] = x[c * ld_c];
+            for (int64_t c = n; c < CC_BLOCK; c++)
+                y[c] = 0.0f;
         }
     }
 }
 
-/* The input of one group of one image as the kernel reads it. */
+/* Copies rows [begin, end) of one image into the workspace, with a halo of zeros. A row is one (group,
+ * channel block, d, h). */
+static void repack_rows(const cc_step *step, const float *image, float *to, int64_t begin, int64_t end)
+{
+    const cc_conv_geometry *g = conv_geometry(step);
+    const int64_t blocks = g->few_channels ? 1 : (g->ic + CC_BLOCK - 1) / CC_BLOCK;
+    const int64_t row_floats = g->size[2] * (g->few_channels ? g->ic : CC_BLOCK);
+    const int64_t *in = step->in.shape + 1;
+    for (int64_t row = begin; row < end; row++) {
+        const int64_t h = row % g->size[1] - g->low[1], d = row / g->size[1] % g->size[0] - g->low[0];
+        const int64_t block = row / (g->size[0] * g->size[1]), group = block / blocks, c0 = block % blocks * CC_BLOCK;
+        float *y = to + row * row_floats;
+        if (d < 0 || d >= in[0] || h < 0 || h >= in[1]) {
+            memset(y, 0, (size_t)row_floats * sizeof *y);
+            continue;
+        }
+        const int64_t first = min_i64(g->low[2], g->size[2]), last = min_i64(first + in[2], g->size[2]);
+        const float *x = image + d * g->x_ld[0] + h * g->x_ld[1];
+        x += step->in.ld_block ? (group * g->ic + c0) / CC_BLOCK * g->x_block : (group * g->ic + c0) * step->in.ld[4];
+        if (g->few_channels)
+            repack_few(step, x, y, first, last);
+        else
+            repack_block(step, x, y, first, last, min_i64(g->ic - c0, CC_BLOCK));
+    }
+}
+
+/* The input of one group of one image as the kernel reads it: x is the cell where the first window starts. */
 typedef struct conv_source {
     const float *x;
     int64_t ld[CC_SPATIAL];
     int64_t ld_block;
 } conv_source;
 
-CC_INLINE conv_source source_of(const cc_step *step, void *const *buffers, int64_t image, int64_t group)
+/* `slot` counts the images that lie repacked in the workspace at one time. */
+CC_INLINE conv_source source_of(const cc_step *step, void *const *buffers, int64_t image, int64_t group, int64_t slot)
 {
     const cc_conv_geometry *g = conv_geometry(step);
     conv_source s;
     if (g->repack) {
-        const int64_t plane = g->size[1] * g->size[2] * CC_BLOCK;
-        s.ld[0] = plane;
-        s.ld[1] = g->size[2] * CC_BLOCK;
-        s.ld[2] = CC_BLOCK;
-        s.ld_block = g->size[0] * plane;
-        s.x = (const float *)((const char *)buffers[step->workspace_buffer] + step->workspace_offset) +
+        s.ld[2] = g->few_channels ? g->ic : CC_BLOCK;
+        s.ld[1] = g->size[2] * s.ld[2];
+        s.ld[0] = g->size[1] * s.ld[1];
+        s.ld_block = g->size[0] * s.ld[0];
+        s.x = workspace(step, buffers) + slot * g->repacked_floats +
               group * ((g->ic + CC_BLOCK - 1) / CC_BLOCK) * s.ld_block;
     } else {
-        for (int a = 0; a < CC_SPATIAL; a++)
+        s.x = view_f32(&step->in, buffers) + image * g->x_image + group * g->ic / CC_BLOCK * g->x_block +
+              group * g->ic % CC_BLOCK;
+        for (int a = 0; a < CC_SPATIAL; a++) {
             s.ld[a] = g->x_ld[a];
-        s.ld_block = CC_BLOCK;
-        s.x = view_f32(&step->in, buffers) + image * g->x_image + group * g->ic;
+            s.x -= g->low[a] * s.ld[a];
+        }
+        s.ld_block = g->x_block;
     }
     return s;
 }

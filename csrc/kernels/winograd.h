@@ -1,99 +1,172 @@
-/* The transforms of Winograd's F(4x4, 3x3): 16 outputs of a 3x3 convolution for 36 multiplications
- * instead of 144 (Lavin and Gray 2016).
+/* The transforms of Winograd's F(m x m, 3x3), m = 2, 4 or 6: m^2 outputs of a 3x3 convolution for (m + 2)^2
+ * multiplications instead of 9 m^2 (Lavin and Gray 2016).
  *
  *     y = A^T [ (G w G^T) . (B^T x B) ] A
  *
- * Interpolation points 0, +-3/4, +-3/2 and infinity: every constant of A and B is a dyadic fraction,
- * hence exact in float32, and the error is about 1.7 times that of the direct sum (with the usual 0, +-1,
- * +-2 it is 3.6 times). G is applied in double when weights are packed.
+ * Interpolation points, beside infinity, and the error that they give (rms, against the direct sum's):
+ *     m = 2: 0, +-1              0.6
+ *     m = 4: 0, +-3/4, +-3/2     1.7 (with the usual 0, +-1, +-2: 3.6)
+ *     m = 6: 0, +-1/2, +-1, +-2  7.5
+ * Every constant of A and B is a dyadic fraction, hence exact in float32. G is applied in double when
+ * weights are packed (pack_conv.c has the same points).
  *
- * With a = 3/4 and b = 3/2, rows of B^T pair up as even +- odd parts, so a transform of six values is 12
- * operations; the same holds for A^T. Everything works on vectors of channels. */
+ * A point p and its mirror image -p share their work: an even part e and an odd part o give e + p*o and
+ * e - p*o. So a transform goes by pairs of points, and what is alive at one time - the results of a pair
+ * for m + 2 columns - fits the registers of AVX-512. Everything works on vectors of channels; m is a
+ * constant wherever these are called. */
 #ifndef CC_WINOGRAD_H
 #define CC_WINOGRAD_H
 
 #include "kernel.h"
 
-enum { TILE_IN = 6, TILE_OUT = 4, TRANSFORMED = TILE_IN * TILE_IN };
+enum { MOST_TILE = 6, MOST_TILE_IN = MOST_TILE + 2 };
 
-#define WINO_A 0.75f
-#define WINO_B 1.5f
-#define WINO_A2 (WINO_A * WINO_A)
-#define WINO_B2 (WINO_B * WINO_B)
-
-/* y = B^T x, in place order: points 0, a, -a, b, -b, infinity. */
-CC_INLINE void input_transform_1d(const vf x[TILE_IN], vf y[TILE_IN])
+/* The positive point of pair k. */
+CC_INLINE float winograd_point(const int m, const int k)
 {
-    const vf a = vf_set1(WINO_A), b = vf_set1(WINO_B), a2 = vf_set1(WINO_A2), b2 = vf_set1(WINO_B2);
-    const vf product = vf_set1(WINO_A2 * WINO_B2), sum = vf_set1(WINO_A2 + WINO_B2);
-    const vf even_a = vf_fnma(b2, x[2], x[4]), odd_a = vf_fnma(b2, x[1], x[3]);
-    const vf even_b = vf_fnma(a2, x[2], x[4]), odd_b = vf_fnma(a2, x[1], x[3]);
-    y[0] = vf_fma(product, x[0], vf_fnma(sum, x[2], x[4]));
-    y[1] = vf_fma(a, odd_a, even_a);
-    y[2] = vf_fnma(a, odd_a, even_a);
-    y[3] = vf_fma(b, odd_b, even_b);
-    y[4] = vf_fnma(b, odd_b, even_b);
-    y[5] = vf_fma(product, x[1], vf_fnma(sum, x[3], x[5]));
+    static const float points[3][3] = {{1.0f}, {0.75f, 1.5f}, {0.5f, 1.0f, 2.0f}};
+    return points[m / 2 - 1][k];
 }
 
-/* y = A^T m: row i is sum over points p of p^i m_p; infinity counts in the last row alone. */
-CC_INLINE void output_transform_1d(const vf m[TILE_IN], vf y[TILE_OUT])
+/* Row of B^T for a point is the polynomial x times product over the others of (x - q), and without the
+ * x for point 0. Of x^2 - q^2 over other pairs, these are the coefficients of 1 and of x^2. */
+CC_INLINE float other_product(const int m, const int k)
 {
-    const vf sum_a = vf_add(m[1], m[2]), difference_a = vf_sub(m[1], m[2]);
-    const vf sum_b = vf_add(m[3], m[4]), difference_b = vf_sub(m[3], m[4]);
-    y[0] = vf_add(vf_add(m[0], sum_a), sum_b);
-    y[1] = vf_fma(vf_set1(WINO_B), difference_b, vf_mul(vf_set1(WINO_A), difference_a));
-    y[2] = vf_fma(vf_set1(WINO_B2), sum_b, vf_mul(vf_set1(WINO_A2), sum_a));
-    y[3] = vf_fma(vf_set1(WINO_B * WINO_B2), difference_b, vf_fma(vf_set1(WINO_A * WINO_A2), difference_a, m[5]));
+    float product = 1.0f;
+    for (int i = 0; i < m / 2; i++)
+        product *= i == k ? 1.0f : winograd_point(m, i) * winograd_point(m, i);
+    return product;
+}
+
+CC_INLINE float other_sum(const int m, const int k)
+{
+    float sum = 0.0f;
+    for (int i = 0; i < m / 2; i++)
+        sum += i == k ? 0.0f : winograd_point(m, i) * winograd_point(m, i);
+    return sum;
+}
+
+/* Even or odd part of pair k: x[2], x[4], ... or x[1], x[3], ... through the polynomial of the others. */
+CC_INLINE vf input_part(const int m, const int k, const vf *x)
+{
+    if (m == 2)
+        return x[0];
+    if (m == 4)
+        return vf_fnma(vf_set1(other_product(m, k)), x[0], x[2]);
+    return vf_fma(vf_set1(other_product(m, k)), x[0], vf_fnma(vf_set1(other_sum(m, k)), x[2], x[4]));
+}
+
+/* Rows of points 0 (from x[0]) and infinity (from x[1]): the polynomial of all pairs. */
+CC_INLINE vf input_end(const int m, const vf *x)
+{
+    const float p0 = winograd_point(m, 0) * winograd_point(m, 0);
+    if (m == 2)
+        return vf_fnma(vf_set1(p0), x[0], x[2]);
+    const float p1 = winograd_point(m, 1) * winograd_point(m, 1);
+    if (m == 4)
+        return vf_fma(vf_set1(p0 * p1), x[0], vf_fnma(vf_set1(p0 + p1), x[2], x[4]));
+    const float p2 = winograd_point(m, 2) * winograd_point(m, 2);
+    return vf_fnma(vf_set1(p0 * p1 * p2), x[0],
+                   vf_fma(vf_set1(p0 * p1 + p0 * p2 + p1 * p2), x[2], vf_fnma(vf_set1(p0 + p1 + p2), x[4], x[6])));
+}
+
+/* One row of V: B^T along w, then stores; point order 0, p, -p, q, -q, ..., infinity. */
+CC_INLINE void store_input_row(const int m, const vf *x, float *v, int64_t ld_point)
+{
+    vf_store(v, input_end(m, x));
+#pragma GCC unroll 3
+    for (int k = 0; k < m / 2; k++) {
+        const vf p = vf_set1(winograd_point(m, k)), even = input_part(m, k, x + 2), odd = input_part(m, k, x + 1);
+        vf_store(v + (2 * k + 1) * ld_point, vf_fma(p, odd, even));
+        vf_store(v + (2 * k + 2) * ld_point, vf_fnma(p, odd, even));
+    }
+    vf_store(v + (m + 1) * ld_point, input_end(m, x + 1));
 }
 
 /* V[point] = B^T x B for VF_LANES channels of one tile. x points at the tile's corner, 16 floats a pixel. */
-CC_INLINE void input_transform(const float *x, int64_t ld_row, float *v, int64_t ld_point)
+CC_INLINE void input_transform(const int m, const float *x, int64_t ld_row, float *v, int64_t ld_point)
 {
-    vf columns[TILE_IN][TILE_IN]; /* [column][row of B^T x] */
-#pragma GCC unroll 6
-    for (int j = 0; j < TILE_IN; j++) {
-        vf column[TILE_IN];
-#pragma GCC unroll 6
-        for (int i = 0; i < TILE_IN; i++)
-            column[i] = vf_load(x + i * ld_row + j * 16);
-        input_transform_1d(column, columns[j]);
+    vf row[MOST_TILE_IN], mirror[MOST_TILE_IN], column[MOST_TILE_IN];
+#define COLUMN(j, first, last)                                    \
+    _Pragma("GCC unroll 8") for (int i = first; i <= last; i++) \
+        column[i] = vf_load(x + i * ld_row + j * CC_BLOCK)
+#pragma GCC unroll 8
+    for (int j = 0; j < m + 2; j++) {
+        COLUMN(j, 0, m);
+        row[j] = input_end(m, column);
     }
+    store_input_row(m, row, v, ld_point);
+#pragma GCC unroll 3
+    for (int k = 0; k < m / 2; k++) {
+        const vf p = vf_set1(winograd_point(m, k));
+#pragma GCC unroll 8
+        for (int j = 0; j < m + 2; j++) {
+            COLUMN(j, 1, m);
+            const vf even = input_part(m, k, column + 2), odd = input_part(m, k, column + 1);
+            row[j] = vf_fma(p, odd, even);
+            mirror[j] = vf_fnma(p, odd, even);
+        }
+        store_input_row(m, row, v + (2 * k + 1) * (m + 2) * ld_point, ld_point);
+        store_input_row(m, mirror, v + (2 * k + 2) * (m + 2) * ld_point, ld_point);
+    }
+#pragma GCC unroll 8
+    for (int j = 0; j < m + 2; j++) {
+        COLUMN(j, 1, m + 1);
+        row[j] = input_end(m, column + 1);
+    }
+    store_input_row(m, row, v + (m + 1) * (m + 2) * ld_point, ld_point);
+#undef COLUMN
+}
+
+/* y = A^T m: row i is the sum over points p of p^i m_p; infinity counts in the last row alone. */
+CC_INLINE void output_transform_1d(const int m, const vf *x, vf *y)
+{
+    vf even[MOST_TILE / 2], odd[MOST_TILE / 2];
+#pragma GCC unroll 3
+    for (int k = 0; k < m / 2; k++) {
+        even[k] = vf_add(x[2 * k + 1], x[2 * k + 2]);
+        odd[k] = vf_sub(x[2 * k + 1], x[2 * k + 2]);
+    }
+    float power[MOST_TILE / 2] = {1.0f, 1.0f, 1.0f};
 #pragma GCC unroll 6
-    for (int i = 0; i < TILE_IN; i++) {
-        vf row[TILE_IN], y[TILE_IN];
-#pragma GCC unroll 6
-        for (int j = 0; j < TILE_IN; j++)
-            row[j] = columns[j][i];
-        input_transform_1d(row, y);
-#pragma GCC unroll 6
-        for (int j = 0; j < TILE_IN; j++)
-            vf_store(v + (i * TILE_IN + j) * ld_point, y[j]);
+    for (int i = 0; i < m; i++) {
+        const vf *part = i % 2 ? odd : even;
+        vf sum = i == 0 ? x[0] : i == m - 1 ? x[m + 1] : vf_zero();
+#pragma GCC unroll 3
+        for (int k = 0; k < m / 2; k++) {
+            if (i == 0)
+                sum = vf_add(sum, part[k]);
+            else if (k == 0 && i < m - 1)
+                sum = power[k] == 1.0f ? part[k] : vf_mul(vf_set1(power[k]), part[k]);
+            else
+                sum = power[k] == 1.0f ? vf_add(sum, part[k]) : vf_fma(vf_set1(power[k]), part[k], sum);
+        }
+        y[i] = sum;
+#pragma GCC unroll 3
+        for (int k = 0; k < m / 2; k++)
+            power[k] *= winograd_point(m, k);
     }
 }
 
-/* y = A^T M A + bias for VF_LANES channels of one tile. */
-CC_INLINE void output_transform(const float *m, int64_t ld_point, vf bias, vf y[TILE_OUT][TILE_OUT])
+/* y = A^T M A for VF_LANES channels of one tile. */
+CC_INLINE void output_transform(const int m, const float *x, int64_t ld_point, vf y[MOST_TILE][MOST_TILE])
 {
-    vf columns[TILE_IN][TILE_OUT];
-#pragma GCC unroll 6
-    for (int j = 0; j < TILE_IN; j++) {
-        vf column[TILE_IN];
-#pragma GCC unroll 6
-        for (int i = 0; i < TILE_IN; i++)
-            column[i] = vf_load(m + (i * TILE_IN + j) * ld_point);
-        output_transform_1d(column, columns[j]);
+    vf columns[MOST_TILE_IN][MOST_TILE];
+#pragma GCC unroll 8
+    for (int j = 0; j < m + 2; j++) {
+        vf column[MOST_TILE_IN];
+#pragma GCC unroll 8
+        for (int i = 0; i < m + 2; i++)
+            column[i] = vf_load(x + (i * (m + 2) + j) * ld_point);
+        output_transform_1d(m, column, columns[j]);
     }
-#pragma GCC unroll 4
-    for (int i = 0; i < TILE_OUT; i++) {
-        vf row[TILE_IN];
 #pragma GCC unroll 6
-        for (int j = 0; j < TILE_IN; j++)
+    for (int i = 0; i < m; i++) {
+        vf row[MOST_TILE_IN];
+#pragma GCC unroll 8
+        for (int j = 0; j < m + 2; j++)
             row[j] = columns[j][i];
-        output_transform_1d(row, y[i]);
-#pragma GCC unroll 4
-        for (int j = 0; j < TILE_OUT; j++)
-            y[i][j] = vf_add(y[i][j], bias);
+        output_transform_1d(m, row, y[i]);
     }
 }
 

@@ -35,6 +35,7 @@ CC_INLINE vm vf_lt(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LT_OQ); }
 CC_INLINE vm vf_le(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
 CC_INLINE vm vf_eq(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 CC_INLINE vm vf_isnan(vf a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
+CC_INLINE vm vf_unordered(vf a, vf b) { return _mm256_cmp_ps(a, b, _CMP_UNORD_Q); }
 CC_INLINE vm vm_or(vm a, vm b) { return _mm256_or_ps(a, b); }
 CC_INLINE vm vm_and(vm a, vm b) { return _mm256_and_ps(a, b); }
 CC_INLINE int vm_any(vm a) { return _mm256_movemask_ps(a) != 0; }
@@ -57,6 +58,7 @@ CC_INLINE vi vi_bits(vf a) { return _mm256_castps_si256(a); }
 CC_INLINE vf vf_bits(vi a) { return _mm256_castsi256_ps(a); }
 
 CC_INLINE void vf_prefetch(const float *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
+CC_INLINE void vf_prefetch_l2(const char *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); }
 /* Widening loads of VF_LANES stored values. */
 CC_INLINE vi vi_load_i8(const int8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
 CC_INLINE vi vi_load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }

@@ -33,6 +33,7 @@ CC_INLINE vm vf_lt(vf a, vf b) { return a < b; }
 CC_INLINE vm vf_le(vf a, vf b) { return a <= b; }
 CC_INLINE vm vf_eq(vf a, vf b) { return a == b; }
 CC_INLINE vm vf_isnan(vf a) { return a != a; }
+CC_INLINE vm vf_unordered(vf a, vf b) { return a != a || b != b; }
 CC_INLINE vm vm_or(vm a, vm b) { return a | b; }
 CC_INLINE vm vm_and(vm a, vm b) { return a & b; }
 CC_INLINE int vm_any(vm a) { return a; }
@@ -67,6 +68,7 @@ CC_INLINE vf vf_bits(vi a)
 }
 
 CC_INLINE void vf_prefetch(const float *p) { (void)p; }
+CC_INLINE void vf_prefetch_l2(const char *p) { (void)p; }
 /* Widening loads of VF_LANES stored values. */
 CC_INLINE vi vi_load_i8(const int8_t *p) { return *p; }
 CC_INLINE vi vi_load_u8(const uint8_t *p) { return *p; }

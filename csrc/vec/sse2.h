@@ -40,6 +40,7 @@ CC_INLINE vm vf_lt(vf a, vf b) { return _mm_cmplt_ps(a, b); }
 CC_INLINE vm vf_le(vf a, vf b) { return _mm_cmple_ps(a, b); }
 CC_INLINE vm vf_eq(vf a, vf b) { return _mm_cmpeq_ps(a, b); }
 CC_INLINE vm vf_isnan(vf a) { return _mm_cmpunord_ps(a, a); }
+CC_INLINE vm vf_unordered(vf a, vf b) { return _mm_cmpunord_ps(a, b); }
 CC_INLINE vm vm_or(vm a, vm b) { return _mm_or_ps(a, b); }
 CC_INLINE vm vm_and(vm a, vm b) { return _mm_and_ps(a, b); }
 CC_INLINE int vm_any(vm a) { return _mm_movemask_ps(a) != 0; }
@@ -71,6 +72,7 @@ CC_INLINE vf vf_round(vf a)
 }
 
 CC_INLINE void vf_prefetch(const float *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
+CC_INLINE void vf_prefetch_l2(const char *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); }
 /* Widening loads of VF_LANES stored values. */
 CC_INLINE vi vi_load_i8(const int8_t *p) { return _mm_setr_epi32(p[0], p[1], p[2], p[3]); }
 CC_INLINE vi vi_load_u8(const uint8_t *p) { return _mm_setr_epi32(p[0], p[1], p[2], p[3]); }

@@ -6,6 +6,7 @@
  *   vf_fma(a, b, c)           a*b + c; rounded once where VF_FUSED is 1, twice where it is 0
  *   vf_fnma(a, b, c)          c - a*b
  *   vf_max(a, b) vf_min(a, b) b where either is NaN
+ *   vf_unordered(a, b)        where either is NaN
  *   vf_round                  to the nearest integer, half to even
  *   vf_select(m, a, b)        a where m, else b
  *   vi_from_vf                rounds to nearest even; vf_from_vi exact up to 2^24

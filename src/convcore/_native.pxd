@@ -20,6 +20,9 @@ cdef extern from "convcore.h" nogil:
         int64_t offset
         int64_t shape[8]
         int64_t ld[8]
+        int64_t ld_block
+        int32_t halo_low[3]
+        int32_t halo_high[3]
 
     ctypedef struct cc_window:
         int64_t kernel[3]
@@ -53,6 +56,7 @@ cdef extern from "convcore.h" nogil:
         int32_t sample
         int32_t linear
         int32_t accuracy
+        int32_t pool
         float value
         uint64_t seed
         double resize_scale[3]
@@ -65,6 +69,8 @@ cdef extern from "convcore.h" nogil:
         const char *algorithm
         int64_t packed_floats
         int64_t workspace_bytes
+        int32_t need_low[3]
+        int32_t need_high[3]
         double flops
         double bytes
 

@@ -3,7 +3,8 @@
 
 A :class:`Step` is one operation on views; a :class:`Program` is an array of them that one call runs
 without the GIL. A view is a tuple ``(buffer, offset, type, shape, ld)``: the index of a buffer in the
-sequence that :meth:`Program.run` is given, and the rest in elements. ``csrc/convcore.h`` is the
+sequence that :meth:`Program.run` is given, and the rest in elements. Blocked spatial views have three more:
+``ld_block, halo_low, halo_high``. ``csrc/convcore.h`` is the
 contract behind every name here.
 """
 
@@ -26,7 +27,7 @@ OPERATIONS = {
         (
             "conv", "depthwise_conv", "conv_transpose", "dense", "max_pool", "average_pool",
             "global_max_pool", "global_average_pool", "affine", "activation", "sample", "softmax",
-            "binary", "copy", "fill", "resize", "hu_rescale",
+            "binary", "copy", "fill", "border", "resize", "hu_rescale",
         )
     )
 }
@@ -42,7 +43,7 @@ ACTIVATIONS = {
 }
 BINARIES = {n: i for i, n in enumerate(("add", "subtract", "multiply", "maximum", "minimum", "prelu"))}
 SAMPLES = {"rrelu": 0, "noisy_relu": 1}
-ACCURACIES = {"direct": 0, "standard": 1}
+ACCURACIES = {"direct": 0, "standard": 1, "fast": 2}
 TYPES = {"float32": 0, "int8": 1, "uint8": 2, "int16": 3, "uint16": 4, "int32": 5}
 if len(OPERATIONS) != CC_OPERATION_COUNT:
     raise ImportError("convcore._native and libconvcore disagree about the operations")
@@ -105,7 +106,7 @@ def set_num_threads(int threads):
 
 
 cdef int _fill_view(cc_view *view, object spec) except -1:
-    buffer, offset, type_, shape, ld = spec
+    buffer, offset, type_, shape, ld, *blocked = spec
     if len(shape) > CC_MAX_RANK or len(shape) != len(ld):
         raise ArgumentError("view", "bad rank", got=len(shape), expected=f"at most {CC_MAX_RANK}")
     view.buffer = buffer
@@ -115,6 +116,11 @@ cdef int _fill_view(cc_view *view, object spec) except -1:
     for i in range(len(shape)):
         view.shape[i] = shape[i]
         view.ld[i] = ld[i]
+    if blocked:
+        view.ld_block, halo_low, halo_high = blocked
+        for i in range(3):
+            view.halo_low[i] = halo_low[i]
+            view.halo_high[i] = halo_high[i]
     return 0
 
 
@@ -148,7 +154,7 @@ cdef class Step:
     def __init__(
         self, str operation, *, out, x=None, x2=None, str isa=None, kernel=(1, 1, 1), stride=(1, 1, 1),
         dilation=(1, 1, 1), pad_low=(0, 0, 0), groups=1, bint flip=False, bint include_padding=False,
-        str binary="add", str sample="rrelu", bint linear=True, str accuracy="direct", float value=0.0, seed=0,
+        str binary="add", str sample="rrelu", bint linear=True, str accuracy="direct", int pool=1, float value=0.0, seed=0,
         resize_scale=(1.0, 1.0, 1.0), resize_offset=(0.0, 0.0, 0.0), activation=("linear", ()),
         padding_value=None, padding_to=None, slope=None, intercept=None,
     ):
@@ -173,6 +179,7 @@ cdef class Step:
         self.c.sample = SAMPLES[sample]
         self.c.linear = linear
         self.c.accuracy = ACCURACIES[accuracy]
+        self.c.pool = pool
         self.c.value = value
         self.c.seed = seed
         for i in range(3):
@@ -211,6 +218,13 @@ cdef class Step:
     @property
     def workspace_bytes(self):
         return self.c.workspace_bytes
+
+    @property
+    def need(self):
+        """Halo (low, high) along d, h and w of a blocked input that spares a copy of it."""
+        return (
+            tuple(self.c.need_low[i] for i in range(3)), tuple(self.c.need_high[i] for i in range(3))
+        )
 
     @property
     def flops(self):

@@ -32,28 +32,37 @@ _EXACT = frozenset(
 )
 _LINEAR = frozenset({"conv", "depthwise_conv", "conv_transpose", "dense", "batch_norm", "affine"})
 
-# |B^T|, |G| and |A^T| of F(4x4, 3x3) at 0, +-3/4, +-3/2 and infinity: see csrc/kernels/winograd.h.
-_A, _B = 0.75, 1.5
-_POINTS = np.array([0.0, _A, -_A, _B, -_B])
+#: Finite interpolation points of F(m x m, 3x3) by m: see csrc/kernels/winograd.h.
+_WINOGRAD_POINTS = {
+    2: (0.0, 1.0, -1.0),
+    4: (0.0, 0.75, -0.75, 1.5, -1.5),
+    6: (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0),
+}
 
 
-def _winograd_matrices() -> tuple[Array, Array, Array]:
-    """Return absolute values of B^T (6, 6), G (6, 3) and A^T (4, 6), from the points alone."""
-    b_t, g = np.zeros((6, 6)), np.zeros((6, 3))
-    for i, p in enumerate(_POINTS):
-        others = np.delete(_POINTS, i)
-        b_t[i, :5] = np.poly(others)[::-1]
+def _winograd_matrices(m: int) -> tuple[Array, Array, Array]:
+    """Return absolute values of B^T (m + 2, m + 2), G (m + 2, 3) and A^T (m, m + 2), from the points."""
+    points = np.array(_WINOGRAD_POINTS[m])
+    b_t, g = np.zeros((m + 2, m + 2)), np.zeros((m + 2, 3))
+    for i, p in enumerate(points):
+        others = np.delete(points, i)
+        b_t[i, :-1] = np.poly(others)[::-1]
         g[i] = p ** np.arange(3) / np.prod(p - others)
-    b_t[5] = np.poly(_POINTS)[::-1]
-    g[5, 2] = 1.0
-    a_t = np.column_stack([_POINTS[None] ** np.arange(4)[:, None], [0.0, 0.0, 0.0, 1.0]])
+    b_t[-1] = np.poly(points)[::-1]
+    g[-1, 2] = 1.0
+    a_t = np.column_stack([points[None] ** np.arange(m)[:, None], np.arange(m) == m - 1])
     return np.abs(b_t), np.abs(g), np.abs(a_t)
 
 
 def winograd_bound(
-    x: Array, kernel: Array, bias: Array | None, padding: Sequence[tuple[int, int]], output: Sequence[int]
+    x: Array,
+    kernel: Array,
+    bias: Array | None,
+    padding: Sequence[tuple[int, int]],
+    output: Sequence[int],
+    m: int = 4,
 ) -> Array:
-    """Return the probable error bound of F(4x4, 3x3) for every output.
+    """Return the probable error bound of F(m x m, 3x3) for every output.
 
     Every transformed value has an error of some roundings of the sum of magnitudes behind it; those of
     different channels and points are independent.
@@ -61,29 +70,37 @@ def winograd_bound(
     Parameters
     ----------
     x, kernel, bias
-        (n, h, w, c), (3, 3, c, oc) and (oc,).
+        (n, d, h, w, c), (kd, 3, 3, c, oc) and (oc,).
     padding
-        (low, high) of the two spatial axes.
+        (low, high) of the three spatial axes.
     output
-        (oh, ow).
+        (od, oh, ow).
+    m
+        Outputs of a tile along each side.
     """
-    b_t, g, a_t = _winograd_matrices()
-    channels = kernel.shape[-2]
-    tiles = [-(-size // 4) for size in output]
+    b_t, g, a_t = _winograd_matrices(m)
+    depth, channels = kernel.shape[0], kernel.shape[-2]
+    tiles = [-(-size // m) for size in output[1:]]
     lows = [low for low, _ in padding]
-    wide = np.zeros((len(x), 4 * tiles[0] + 2, 4 * tiles[1] + 2, channels))
-    kept = [min(n, w - low) for n, w, low in zip(x.shape[1:3], wide.shape[1:3], lows, strict=True)]
-    wide[:, lows[0] : lows[0] + kept[0], lows[1] : lows[1] + kept[1]] = np.abs(x[:, : kept[0], : kept[1]])
-    windows = np.lib.stride_tricks.sliding_window_view(wide, (6, 6), axis=(1, 2))[:, ::4, ::4]
-    v = np.einsum("ir,nhwcrs,js->ijnhwc", b_t, windows, b_t, optimize=True)
-    u = np.einsum("ir,rsco,js->ijco", g, np.abs(kernel), g, optimize=True)
-    m = np.matmul(v.reshape(6, 6, -1, channels) ** 2, u**2).reshape(6, 6, len(x), *tiles, -1)
-    y = np.sqrt(np.einsum("ai,ijnhwo,bj->nhawbo", a_t**2, m, a_t**2, optimize=True))
-    y = y.reshape(len(x), 4 * tiles[0], 4 * tiles[1], -1)[:, : output[0], : output[1]]
+    sides = (output[0] + depth - 1, m * tiles[0] + 2, m * tiles[1] + 2)
+    wide = np.zeros((len(x), *sides, channels))
+    kept = tuple(slice(0, min(n, w - low)) for n, w, low in zip(x.shape[1:4], sides, lows, strict=True))
+    there = tuple(slice(low, low + k.stop) for low, k in zip(lows, kept, strict=True))
+    wide[(slice(None), *there)] = np.abs(x[(slice(None), *kept)])
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (m + 2, m + 2), axis=(2, 3))[:, :, ::m, ::m]
+    v = np.einsum("ir,ndhwcrs,js->ijndhwc", b_t, windows, b_t, optimize=True) ** 2
+    u = np.einsum("ir,drsco,js->dijco", g, np.abs(kernel), g, optimize=True) ** 2
+    side = (m + 2, m + 2, len(x), output[0], *tiles, -1)
+    products = sum(
+        np.matmul(v[:, :, :, t : t + output[0]].reshape(m + 2, m + 2, -1, channels), u[t])
+        for t in range(depth)
+    ).reshape(side)
+    y = np.sqrt(np.einsum("ai,ijndhwo,bj->ndhawbo", a_t**2, products, a_t**2, optimize=True))
+    y = y.reshape(len(x), output[0], m * tiles[0], m * tiles[1], -1)[:, :, : output[1], : output[2]]
     if bias is not None:
         y = y + np.abs(bias)
-    # Twice 4 roundings each way, one each for the weight, the product and the bias, and the sum.
-    bound: Array = LAMBDA * math.sqrt(channels + 19) * U * y
+    # Twice m roundings each way, one each for the weight, the product and the bias, and the sum.
+    bound: Array = LAMBDA * math.sqrt(depth * channels + 4 * m + 3) * U * y
     return bound
 
 
@@ -126,10 +143,12 @@ def node_bound(node: Node, inputs: Sequence[Array], y: Array, algorithm: str = "
         return np.zeros_like(y)
     if algorithm.startswith("Winograd"):
         w = {k: v.astype(np.float64) for k, v in node.weights.items()}
-        # Slices of a volume are as good as images.
-        x = inputs[0].reshape(-1, *inputs[0].shape[-3:])
-        kernel = w["kernel"].reshape(w["kernel"].shape[-4:])
-        bound = winograd_bound(x, kernel, w.get("bias"), node.attributes["padding"][-2:], y.shape[-3:-1])
+        lead = (1,) * (5 - inputs[0].ndim)
+        x = inputs[0].reshape(len(inputs[0]), *lead, *inputs[0].shape[1:])
+        kernel = w["kernel"].reshape(*lead, *w["kernel"].shape)
+        padding = (*((0, 0) for _ in lead), *node.attributes["padding"])
+        output = (*lead, *y.shape[1:-1])
+        bound = winograd_bound(x, kernel, w.get("bias"), padding, output, int(algorithm[-1]))
         return bound.reshape(y.shape)
     if op in _LINEAR:
         return 2 * (reduction_length(node) + 2) * U * _absolute(node, inputs)
