@@ -35,11 +35,13 @@ def run(graph: Graph, inputs: list[np.ndarray], isa: str | None = None) -> list[
     return CpuRunner(build(graph, Device(isa=isa))).run(inputs)
 
 
-def assert_every_node_right(graph: Graph, isa: str | None = None, batch: int = 2) -> None:
+def assert_every_node_right(
+    graph: Graph, isa: str | None = None, batch: int = 2, accuracy: str = "standard"
+) -> None:
     """Each node alone within its formula's bound; nothing is fused."""
     inputs = inputs_of(graph, batch)
     wanted = [n.name for n in graph.nodes if n.operation != "input"]
-    plan = build(graph, Device(isa=isa), fused=False, outputs=wanted)
+    plan = build(graph, Device(isa=isa, accuracy=accuracy), fused=False, outputs=wanted)
     values = dict(zip(wanted, CpuRunner(plan).run(inputs), strict=True))
     values.update(zip(graph.inputs, inputs, strict=True))
     for check in check_nodes(graph, values, plan.algorithms):
@@ -196,6 +198,27 @@ def test_winograd_on_every_isa(name: str, isa: str) -> None:
     assert_every_node_right(graph, isa)
 
 
+OTHER_TILES: dict[str, tuple[str, str, Callable[[], Graph]]] = {
+    "7x7": ("standard", "Winograd 2x2", lambda: _conv((7, 7, 64), 33, (3, 3))),
+    "7x7, many weights": ("standard", "Winograd 2x2", lambda: _conv((7, 7, 160), 160, (3, 3))),
+    "6x6 tiles": ("fast", "Winograd 6x6", lambda: _conv((37, 35, 17), 33, (3, 3))),
+    "6x6 tiles, many weights": ("fast", "Winograd 6x6", lambda: _conv((23, 24, 96), 96, (3, 3))),
+    "volume": ("standard", "Winograd 4x4", lambda: _conv((8, 13, 14, 16), 18, (3, 3, 3))),
+    "volume, two taps deep": ("standard", "Winograd 4x4", lambda: _conv((7, 14, 14, 33), 40, (2, 3, 3))),
+    "thin volume": ("standard", "Winograd 4x4", lambda: _conv((2, 16, 16, 32), 16, (3, 3, 3))),
+    "volume, 6x6 tiles": ("fast", "Winograd 6x6", lambda: _conv((4, 18, 18, 16), 16, (3, 3, 3))),
+}
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", OTHER_TILES)
+def test_winograd_of_other_sizes_on_every_isa(name: str, isa: str) -> None:
+    accuracy, algorithm, make = OTHER_TILES[name]
+    device = Device(isa=isa, accuracy=accuracy)
+    assert [s.algorithm for s in build(make(), device).steps] == [algorithm]
+    assert_every_node_right(make(), isa, accuracy=accuracy)
+
+
 def test_the_bound_of_winograd_is_no_blanket() -> None:
     """One weight of 576 that is off by a hundredth breaks it."""
     graph = WINOGRAD["few tiles"]()
@@ -224,7 +247,7 @@ def test_winograd_with_an_activation_that_is_no_relu(padding: str) -> None:
 def test_accuracy_direct_does_without_winograd() -> None:
     graph = WINOGRAD["few tiles"]()
     assert build(graph, Device(accuracy="direct")).steps[0].algorithm == "direct"
-    small = _conv((8, 8, 64), 64, (3, 3))
+    small = _conv((4, 4, 64), 64, (3, 3))
     assert build(small).steps[0].algorithm == "direct", "four tiles are too few"
 
 

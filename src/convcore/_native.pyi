@@ -1,7 +1,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-View = tuple[int, int, str, Sequence[int], Sequence[int]]
+View = (
+    tuple[int, int, str, Sequence[int], Sequence[int]]
+    | tuple[int, int, str, Sequence[int], Sequence[int], int, Sequence[int], Sequence[int]]
+)
 
 OPERATIONS: dict[str, int]
 ACTIVATIONS: dict[str, int]
@@ -37,6 +40,7 @@ class Step:
         sample: str = "rrelu",
         linear: bool = True,
         accuracy: str = "direct",
+        pool: int = 1,
         value: float = 0.0,
         seed: int = 0,
         resize_scale: Sequence[float] = (1.0, 1.0, 1.0),
@@ -55,6 +59,8 @@ class Step:
     def packed_floats(self) -> int: ...
     @property
     def workspace_bytes(self) -> int: ...
+    @property
+    def need(self) -> tuple[tuple[int, int, int], tuple[int, int, int]]: ...
     @property
     def flops(self) -> float: ...
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,8 +13,9 @@ from convcore.errors import ArgumentError
 from convcore.loader.graph import Graph
 from convcore.memory import aligned_floats
 from convcore.plan.data import Device, Plan, PlanStep, View
-from convcore.plan.fuse import fuse
-from convcore.plan.lower import Draft, Lowering
+from convcore.plan.fuse import Group, fuse
+from convcore.plan.layout import blocked_values
+from convcore.plan.lower import NO_HALO, Draft, Halo, Lowering
 
 _ACCURACIES = ("direct", "standard", "fast")
 
@@ -43,26 +45,13 @@ def build(
     wanted = tuple(outputs) if outputs is not None else graph.outputs
     isa = device.isa or _native.default_isa()
 
-    lowering = Lowering(device.accuracy)
-    for group in fuse(graph, enabled=fused):
-        if group.node.operation == "input":
-            shape = tuple(group.node.shape)
-            if any(n is None for n in shape):
-                raise ArgumentError(group.output, "the model leaves this input's shape open", got=shape)
-            lowering.shapes[group.output] = tuple(int(n) for n in shape if n is not None)
-            lowering.storage[group.output] = group.output
-        else:
-            lowering.add(group)
+    lowering = _lower(graph, fuse(graph, enabled=fused), wanted, device.accuracy, isa)
     wanted = _apart_from_inputs(lowering, graph.inputs, wanted)
     drafts = _own_storage(lowering, graph.inputs, wanted)
     steps = tuple(_choose(d, isa) for d in drafts)
 
     ends = {*graph.inputs, *wanted}
-    sizes = {
-        name: math.prod(lowering.shapes[name])
-        for name in lowering.shapes
-        if lowering.storage[name] == name and name not in ends
-    }
+    sizes = {name: floats for name, floats in lowering.sizes.items() if name not in ends}
     return Plan(
         name=graph.name,
         device=device,
@@ -73,6 +62,47 @@ def build(
         outputs=tuple((name, lowering.shapes[name]) for name in wanted),
         constants=lowering.constants,
     )
+
+
+def _lower(
+    graph: Graph, groups: Sequence[Group], wanted: Sequence[str], accuracy: str, isa: str
+) -> Lowering:
+    """Lower twice: first to learn how wide a halo each blocked map needs, then with those."""
+    for name in graph.inputs:
+        if None in graph.node(name).shape:
+            raise ArgumentError(name, "the model leaves this input's shape open", got=graph.node(name).shape)
+    shapes = {n.name: tuple(int(d) for d in n.shape if d is not None) for n in graph.nodes}
+    blocked = blocked_values(groups, shapes, (*graph.outputs, *wanted))
+    halos: dict[str, Halo] = {}
+
+    def accepts(draft: Draft) -> bool:
+        try:
+            native_step(draft, isa)
+        except ArgumentError:
+            return False
+        return True
+
+    def lower() -> Lowering:
+        lowering = Lowering(accuracy, blocked, halos, accepts)
+        for group in groups:
+            if group.node.operation == "input":
+                lowering.shapes[group.output] = shapes[group.output]
+                lowering.storage[group.output] = group.output
+            else:
+                lowering.add(group)
+        return lowering
+
+    lowering = lower()
+    for draft in lowering.drafts:
+        if not draft.inputs or not draft.inputs[0].ld_block:
+            continue
+        low, high = native_step(draft, isa).need
+        name = draft.inputs[0].value
+        before = halos.get(name, NO_HALO)
+        halo = tuple((max(a, c), max(b, d)) for (a, b), c, d in zip(before, low, high, strict=True))
+        if halo != NO_HALO:
+            halos[name] = halo
+    return lower() if halos else lowering
 
 
 def _apart_from_inputs(lowering: Lowering, inputs: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
@@ -111,7 +141,7 @@ def _own_storage(lowering: Lowering, inputs: Sequence[str], wanted: Sequence[str
         lowering.storage[name] = name
 
     def rename(view: View) -> View:
-        return View(renamed.get(view.value, view.value), view.shape, view.ld, view.offset)
+        return replace(view, value=renamed.get(view.value, view.value))
 
     for value, storage in lowering.storage.items():
         lowering.storage[value] = renamed.get(storage, storage)
@@ -132,7 +162,9 @@ def native_step(
 
     def view(v: View) -> _native.View:
         buffer, offset = locate(v.value) if locate else (0, 0)
-        return buffer, offset + v.offset, "float32", (v.shape[0] * batch, *v.shape[1:]), v.ld
+        shape = (v.shape[0] * batch, *v.shape[1:])
+        low, high = zip(*v.halo, strict=True)
+        return buffer, offset + v.offset, "float32", shape, v.ld, v.ld_block, low, high
 
     inputs = [view(v) for v in step.inputs]
     return _native.Step(

@@ -27,12 +27,17 @@ class View:
     """Part of a value, as a kernel sees it. `value` names the value; the rest is in elements.
 
     The first axis is the batch's: for a batch of n, shape[0] becomes n * shape[0].
+
+    With `ld_block` the channels of a spatial view lie in blocks of 16, `ld_block` apart, and `halo` cells
+    (low, high) around its three spatial axes lie in memory too, holding zeros.
     """
 
     value: str
     shape: tuple[int, ...]
     ld: tuple[int, ...]
     offset: int = 0
+    ld_block: int = 0
+    halo: tuple[tuple[int, int], ...] = ((0, 0),) * 3
 
 
 @dataclass(frozen=True, eq=False)

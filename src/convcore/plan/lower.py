@@ -1,14 +1,15 @@
 """One function per graph operation: which kernels compute it, on which views.
 
-A value is a contiguous channels-last array of one image's floats; several values may share storage
-(a reshape is another view of the same floats).
+A value is a contiguous channels-last array of one image's floats, or a map with blocked channels (see
+layout.py); several values may share storage (a reshape is another view of the same floats).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from convcore import activations
 from convcore.errors import UnsupportedLayerError
 from convcore.loader.graph import Node
 from convcore.plan.data import View
-from convcore.plan.fuse import Group, batch_norm_affine
+from convcore.plan.fuse import Group, batch_norm_affine, is_depthwise
+from convcore.plan.layout import BLOCK
 
 Shape = tuple[int, ...]
 
@@ -43,12 +45,28 @@ def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(ld)
 
 
-class Lowering:
-    """Collects drafts, the shape of every value, and which values share storage."""
+Halo = tuple[tuple[int, int], ...]
+NO_HALO: Halo = ((0, 0),) * 3
 
-    def __init__(self, accuracy: str) -> None:
-        # "fast" will add F(6x6); until there is one, it is "standard".
-        self.accuracy = "direct" if accuracy == "direct" else "standard"
+
+class Lowering:
+    """Collects drafts, the shape of every value, and which values share storage.
+
+    `blocked` names the values with blocked channels, `halos` the zeros around those that have any.
+    `accepts` says whether the library takes a draft.
+    """
+
+    def __init__(
+        self,
+        accuracy: str,
+        blocked: Collection[str] = (),
+        halos: Mapping[str, Halo] = MappingProxyType({}),
+        accepts: Callable[[Draft], bool] = lambda draft: True,
+    ) -> None:
+        self.accuracy = accuracy
+        self.blocked = frozenset(blocked)
+        self._halos = halos
+        self._accepts = accepts
         self.drafts: list[Draft] = []
         self.shapes: dict[str, Shape] = {}
         self.storage: dict[str, str] = {}
@@ -64,21 +82,60 @@ class Lowering:
             raise UnsupportedLayerError(
                 node.layer or node.name, "no kernel for this operation", got=node.operation
             )
-        shape = tuple(int(n) for n in group.node.shape if n is not None)
+        shape = tuple(int(n) for n in group.nodes[-1].shape if n is not None)
         self.shapes[group.output] = shape
         self.storage.setdefault(group.output, group.output)
+        if group.output in self._halos:
+            self.emit("border", [], self.spatial(group.output))
         lower(self, group.node)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Floats of every value with storage of its own."""
+        return {name: self._floats(name) for name in self.shapes if self.storage[name] == name}
+
+    def _floats(self, value: str) -> int:
+        if value not in self.blocked:
+            return math.prod(self.shapes[value])
+        return self._blocked(value).ld[0]
 
     # ---- views ----------------------------------------------------------------------------------
 
     def view(self, value: str, shape: Sequence[int]) -> View:
-        """The whole value, seen as a contiguous array of `shape` whose first axis is the batch's."""
+        """The whole plain value, as a contiguous array of `shape` whose first axis is the batch's."""
+        assert value not in self.blocked, f"{value} is blocked"
         return View(self.storage[value], tuple(shape), contiguous(shape))
 
     def spatial(self, value: str) -> View:
         """The value as (1, d, h, w, c)."""
+        if value in self.blocked:
+            return self._blocked(value)
+        return self.view(value, self._spatial_shape(value))
+
+    def _spatial_shape(self, value: str) -> Shape:
         shape = self.shapes[value]
-        return self.view(value, (1, *(1,) * (4 - len(shape)), *shape))
+        return (1, *(1,) * (4 - len(shape)), *shape)
+
+    def _blocked(self, value: str) -> View:
+        shape, halo = self._spatial_shape(value), self._halos.get(value, NO_HALO)
+        sides = [low + n + high for n, (low, high) in zip(shape[1:4], halo, strict=True)]
+        ld = (sides[1] * sides[2] * BLOCK, sides[2] * BLOCK, BLOCK)
+        ld_block = sides[0] * ld[0]
+        offset = sum(low * step for (low, _), step in zip(halo, ld, strict=True))
+        image = -(-shape[4] // BLOCK) * ld_block
+        return View(self.storage[value], shape, (image, *ld, 1), offset, ld_block, halo)
+
+    def by_channel(self, value: str) -> View:
+        """The value for operations on each channel alone.
+
+        A plain one is (1, d, h, w, c). In a blocked one the blocks of an image follow each other as images
+        do, so it is (blocks, d, h, w, 16).
+        """
+        if value not in self.blocked:
+            return self.spatial(value)
+        v = self._blocked(value)
+        blocks = v.ld[0] // v.ld_block
+        return View(v.value, (blocks, *v.shape[1:4], BLOCK), (v.ld_block, *v.ld[1:]), v.offset)
 
     def rows(self, value: str) -> View:
         """The value as (rows, c), c its last axis."""
@@ -110,10 +167,13 @@ class Lowering:
         wide = np.broadcast_to(array, shape)
         return View(name, (1, *shape), (0, *(s // array.itemsize for s in wide.strides)))
 
-    def temporary(self, suffix: str, shape: Shape) -> str:
+    def temporary(self, suffix: str, shape: Shape, *, like: str | None = None) -> str:
+        """A value for one step's use; laid out as the value `like` is, or plain."""
         name = f"{self._group.output}/{suffix}"
         self.shapes[name] = shape
         self.storage[name] = name
+        if like in self.blocked:
+            self.blocked |= {name}
         return name
 
     # ---- drafts ---------------------------------------------------------------------------------
@@ -130,9 +190,20 @@ class Lowering:
     ) -> None:
         self.drafts.append(Draft(operation, tuple(inputs), output, self._group, options, weights, bias))
 
+    def emit_if_accepted(self, draft: Draft) -> bool:
+        """Take the draft if the library has a kernel for it."""
+        accepted = self._accepts(draft)
+        if accepted:
+            self.drafts.append(draft)
+        return accepted
+
     @property
     def out(self) -> str:
         return self._group.output
+
+    @property
+    def group(self) -> Group:
+        return self._group
 
     @property
     def activation(self) -> activations.Native:
@@ -158,25 +229,30 @@ def _window(node: Node, size: Sequence[int]) -> dict[str, Any]:
 
 
 def _conv(to: Lowering, node: Node) -> None:
+    if is_depthwise(node):
+        _weighted_window(to, node, "depthwise_conv")
+        return
+    options = {"groups": int(node.attributes["groups"]), "accuracy": to.accuracy}
+    pool = to.group.pool
+    if pool is None:
+        _weighted_window(to, node, **options)
+    elif not to.emit_if_accepted(_window_draft(to, node, to.out, pool=2, **options)):
+        before = to.temporary("before pooling", tuple(int(n or 0) for n in node.shape), like=to.out)
+        to.drafts.append(_window_draft(to, node, before, **options))
+        _pool_from(to, pool, before)
+
+
+def _window_draft(to: Lowering, node: Node, output: str, operation: str = "", **fields: Any) -> Draft:
+    """A convolution of any kind: by default the one that the node is named after."""
     kernel = node.weights["kernel"]
-    groups = int(node.attributes["groups"])
-    depthwise = groups > 1 and kernel.shape[-2] == 1 and kernel.shape[-1] == groups
-    _weighted_window(to, node, "depthwise_conv" if depthwise else "conv", groups=groups, accuracy=to.accuracy)
+    options = {"activation": to.activation, **_window(node, kernel.shape[:-2]), **fields}
+    source, target = to.spatial(node.inputs[0]), to.spatial(output)
+    name = operation or node.operation
+    return Draft(name, (source,), target, to.group, options, kernel, node.weights.get("bias"))
 
 
 def _weighted_window(to: Lowering, node: Node, operation: str = "", **fields: Any) -> None:
-    """Emit a convolution of any kind: by default the one that the node is named after."""
-    kernel = node.weights["kernel"]
-    to.emit(
-        operation or node.operation,
-        [to.spatial(node.inputs[0])],
-        to.spatial(to.out),
-        weights=kernel,
-        bias=node.weights.get("bias"),
-        activation=to.activation,
-        **_window(node, kernel.shape[:-2]),
-        **fields,
-    )
+    to.drafts.append(_window_draft(to, node, to.out, operation, **fields))
 
 
 def _dense(to: Lowering, node: Node) -> None:
@@ -191,18 +267,22 @@ def _dense(to: Lowering, node: Node) -> None:
 
 
 def _pool(to: Lowering, node: Node) -> None:
+    _pool_from(to, node, node.inputs[0])
+
+
+def _pool_from(to: Lowering, node: Node, source: str) -> None:
     to.emit(
         node.operation,
-        [to.spatial(node.inputs[0])],
-        to.spatial(to.out),
+        [to.by_channel(source)],
+        to.by_channel(to.out),
         include_padding=bool(node.attributes.get("include_padding", False)),
         **_window(node, node.attributes["pool_size"]),
     )
 
 
 def _global_pool(to: Lowering, node: Node) -> None:
-    channels = to.shapes[node.inputs[0]][-1]
-    to.emit(node.operation, [to.spatial(node.inputs[0])], to.view(to.out, (1, 1, 1, 1, channels)))
+    source = to.by_channel(node.inputs[0])
+    to.emit(node.operation, [source], to.view(to.out, (source.shape[0], 1, 1, 1, source.shape[-1])))
 
 
 def _scale_and_shift(to: Lowering, node: Node, scale: np.ndarray, offset: np.ndarray) -> None:
@@ -248,7 +328,8 @@ def _affine(to: Lowering, node: Node) -> None:
 
 def _activation(to: Lowering, node: Node) -> None:
     native = activations.native(node.attributes["kind"], node.attributes["parameters"], node.layer)
-    to.emit("activation", [to.flat(node.inputs[0])], to.flat(to.out), activation=native)
+    view = to.by_channel if to.out in to.blocked else to.flat
+    to.emit("activation", [view(node.inputs[0])], view(to.out), activation=native)
 
 
 def _prelu(to: Lowering, node: Node) -> None:
@@ -282,29 +363,50 @@ def _merge(to: Lowering, node: Node) -> None:
     shape = to.shapes[to.out]
     binary = {"average": "add"}.get(node.operation, node.operation)
     average = node.operation == "average"
+
+    def operand(value: str) -> View:
+        return to.by_channel(value) if value in to.blocked else to.broadcast(value, shape)
+
+    def result_view(value: str) -> View:
+        return to.by_channel(value) if value in to.blocked else to.whole(value)
+
     value = node.inputs[0]
     for i, other in enumerate(node.inputs[1:], start=2):
         last = i == len(node.inputs) and not average
-        result = to.out if last else to.temporary(f"{binary}{i}", shape)
+        result = to.out if last else to.temporary(f"{binary}{i}", shape, like=to.out)
         to.emit(
             "binary",
-            [to.broadcast(value, shape), to.broadcast(other, shape)],
-            to.whole(result),
+            [operand(value), operand(other)],
+            result_view(result),
             binary=binary,
             activation=to.activation if last else activations.LINEAR,
         )
         value = result
     if average:
-        count = to.constant(f"{to.out}/count", np.array(1.0 / len(node.inputs)), shape)
-        to.emit("binary", [to.whole(value), count], to.whole(to.out), binary="multiply")
+        target = result_view(to.out)
+        count = to.constant(f"{to.out}/count", np.array(1.0 / len(node.inputs)), target.shape[1:])
+        count = View(count.value, target.shape, (0,) * len(target.shape))
+        to.emit("binary", [result_view(value), count], target, binary="multiply")
     elif len(node.inputs) == 1:
-        to.emit("copy", [to.whole(value)], to.whole(to.out))
+        to.emit("copy", [result_view(value)], result_view(to.out))
 
 
 def _concatenate(to: Lowering, node: Node) -> None:
+    at = 0
+    if to.out in to.blocked:
+        whole = to.spatial(to.out)
+        for value in node.inputs:
+            # Of one image: (1, blocks, d, h, w, 16), for an image's blocks are not alone in the result.
+            part = to.spatial(value)
+            blocks = part.ld[0] // part.ld_block
+            shape = (1, blocks, *part.shape[1:4], BLOCK)
+            source = View(part.value, shape, (part.ld[0], part.ld_block, *part.ld[1:]), part.offset)
+            ld = (whole.ld[0], whole.ld_block, *whole.ld[1:])
+            to.emit("copy", [source], View(whole.value, shape, ld, whole.offset + at * whole.ld_block))
+            at += blocks
+        return
     axis = node.attributes["axis"] % len(node.shape)
     whole = to.whole(to.out)
-    at = 0
     for value in node.inputs:
         part = to.whole(value)
         to.emit("copy", [part], View(whole.value, part.shape, whole.ld, at * whole.ld[axis + 1]))
@@ -343,19 +445,27 @@ def _crop(to: Lowering, node: Node) -> None:
 
 def _upsample(to: Lowering, node: Node) -> None:
     """Every pixel is read `size` times along an axis: a copy with a memory step of 0."""
-    source = to.whole(node.inputs[0])
-    shape, x_ld = [1], [source.ld[0]]
-    for n, s, times in zip(source.shape[1:-1], source.ld[1:-1], node.attributes["size"], strict=True):
+    source, target = to.by_channel(node.inputs[0]), to.by_channel(to.out)
+    shape, x_ld, y_ld = [source.shape[0]], [source.ld[0]], [target.ld[0]]
+    sizes = (*(1,) * (3 - len(node.attributes["size"])), *node.attributes["size"])
+    for n, s, t, times in zip(source.shape[1:4], source.ld[1:4], target.ld[1:4], sizes, strict=True):
         shape += [n, times]
         x_ld += [s, 0]
+        y_ld += [t * times, t]
     shape.append(source.shape[-1])
     x_ld.append(1)
-    target = to.view(to.out, shape)
-    to.emit("copy", [View(source.value, tuple(shape), tuple(x_ld))], target)
+    y_ld.append(1)
+    # At most 8 axes: without those of length 1, of which the batch's is none.
+    kept = [0, *(a for a in range(1, len(shape)) if shape[a] > 1)]
+
+    def view(of: View, ld: Sequence[int]) -> View:
+        return View(of.value, tuple(shape[a] for a in kept), tuple(ld[a] for a in kept), of.offset)
+
+    to.emit("copy", [view(source, x_ld)], view(target, y_ld))
 
 
 def _resize(to: Lowering, node: Node) -> None:
-    source, target = to.spatial(node.inputs[0]), to.spatial(to.out)
+    source, target = to.by_channel(node.inputs[0]), to.by_channel(to.out)
     linear = node.attributes["interpolation"] == "bilinear"
     scale = [n / m for n, m in zip(source.shape[1:4], target.shape[1:4], strict=True)]
     if not linear:
