@@ -23,8 +23,6 @@ typedef struct tile_range {
     int64_t image, d, first, count;
 } tile_range;
 
-CC_INLINE int64_t points_of(const int m) { return (m + 2) * (m + 2); }
-
 /* The tiles of a slice are cut into blocks. If blocks fit a row evenly they are numbered down their column,
  * so that the two input rows that neighbours share are still in the L2 cache. */
 CC_INLINE int64_t first_tile(const cc_conv_geometry *g, int64_t block)
@@ -35,26 +33,26 @@ CC_INLINE int64_t first_tile(const cc_conv_geometry *g, int64_t block)
     return block % g->tiles_h * g->tiles_w + block / g->tiles_h * g->tile_block;
 }
 
-/* V of tiles [first, first + count) of one slice, for channel blocks [begin, end); block b of tile
- * first + t goes to v[point*ld_v + (b*ld_tiles + t)*16]. */
-CC_INLINE void transform_tiles(const int m, const cc_conv_geometry *g, const conv_source *s, int64_t slice,
-                               int64_t first, int64_t count, int64_t begin, int64_t end, float *v, int64_t ld_tiles)
+/* V of one tile, all 16 channels of a block. The pixels of the tile but one are asked for meanwhile. */
+CC_INLINE void transform_tile(const int m, const float *x, int64_t ld_row, float *v, int64_t ld_point)
 {
-    for (int64_t b = begin; b < end; b++) {
-        const float *x0 = s->x + b * s->ld_block + slice * s->ld[0];
-        int64_t h = first / g->tiles_w, w = first % g->tiles_w;
-        for (int64_t t = 0; t < count; t++) {
-            const float *x = x0 + h * m * s->ld[1] + w * m * CC_BLOCK;
-            for (int i = 0; i < m + 2; i++)
-                for (int j = 0; j < m; j++)
-                    vf_prefetch(x + i * s->ld[1] + (2 * m + 2 + j) * CC_BLOCK);
-            for (int c = 0; c < CC_BLOCK; c += VF_LANES)
-                input_transform(m, x + c, s->ld[1], v + (b * ld_tiles + t) * CC_BLOCK + c, g->ld_v);
-            if (++w == g->tiles_w)
-                w = 0, h++;
-        }
-    }
+    for (int i = 0; i < m + 2; i++)
+        for (int j = 0; j < m; j++)
+            vf_prefetch(x + i * ld_row + (2 * m + 2 + j) * CC_BLOCK);
+    for (int c = 0; c < CC_BLOCK; c += VF_LANES)
+        input_transform(m, x + c, ld_row, v + c, ld_point);
 }
+
+/* How a tile of results is finished: y = max(A^T M A + bias, floor), and where it goes. */
+typedef struct tile_output {
+    const float *products, *bias;
+    int64_t ld_m;
+    float floor; /* 0 for ReLU, -inf for the identity */
+    float *y;
+    int64_t ld_h, ld_w;
+    int64_t rows, columns; /* that lie in the image; only edge tiles look */
+    int width;             /* channels, likewise */
+} tile_output;
 
 /* The largest of 2x2 squares; NaN wherever one is among them. */
 CC_INLINE vf square_max(const vf *upper, const vf *lower)
@@ -64,60 +62,108 @@ CC_INLINE vf square_max(const vf *upper, const vf *lower)
     return vf_select(nan, vf_set1(NAN), top);
 }
 
-/* Transforms one tile back and writes what lies in the image: `width` <= 16 channels. The maximum of a
- * square comes before bias and ReLU, which it commutes with: one of each instead of four. */
-CC_INLINE void store_tile(const int m, const int pool, const cc_step *step, const float *products, const float *bias,
-                          float *y, int64_t rows, int64_t columns, int width)
+/* Transforms one tile back. The maximum of a square comes before bias and ReLU, which it commutes with:
+ * one of each instead of four. NaN passes through. */
+CC_INLINE void finish_tile(const int m, const int pool, const int edge, const tile_output *o)
 {
-    const cc_conv_geometry *g = conv_geometry(step);
-    const int relu = step->activation.kind == CC_RELU;
-    const int64_t ld_h = g->y_ld[1], ld_w = g->y_ld[2];
-    for (int c = 0; c < width; c += VF_LANES) {
-        const int lanes = width - c < VF_LANES ? width - c : VF_LANES;
-        const vf b = vf_load(bias + c);
+    const int side = m / pool;
+    for (int c = 0; c < (edge ? o->width : CC_BLOCK); c += VF_LANES) {
+        const vf bias = vf_load(o->bias + c), floor = vf_set1(o->floor);
         vf out[MOST_TILE][MOST_TILE];
-        output_transform(m, products + c, g->ld_m, out);
+        output_transform(m, o->products + c, o->ld_m, out);
+        float *y = o->y + c;
 #pragma GCC unroll 6
-        for (int i = 0; i < m / pool; i++) {
-            if (i >= rows)
+        for (int i = 0; i < side; i++, y += o->ld_h) {
+            if (edge && i >= o->rows)
                 break;
 #pragma GCC unroll 6
-            for (int j = 0; j < m / pool; j++) {
-                if (j >= columns)
+            for (int j = 0; j < side; j++) {
+                if (edge && j >= o->columns)
                     break;
-                vf z = pool == 2 ? square_max(&out[2 * i][2 * j], &out[2 * i + 1][2 * j]) : out[i][j];
-                z = vf_add(z, b);
-                z = relu ? vf_max(vf_zero(), z) : z;
-                float *to = y + i * ld_h + j * ld_w + c;
-                if (lanes == VF_LANES)
-                    vf_store(to, z);
+                const vf sum = pool == 2 ? square_max(&out[2 * i][2 * j], &out[2 * i + 1][2 * j]) : out[i][j];
+                const vf z = vf_max(floor, vf_add(sum, bias));
+                if (edge && o->width - c < VF_LANES)
+                    vf_store_n(y + j * o->ld_w, z, o->width - c);
                 else
-                    vf_store_n(to, z, lanes);
+                    vf_store(y + j * o->ld_w, z);
             }
         }
     }
-    if (!relu && step->activation.kind != CC_LINEAR)
-        for (int64_t i = 0; i < min_i64(rows, m); i++)
-            for (int64_t j = 0; j < min_i64(columns, m); j++)
-                activate(y + i * ld_h + j * ld_w, width, &step->activation);
 }
 
-CC_INLINE void store_tiles(const int m, const int pool, const cc_step *step, void *const *buffers, tile_range at,
-                           int64_t panel, const float *products)
+/* One function per tile and kind: they need every register, so nothing is inlined into anything. */
+#define TRANSFORMS_OF(m)                                                                                         \
+    static __attribute__((noinline)) void transform_tile_##m(const float *x, int64_t ld_row, float *v,           \
+                                                             int64_t ld_point)                                   \
+    {                                                                                                            \
+        transform_tile(m, x, ld_row, v, ld_point);                                                               \
+    }                                                                                                            \
+    static __attribute__((noinline)) void finish_tile_##m(const tile_output *o) { finish_tile(m, 1, 0, o); }      \
+    static __attribute__((noinline)) void finish_edge_##m(const tile_output *o) { finish_tile(m, 1, 1, o); }      \
+    static __attribute__((noinline)) void finish_pooled_##m(const tile_output *o) { finish_tile(m, 2, 0, o); }    \
+    static __attribute__((noinline)) void finish_pooled_edge_##m(const tile_output *o) { finish_tile(m, 2, 1, o); }
+TRANSFORMS_OF(2)
+TRANSFORMS_OF(4)
+TRANSFORMS_OF(6)
+
+typedef struct transforms {
+    void (*input)(const float *x, int64_t ld_row, float *v, int64_t ld_point);
+    void (*finish[2][2])(const tile_output *o); /* [pooled][edge] */
+} transforms;
+
+#define TRANSFORMS(m) \
+    {transform_tile_##m, {{finish_tile_##m, finish_edge_##m}, {finish_pooled_##m, finish_pooled_edge_##m}}}
+static const transforms transforms_of_tile[3] = {TRANSFORMS(2), TRANSFORMS(4), TRANSFORMS(6)};
+
+CC_INLINE const transforms *transforms_of(const cc_conv_geometry *g) { return &transforms_of_tile[g->tile / 2 - 1]; }
+
+/* V of tiles [first, first + count) of one slice, for channel blocks [begin, end); block b of tile
+ * first + t goes to v[point*ld_v + (b*ld_tiles + t)*16]. */
+static void transform_tiles(const cc_conv_geometry *g, const conv_source *s, int64_t slice, int64_t first,
+                            int64_t count, int64_t begin, int64_t end, float *v, int64_t ld_tiles)
+{
+    const transforms *const f = transforms_of(g);
+    const int64_t m = g->tile;
+    for (int64_t b = begin; b < end; b++) {
+        const float *x0 = s->x + b * s->ld_block + slice * s->ld[0];
+        int64_t h = first / g->tiles_w, w = first % g->tiles_w;
+        for (int64_t t = 0; t < count; t++) {
+            f->input(x0 + h * m * s->ld[1] + w * m * CC_BLOCK, s->ld[1], v + (b * ld_tiles + t) * CC_BLOCK, g->ld_v);
+            if (++w == g->tiles_w)
+                w = 0, h++;
+        }
+    }
+}
+
+/* Transforms back what the products of one panel are for the tiles of `at`, and writes it. */
+static void store_tiles(const cc_step *step, void *const *buffers, tile_range at, int64_t panel, const float *products)
 {
     const cc_conv_geometry *g = conv_geometry(step);
-    const int64_t tile_rows = m / pool, oc0 = panel * CC_PANEL, width = panel_width(step, oc0);
-    const int64_t out_h = g->out_h / pool, out_w = g->out_w / pool;
-    const float *bias = step->weights + panel * cc_winograd_panel_floats(m, step->window.kernel[0], g->ic);
+    const int pooled = step->pool == 2;
+    const int64_t side = pooled ? g->tile / 2 : g->tile, oc0 = panel * CC_PANEL, width = panel_width(step, oc0);
+    const int64_t out_h = pooled ? g->out_h / 2 : g->out_h, out_w = pooled ? g->out_w / 2 : g->out_w;
+    const int plain = step->activation.kind == CC_LINEAR || step->activation.kind == CC_RELU;
+    const float *bias = step->weights + panel * cc_winograd_panel_floats(g->tile, step->window.kernel[0], g->ic);
     float *const image = view_f32(&step->out, buffers) + at.image * g->y_image + at.d * g->y_ld[0];
+    tile_output o = {.ld_m = g->ld_m,
+                     .floor = step->activation.kind == CC_RELU ? 0.0f : -INFINITY,
+                     .ld_h = g->y_ld[1],
+                     .ld_w = g->y_ld[2]};
     for (int64_t c = 0; c < width; c += CC_BLOCK) {
         float *y0 = image + (oc0 + c) / CC_BLOCK * g->y_block;
-        const int lanes = (int)min_i64(width - c, CC_BLOCK);
         int64_t h = at.first / g->tiles_w, w = at.first % g->tiles_w;
+        o.width = (int)min_i64(width - c, CC_BLOCK);
+        o.bias = bias + c;
         for (int64_t t = 0; t < at.count; t++) {
-            const int64_t row = h * tile_rows, column = w * tile_rows;
-            store_tile(m, pool, step, products + t * CC_PANEL + c, bias + c,
-                       y0 + row * g->y_ld[1] + column * g->y_ld[2], out_h - row, out_w - column, lanes);
+            o.products = products + t * CC_PANEL + c;
+            o.rows = min_i64(out_h - h * side, side);
+            o.columns = min_i64(out_w - w * side, side);
+            o.y = y0 + h * side * o.ld_h + w * side * o.ld_w;
+            const int edge = o.rows < side || o.columns < side || o.width < CC_BLOCK;
+            transforms_of(g)->finish[pooled][edge](&o);
+            for (int64_t i = 0; !plain && i < o.rows; i++)
+                for (int64_t j = 0; j < o.columns; j++)
+                    activate(o.y + i * o.ld_h + j * o.ld_w, o.width, &step->activation);
             if (++w < g->tiles_w)
                 continue;
             w = 0;
@@ -127,40 +173,59 @@ CC_INLINE void store_tiles(const int m, const int pool, const cc_step *step, voi
     }
 }
 
-/* Lines that the next item will read, fetched into the L2 cache a few at a time. */
+/* What the next item will read, fetched into the L2 cache a few lines at a time: rows of each channel
+ * block, walked without a division. */
 typedef struct fetch_queue {
     const conv_source *source;
-    const float *x;          /* of channel block 0; NULL: nothing to fetch */
-    int64_t rows, lines;     /* of a channel block, of a row */
-    int64_t row, line, left; /* where it is, and lines still to fetch */
+    const float *block, *row;       /* where it is */
+    int64_t rows, lines;            /* of a channel block, of a row */
+    int64_t rows_left, lines_left;  /* of this block, of this row */
+    int64_t left;                   /* lines in all; 0: nothing to fetch */
 } fetch_queue;
+
+static fetch_queue fetch_rows(const conv_source *source, const float *x, int64_t blocks, int64_t rows, int64_t lines)
+{
+    return (fetch_queue){source, x, x, rows, lines, rows, lines, blocks * rows * lines};
+}
 
 static void fetch_some(fetch_queue *q, int64_t count)
 {
-    for (; count > 0 && q->left > 0; count--, q->left--) {
-        const float *row = q->x + q->row / q->rows * q->source->ld_block + q->row % q->rows * q->source->ld[1];
-        vf_prefetch_l2((const char *)(row + q->line * CC_BLOCK));
-        if (++q->line == q->lines)
-            q->line = 0, q->row++;
+    count = min_i64(count, q->left);
+    q->left -= count;
+    while (count > 0) {
+        const int64_t here = min_i64(count, q->lines_left);
+        const float *x = q->row + (q->lines - q->lines_left) * CC_BLOCK;
+        for (int64_t i = 0; i < here; i++)
+            vf_prefetch_l2((const char *)(x + i * CC_BLOCK));
+        count -= here;
+        q->lines_left -= here;
+        if (q->lines_left > 0)
+            continue;
+        q->lines_left = q->lines;
+        q->row += q->source->ld[1];
+        if (--q->rows_left == 0) {
+            q->rows_left = q->rows;
+            q->row = q->block += q->source->ld_block;
+        }
     }
 }
 
-/* Panels [panel, panel_end) for the tiles of `at`. V of the first slice that its windows reach is at v. */
-CC_INLINE void multiply_panels(const int m, const cc_step *step, void *const *buffers, tile_range at, int64_t panel,
-                               int64_t panel_end, const float *v, int64_t ld_tiles, float *products, int fetch_weights,
-                               fetch_queue *queue)
+/* Panels [panel, panel_end) for the tiles of `at`. V of the first slice that its windows reach is at v.
+ * After each matrix product, `lines` of the queue are fetched. */
+static void multiply_panels(const cc_step *step, void *const *buffers, tile_range at, int64_t panel, int64_t panel_end,
+                            const float *v, int64_t ld_tiles, float *products, int fetch_weights, fetch_queue *queue,
+                            int64_t lines)
 {
     static const cc_activation linear = {.kind = CC_LINEAR};
     const cc_conv_geometry *g = conv_geometry(step);
-    const int64_t points = points_of(m), depth = step->window.kernel[0];
-    const int64_t panel_floats = cc_winograd_panel_floats(m, depth, g->ic);
+    const int64_t points = cc_winograd_points(g->tile), depth = step->window.kernel[0];
+    const int64_t panel_floats = cc_winograd_panel_floats(g->tile, depth, g->ic);
     const int64_t point_floats = cc_winograd_point_floats(depth, g->ic), panel_products = points * g->ld_m;
     const reduction r = {.taps = {depth, 1, 1},
                          .x_step = {points * g->ld_v},
                          .w_step = {g->ic * CC_PANEL},
                          .channels = g->ic,
                          .ld_block = ld_tiles * CC_BLOCK};
-    const int64_t calls = points * (panel_end - panel), lines = queue ? (queue->left + calls - 1) / calls : 0;
     panel_store to = {.ldy = CC_PANEL, .y_block = CC_BLOCK, .width = CC_PANEL, .activation = &linear};
     for (int64_t point = 0; point < points; point++)
         for (int64_t p = panel; p < panel_end; p++) {
@@ -169,24 +234,20 @@ CC_INLINE void multiply_panels(const int m, const cc_step *step, void *const *bu
             to.y = products + (p - panel) * panel_products + point * g->ld_m;
             panel_row(v + point * g->ld_v, CC_BLOCK, u, 0, &r, at.count, &to,
                       fetch_weights ? (const char *)next : NULL);
-            if (queue)
-                fetch_some(queue, lines);
+            fetch_some(queue, lines);
         }
     for (int64_t p = panel; p < panel_end; p++, products += panel_products)
-        if (step->pool == 2)
-            store_tiles(m, 2, step, buffers, at, p, products);
-        else
-            store_tiles(m, 1, step, buffers, at, p, products);
+        store_tiles(step, buffers, at, p, products);
 }
 
 /* Items are blocks of tiles: (image, run of slices, block). */
-CC_INLINE void tile_items(const int m, const cc_step *step, const cc_call *call, int64_t round, int64_t begin,
-                          int64_t end)
+static void tile_items(const cc_step *step, const cc_call *call, int64_t round, int64_t begin, int64_t end)
 {
     const cc_conv_geometry *g = conv_geometry(step);
+    const int64_t m = g->tile, points = cc_winograd_points(m), depth = step->window.kernel[0];
     const int64_t tiles = g->tiles_h * g->tiles_w, blocks = (tiles + g->tile_block - 1) / g->tile_block;
-    const int64_t runs = (g->out_d + g->depth_run - 1) / g->depth_run, depth = step->window.kernel[0];
-    const int64_t channel_blocks = (g->ic + CC_BLOCK - 1) / CC_BLOCK, slice = points_of(m) * g->ld_v;
+    const int64_t runs = (g->out_d + g->depth_run - 1) / g->depth_run, slice = points * g->ld_v;
+    const int64_t channel_blocks = (g->ic + CC_BLOCK - 1) / CC_BLOCK;
     float *const v = call->scratch, *const products = v + (g->depth_run + depth - 1) * slice;
     for (int64_t item = begin; item < end; item++) {
         const int64_t image = g->repack ? round : item / blocks / runs, run = item / blocks % runs;
@@ -195,34 +256,24 @@ CC_INLINE void tile_items(const int m, const cc_step *step, const cc_call *call,
         tile_range at = {image, run * g->depth_run, first, min_i64(tiles - first, g->tile_block)};
         const int64_t slices = min_i64(g->out_d - at.d, g->depth_run);
         for (int64_t i = 0; i < slices + depth - 1; i++)
-            transform_tiles(m, g, &s, at.d + i, first, at.count, 0, channel_blocks, v + i * slice, g->tile_block);
+            transform_tiles(g, &s, at.d + i, first, at.count, 0, channel_blocks, v + i * slice, g->tile_block);
         fetch_queue queue = {0};
         if (item + 1 < end && (item + 1) % blocks != 0 && depth == 1) {
             const int64_t next = first_tile(g, (item + 1) % blocks);
-            queue.source = &s;
-            queue.x = s.x + at.d * s.ld[0] + next / g->tiles_w * m * s.ld[1] + next % g->tiles_w * m * CC_BLOCK;
-            queue.rows = m + 2;
-            queue.lines = min_i64(g->tile_block, g->tiles_w) * m + 2;
-            queue.left = queue.rows * queue.lines * channel_blocks;
+            queue = fetch_rows(
+                &s, s.x + at.d * s.ld[0] + next / g->tiles_w * m * s.ld[1] + next % g->tiles_w * m * CC_BLOCK,
+                channel_blocks, m + 2, min_i64(g->tile_block, g->tiles_w) * m + 2);
         }
+        const int64_t lines = (queue.left + points * g->panels - 1) / (points * g->panels);
         for (int64_t i = 0; i < slices; i++, at.d++)
-            for (int64_t panel = 0; panel < g->panels; panel += PANELS) {
-                fetch_queue *const q = queue.left > 0 ? &queue : NULL;
-                const int64_t turns = (g->panels - panel + PANELS - 1) / PANELS;
-                fetch_queue part = queue;
-                part.left = (queue.left + turns - 1) / turns;
-                const int64_t planned = part.left;
-                multiply_panels(m, step, call->buffers, at, panel, min_i64(panel + PANELS, g->panels), v + i * slice,
-                                g->tile_block, products, 0, q ? &part : NULL);
-                part.left = queue.left - (planned - part.left);
-                queue = part;
-            }
+            for (int64_t panel = 0; panel < g->panels; panel += PANELS)
+                multiply_panels(step, call->buffers, at, panel, min_i64(panel + PANELS, g->panels), v + i * slice,
+                                g->tile_block, products, 0, &queue, lines);
     }
 }
 
 /* V of whole images: an item is a channel block of one of them. */
-CC_INLINE void transform_items(const int m, const cc_step *step, void *const *buffers, int64_t first_image,
-                               int64_t begin, int64_t end)
+static void transform_items(const cc_step *step, void *const *buffers, int64_t first_image, int64_t begin, int64_t end)
 {
     const cc_conv_geometry *g = conv_geometry(step);
     const int64_t tiles = g->tiles_h * g->tiles_w, blocks = (g->ic + CC_BLOCK - 1) / CC_BLOCK;
@@ -232,72 +283,53 @@ CC_INLINE void transform_items(const int m, const cc_step *step, void *const *bu
         if (first_image + slot >= g->images)
             continue;
         const conv_source s = source_of(step, buffers, first_image + slot, 0, slot);
-        transform_tiles(m, g, &s, 0, 0, tiles, block, block + 1, v + slot * tiles * CC_BLOCK, g->together * tiles);
+        transform_tiles(g, &s, 0, 0, tiles, block, block + 1, v + slot * tiles * CC_BLOCK, g->together * tiles);
     }
 }
 
 /* Items are pairs of panels, for all images of a round. */
-CC_INLINE void panel_items(const int m, const cc_step *step, const cc_call *call, int64_t first_image, int64_t begin,
-                           int64_t end)
+static void panel_items(const cc_step *step, const cc_call *call, int64_t first_image, int64_t begin, int64_t end)
 {
     const cc_conv_geometry *g = conv_geometry(step);
     const int64_t tiles = g->tiles_h * g->tiles_w, images = min_i64(g->images - first_image, g->together);
     const float *const v = workspace(step, call->buffers) + g->together * g->repacked_floats;
+    fetch_queue nothing = {0};
     for (int64_t item = begin; item < end; item++) {
         const int64_t panel = item * PANELS, panel_end = min_i64(panel + PANELS, g->panels);
         for (int64_t first = 0; first < images * tiles; first += g->tile_block) {
             const tile_range at = {first_image + first / tiles, 0, first % tiles,
                                    min_i64(images * tiles - first, g->tile_block)};
-            multiply_panels(m, step, call->buffers, at, panel, panel_end, v + first * CC_BLOCK, g->together * tiles,
-                            call->scratch, 1, NULL);
+            multiply_panels(step, call->buffers, at, panel, panel_end, v + first * CC_BLOCK, g->together * tiles,
+                            call->scratch, 1, &nothing, 0);
         }
     }
 }
 
-CC_INLINE void winograd(const int m, const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
+/* Rows of a round's images, where the kernel cannot read them as they are. A share may reach over several. */
+static void repack_items(const cc_step *step, void *const *buffers, int64_t first_image, int64_t begin, int64_t end)
+{
+    const cc_conv_geometry *g = conv_geometry(step);
+    const int64_t rows = step->items[0] / g->together;
+    while (begin < end) {
+        const int64_t slot = begin / rows, stop = min_i64(end, (slot + 1) * rows);
+        if (first_image + slot < g->images)
+            repack_rows(step, view_f32(&step->in, buffers) + (first_image + slot) * g->x_image,
+                        workspace(step, buffers) + slot * g->repacked_floats, begin - slot * rows, stop - slot * rows);
+        begin = stop;
+    }
+}
+
+void CC_FN(conv_winograd_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
 {
     const cc_conv_geometry *g = conv_geometry(step);
     const int64_t round = call->phase / step->period, first_image = round * g->together;
     int64_t phase = call->phase % step->period;
-    if (g->repack && phase-- == 0) {
-        const int64_t rows = step->items[0] / g->together;
-        while (begin < end) { /* a share may reach over several images */
-            const int64_t slot = begin / rows, stop = min_i64(end, (slot + 1) * rows);
-            if (first_image + slot < g->images)
-                repack_rows(step, view_f32(&step->in, call->buffers) + (first_image + slot) * g->x_image,
-                            workspace(step, call->buffers) + slot * g->repacked_floats, begin - slot * rows,
-                            stop - slot * rows);
-            begin = stop;
-        }
-    } else if (!g->share_panels) {
-        tile_items(m, step, call, round, begin, end);
-    } else if (phase == 0) {
-        transform_items(m, step, call->buffers, first_image, begin, end);
-    } else {
-        panel_items(m, step, call, first_image, begin, end);
-    }
-}
-
-#define WINOGRAD_OF(m)                                                                                          \
-    static __attribute__((noinline)) void winograd_##m(const cc_step *step, const cc_call *call, int64_t begin, \
-                                                       int64_t end)                                             \
-    {                                                                                                           \
-        winograd(m, step, call, begin, end);                                                                    \
-    }
-WINOGRAD_OF(2)
-WINOGRAD_OF(4)
-WINOGRAD_OF(6)
-
-void CC_FN(conv_winograd_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)
-{
-    switch (conv_geometry(step)->tile) {
-    case 2:
-        winograd_2(step, call, begin, end);
-        break;
-    case 4:
-        winograd_4(step, call, begin, end);
-        break;
-    default:
-        winograd_6(step, call, begin, end);
-    }
+    if (g->repack && phase-- == 0)
+        repack_items(step, call->buffers, first_image, begin, end);
+    else if (!g->share_panels)
+        tile_items(step, call, round, begin, end);
+    else if (phase == 0)
+        transform_items(step, call->buffers, first_image, begin, end);
+    else
+        panel_items(step, call, first_image, begin, end);
 }
