@@ -232,6 +232,25 @@ cdef class Step:
             status = cc_pack(&self.c, <const float *>w.view.buf, b_data, <float *>p.view.buf)
         _check(status, self.operation)
 
+    def pack_file(self, int file, int64_t offset, bias, packed):
+        """`pack` for weights in an open file, from byte `offset`; whether all of them are finite.
+
+        Raises OSError if they cannot be read.
+        """
+        cdef _Hold p = _Hold(packed), b = None
+        cdef const float *b_data = NULL
+        cdef cc_status status
+        cdef int finite = 1
+        if bias is not None:
+            b = _Hold(bias)
+            b_data = <const float *>b.view.buf
+        with nogil:
+            status = cc_pack_file(&self.c, file, offset, b_data, <float *>p.view.buf, &finite)
+        if status == CC_ERROR_FILE:
+            raise OSError(cc_status_text(status).decode())
+        _check(status, self.operation)
+        return bool(finite)
+
     def set_weights(self, packed):
         """Use packed weights; they are kept alive and never written."""
         self.c.weights = <const float *><uintptr_t>self._hold(packed)
