@@ -23,6 +23,7 @@ import numpy as np
 
 from convcore.errors import ConvcoreError, ModelFormatError, WeightsError
 from convcore.loader import limits
+from convcore.loader.lazy import FileArray, WeightsFile
 
 __all__ = ["SIGNATURE", "Hdf5File", "StoredArray"]
 
@@ -36,6 +37,8 @@ _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 #: that points back into itself ends here and not never.
 _READS = 400_000
 _STRUCTURE_BYTES = 256 << 20
+#: Arrays of this size and more stay in the file until they are packed.
+_LAZY_BYTES = 1 << 20
 
 
 class _BoundedHandle(io.RawIOBase):
@@ -52,6 +55,7 @@ class _BoundedHandle(io.RawIOBase):
         self._bytes = 0
         self.size = file.seek(0, os.SEEK_END)
         file.seek(0)
+        self._kept: WeightsFile | None = None
 
     def readable(self) -> bool:
         return True
@@ -90,6 +94,16 @@ class _BoundedHandle(io.RawIOBase):
                 raise ModelFormatError(self._where, "damaged or truncated: ends too early")
             done += count
 
+    def lazy(self, shape: tuple[int, ...], offset: int, where: str) -> FileArray | None:
+        """The array at `offset`, to be read when it is needed; None if the bytes are in no file."""
+        start = getattr(self._file, "start", 0)  # of a member of an archive
+        if self._kept is None:
+            try:
+                self._kept = WeightsFile(self._file, self._where)
+            except OSError:
+                return None
+        return FileArray(shape, self._kept, start + offset, where)
+
     def close(self) -> None:
         self._file.close()
         super().close()
@@ -101,7 +115,7 @@ class StoredArray:
 
     path: str
     shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]
+    read: Callable[[], np.ndarray | FileArray]
 
     @property
     def size(self) -> int:
@@ -234,8 +248,8 @@ class Hdf5File:
         self._groups[path] = found
         return found
 
-    def _read(self, dataset: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-        """Read a dataset as float32."""
+    def _read(self, dataset: Any, shape: tuple[int, ...], where: str) -> np.ndarray | FileArray:
+        """Read a dataset as float32, unless it is large and its numbers lie in the file just so."""
         with self._guarded():
             dtype = np.dtype(dataset.dtype)
             # NumPy has no bfloat16: Keras stores its bits as they are and says so.
@@ -246,7 +260,13 @@ class Hdf5File:
             limits.check_size(math.prod(shape) * stored.itemsize, limits.FILE_BYTES, where, "array")
             layout = dataset.id.layout_class
             if layout == _CONTIGUOUS:
-                values = self._contiguous(dataset, shape, stored, where)
+                offset = self._offset(dataset, shape, stored, where)
+                if stored == np.float32 and math.prod(shape) * 4 >= _LAZY_BYTES:
+                    lazy = self._handle.lazy(shape, offset, where)
+                    if lazy is not None:
+                        return lazy
+                values = np.empty(shape, stored)
+                self._handle.fill(values, offset)
             elif layout == _CHUNKED:
                 values = self._chunked(dataset, shape, stored, where)
             elif layout == _COMPACT:
@@ -262,10 +282,11 @@ class Hdf5File:
         if got != expected:
             raise ModelFormatError(where, "stored size and shape differ", got=got, expected=expected)
 
-    def _contiguous(self, dataset: Any, shape: tuple[int, ...], dtype: np.dtype, where: str) -> np.ndarray:
+    def _offset(self, dataset: Any, shape: tuple[int, ...], dtype: np.dtype, where: str) -> int:
+        """Where in the file the numbers of a contiguous dataset begin; all of them are in it."""
         size = math.prod(shape) * dtype.itemsize
         if not size:
-            return np.zeros(shape, dtype)
+            return 0
         offset = dataset.id.data_offset
         if offset == _UNDEFINED:
             raise ModelFormatError(
@@ -276,9 +297,7 @@ class Hdf5File:
             raise ModelFormatError(
                 where, "damaged or truncated", got=f"{self._handle.size} bytes", expected=offset + size
             )
-        values = np.empty(shape, dtype)
-        self._handle.fill(values, offset)
-        return values
+        return int(offset)
 
     def _chunked(self, dataset: Any, shape: tuple[int, ...], dtype: np.dtype, where: str) -> np.ndarray:
         chunk = tuple(int(c) for c in dataset.chunks)

@@ -15,6 +15,7 @@ import numpy as np
 
 from convcore import activations
 from convcore.loader.graph import Graph, Node
+from convcore.loader.lazy import LazyArray
 
 #: Operations whose kernel can apply an activation to its result.
 _TAKES_ACTIVATION = frozenset(
@@ -56,15 +57,17 @@ def batch_norm_affine(node: Node) -> tuple[np.ndarray, np.ndarray]:
 def _fold_batch_norm(node: Node, norm: Node) -> Node:
     """Return `node` with weights that make it compute ``norm(node(x))``."""
     scale, offset = batch_norm_affine(norm)
-    kernel = node.weights["kernel"].astype(np.float64)
+    kernel = node.weights["kernel"]
     if node.operation == "depthwise_conv":
-        kernel = kernel * scale.reshape(kernel.shape[-2:])
+        factor = scale.reshape(kernel.shape[-2:])
     else:
         shape = [1] * kernel.ndim
         shape[_OUTPUT_AXIS[node.operation]] = -1
-        kernel = kernel * scale.reshape(shape)
+        factor = scale.reshape(shape)
+    # Not before it is packed: the kernel may still be in its file, and stay there.
+    folded = LazyArray(kernel.shape, lambda: (kernel.astype(np.float64) * factor).astype(np.float32))
     bias = node.weights["bias"].astype(np.float64) * scale if "bias" in node.weights else 0.0
-    weights = {"kernel": kernel.astype(np.float32), "bias": (bias + offset).astype(np.float32)}
+    weights = {"kernel": folded, "bias": (bias + offset).astype(np.float32)}
     return replace(node, weights=weights)
 
 

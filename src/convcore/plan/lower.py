@@ -16,6 +16,7 @@ import numpy as np
 from convcore import activations
 from convcore.errors import UnsupportedLayerError
 from convcore.loader.graph import Node
+from convcore.loader.lazy import Weight
 from convcore.plan.data import View
 from convcore.plan.fuse import Group, batch_norm_affine
 
@@ -31,8 +32,8 @@ class Draft:
     output: View
     group: Group | None
     options: dict[str, Any] = field(default_factory=dict)
-    weights: np.ndarray | None = None
-    bias: np.ndarray | None = None
+    weights: Weight | None = None
+    bias: Weight | None = None
 
 
 def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
@@ -103,12 +104,12 @@ class Lowering:
         )
         return View(self.storage[value], (1, *shape), (math.prod(own), *ld))
 
-    def constant(self, name: str, array: np.ndarray, shape: Shape) -> View:
+    def constant(self, name: str, array: Weight, shape: Shape) -> View:
         """A constant stretched to (1, *shape), the same for every image of a batch."""
-        array = np.ascontiguousarray(array, dtype=np.float32)
-        self.constants[name] = array
-        wide = np.broadcast_to(array, shape)
-        return View(name, (1, *shape), (0, *(s // array.itemsize for s in wide.strides)))
+        held = np.ascontiguousarray(array, dtype=np.float32)
+        self.constants[name] = held
+        wide = np.broadcast_to(held, shape)
+        return View(name, (1, *shape), (0, *(s // held.itemsize for s in wide.strides)))
 
     def temporary(self, suffix: str, shape: Shape) -> str:
         name = f"{self._group.output}/{suffix}"
@@ -124,8 +125,8 @@ class Lowering:
         inputs: Sequence[View],
         output: View,
         *,
-        weights: np.ndarray | None = None,
-        bias: np.ndarray | None = None,
+        weights: Weight | None = None,
+        bias: Weight | None = None,
         **options: Any,
     ) -> None:
         self.drafts.append(Draft(operation, tuple(inputs), output, self._group, options, weights, bias))
