@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 View = tuple[int, int, str, Sequence[int], Sequence[int]]
@@ -63,6 +63,19 @@ class Step:
     def pack_file(self, file: int, offset: int, bias: Any, packed: Any) -> bool: ...
     def set_weights(self, packed: Any) -> None: ...
     def set_workspace(self, buffer: int, offset: int) -> None: ...
+
+class Call:
+    def __init__(
+        self,
+        program: Program,
+        constants: Sequence[Any],
+        shape: tuple[int, ...],
+        *,
+        arenas: list[Any],
+        allocate: Callable[[], Any],
+        empty: Callable[[], Any],
+    ) -> None: ...
+    def __call__(self, x: Any) -> Any: ...
 
 class Program:
     steps: tuple[Step, ...]

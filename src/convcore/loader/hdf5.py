@@ -8,15 +8,19 @@ then can their size be checked before memory is taken.
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
 import os
+import sys
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -39,6 +43,65 @@ _READS = 400_000
 _STRUCTURE_BYTES = 256 << 20
 #: Arrays of this size and more stay in the file until they are packed.
 _LAZY_BYTES = 1 << 20
+
+
+class _StandIn(ModuleType):
+    """A module's place while pyfive is imported: has what that needs, and forwards all else to the module."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        _remove_stand_ins()
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+class _Fletcher32:
+    """For numcodecs' class, of which pyfive makes one object at once, to be used for data it never reads."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("numcodecs").Fletcher32(), name)
+
+
+def _version(distribution: str) -> str:
+    """For importlib.metadata's function, which pyfive asks for its own version."""
+    if distribution == "pyfive":
+        return ""
+    _remove_stand_ins()
+    return str(importlib.import_module("importlib.metadata").version(distribution))
+
+
+#: What pyfive imports for remote files, checksums of chunks and its version, and what it must find there.
+#: Four fifths of its time to import; none of it is used, as files are local and chunks are decoded here.
+_NOT_NEEDED: dict[str, dict[str, Any]] = {
+    "fsspec.utils": {},
+    "fsspec": {},
+    "numcodecs": {"Fletcher32": _Fletcher32},
+    "importlib.metadata": {"version": _version, "PackageNotFoundError": ModuleNotFoundError},
+}
+_importing = threading.Lock()
+
+
+def _remove_stand_ins() -> None:
+    for name in _NOT_NEEDED:
+        if isinstance(sys.modules.get(name), _StandIn):
+            sys.modules.pop(name, None)
+
+
+def _import_pyfive() -> ModuleType:
+    """Import pyfive, without what it does not need here unless that has been imported already."""
+    with _importing:
+        if "pyfive" not in sys.modules:
+            for name, attributes in _NOT_NEEDED.items():
+                if name not in sys.modules:
+                    stand_in = sys.modules[name] = _StandIn(name)
+                    stand_in.__dict__.update(attributes)
+            if isinstance(sys.modules["fsspec"], _StandIn):
+                sys.modules["fsspec"].__dict__["utils"] = sys.modules["fsspec.utils"]
+            try:
+                return importlib.import_module("pyfive")
+            finally:
+                _remove_stand_ins()
+        return importlib.import_module("pyfive")
 
 
 class _BoundedHandle(io.RawIOBase):
@@ -145,8 +208,7 @@ class Hdf5File:
         file: BinaryIO = source.open("rb") if isinstance(source, Path) else source
         try:
             with self._guarded():
-                import pyfive  # type: ignore[import-untyped]
-
+                pyfive = _import_pyfive()
                 self._handle = _BoundedHandle(file, where)
                 limits.check_size(self._handle.size, limits.FILE_BYTES, where, "file")
                 self._pyfive = pyfive
