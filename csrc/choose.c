@@ -141,3 +141,12 @@ cc_status cc_pack(const cc_step *step, const float *weights, const float *bias, 
         return CC_ERROR_ARGUMENT;
     }
 }
+
+cc_status cc_pack_file(const cc_step *step, int file, int64_t offset, const float *bias, float *packed, int *finite)
+{
+    if (!step || !step->kernel || file < 0 || offset < 0 || !packed || !finite)
+        return CC_ERROR_ARGUMENT;
+    if (step->operation != CC_CONV && step->operation != CC_DENSE)
+        return CC_ERROR_ARGUMENT;
+    return cc_pack_conv_file(step, file, offset, bias, packed, finite);
+}

@@ -12,6 +12,8 @@ cc_status cc_choose_elementwise(cc_step *step, const cc_kernels *kernels); /* af
                                                                               binary, hu_rescale */
 
 void cc_pack_conv(const cc_step *step, const float *weights, const float *bias, float *packed);
+cc_status cc_pack_conv_file(const cc_step *step, int file, int64_t offset, const float *bias, float *packed,
+                            int *finite); /* not for CC_CONV_TRANSPOSE */
 void cc_pack_depthwise(const cc_step *step, const float *weights, const float *bias, float *packed);
 void cc_pack_affine(const cc_step *step, const float *scale, const float *offset, float *packed);
 

@@ -44,6 +44,7 @@ typedef enum cc_status {
     CC_ERROR_MEMORY,    /* an allocation failed; nothing was computed */
     CC_ERROR_ISA,       /* this CPU lacks the instruction set asked for */
     CC_ERROR_CANCELLED, /* the poll function asked to stop; outputs are incomplete */
+    CC_ERROR_FILE,      /* weights could not be read from their file, or it ends before they do */
 } cc_status;
 
 /* Instruction sets, worst first. Every one of them has every kernel. */
@@ -257,6 +258,12 @@ CC_API cc_status cc_choose(cc_step *step);
  * step->packed_floats floats at `packed` (64-byte aligned). bias may be NULL. For CC_AFFINE, weights is
  * scale and bias is offset. */
 CC_API cc_status cc_pack(const cc_step *step, const float *weights, const float *bias, float *packed);
+
+/* cc_pack for CC_CONV and CC_DENSE where the weights are still in a file, in the same layout, from byte
+ * `offset` of the descriptor `file`: read piece by piece (pread), never held as a whole. *finite becomes 0
+ * if NaN or infinity is among them, else 1. After an error `packed` holds nothing of use. */
+CC_API cc_status cc_pack_file(const cc_step *step, int file, int64_t offset, const float *bias, float *packed,
+                              int *finite);
 
 /* Runs chosen steps in order, in one parallel region. options may be NULL. */
 CC_API cc_status cc_run(const cc_step *steps, int64_t count, void *const *buffers, const cc_run_options *options);

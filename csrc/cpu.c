@@ -131,6 +131,7 @@ const char *cc_status_text(cc_status status)
     case CC_ERROR_MEMORY: return "out of memory";
     case CC_ERROR_ISA: return "this CPU lacks the instruction set asked for";
     case CC_ERROR_CANCELLED: return "cancelled";
+    case CC_ERROR_FILE: return "weights could not be read from their file";
     }
     return "unknown status";
 }

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* Below this estimate, waking the pool costs more than it saves. */
+/* Below this estimate, waking the pool costs more than it saves, and nobody has to be asked meanwhile. */
 static const double WORTH_SHARING_SECONDS = 20e-6;
 static const double POLL_SECONDS = 0.05;
 
@@ -98,9 +98,9 @@ static void run_alone(run *r, const cc_step *step, int64_t phase)
 static void run_share(void *argument, int thread, int threads)
 {
     run *r = argument;
-    double mark = seconds_now(); /* steps are timed end to end: a late thread's wait belongs to some step */
-    if (thread == 0)
-        r->polled = mark;
+    double mark = 0; /* steps are timed end to end: a late thread's wait belongs to some step */
+    if (thread == 0 && (r->options.poll || r->options.seconds))
+        r->polled = mark = seconds_now();
     for (int64_t s = 0; s < r->count; s++) {
         const cc_step *step = &r->steps[s];
         for (int64_t phase = 0; phase < step->phases; phase++) {
@@ -148,8 +148,10 @@ cc_status cc_run(const cc_step *steps, int64_t count, void *const *buffers, cons
         estimate += steps[s].flops / 50e9 + steps[s].bytes / 20e9;
     }
     int threads = r.options.threads > 0 ? r.options.threads : cc_get_num_threads();
-    if (estimate < WORTH_SHARING_SECONDS)
+    if (estimate < WORTH_SHARING_SECONDS) {
         threads = 1;
+        r.options.poll = NULL;
+    }
     if (threads > CC_MOST_THREADS)
         threads = CC_MOST_THREADS;
     if (r.scratch_bytes > 0) {

@@ -57,6 +57,45 @@ def test_inputs_may_be_strided_and_of_other_types(model: Model, x: np.ndarray) -
     assert np.array_equal(model(integers), model(integers.astype(np.float32)))
 
 
+def test_the_short_way_takes_what_it_is_bound_to_and_nothing_else(model: Model, x: np.ndarray) -> None:
+    expected = model(x)
+    assert x.shape in model._calls
+    bound = model._calls[x.shape]
+    read_only = x.copy()
+    read_only.flags.writeable = False
+    assert np.array_equal(bound(x), expected) and np.array_equal(bound(read_only), expected)
+    others = (
+        x.astype(">f4"), x.astype(np.float64), np.asfortranarray(x), x[:, ::-1], x[:3], x.view(np.int32),
+        x[..., None], x.astype("datetime64[s]"), x.astype(object), "text", None,
+    )  # fmt: skip
+    for other in others[:-2]:
+        assert bound(other) is None
+    for other in others[-2:]:
+        with pytest.raises(TypeError):
+            bound(other)
+    # Whatever does not fit goes the long way, with the same numbers and the same errors.
+    assert np.array_equal(model(x.astype(">f4")), expected)
+    assert np.array_equal(model(x[:, ::-1]), model(x[:, ::-1].copy()))
+    with pytest.raises(DTypeError, match="real numbers"):
+        model(x.astype(np.complex64))
+    with pytest.raises(ArgumentError, match="shape"):
+        model(x[:0])
+
+
+def test_every_call_gives_an_array_of_its_own(model: Model, x: np.ndarray) -> None:
+    first, second = model(x), model(-x)
+    kept = first.copy()
+    assert not np.shares_memory(first, second)
+    model(2 * x)
+    assert np.array_equal(first, kept)
+
+
+def test_many_shapes_keep_few_programs(model: Model, x: np.ndarray) -> None:
+    for n in (*range(1, 9), 3):
+        assert np.array_equal(model(x[:n]), model.predict(x[:n]))
+        assert len(model._calls) <= 4
+
+
 def test_several_inputs_and_outputs() -> None:
     model = two_ends()
     a, b = (np.random.default_rng(i).standard_normal((2, 4, 3), np.float32) for i in (0, 1))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -382,6 +384,28 @@ def test_aligned_floats(count: int) -> None:
     assert array.shape == (count,)
     assert array.ctypes.data % 64 == 0
     array[:] = 1.0
+
+
+_HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@pytest.mark.skipif(
+    not _HUGE_PAGES.is_file() or "[never]" in _HUGE_PAGES.read_text(), reason="no transparent huge pages here"
+)
+def test_large_arrays_may_have_huge_pages() -> None:
+    """The mapping is private (shared memory gets small pages), asks for them, and begins on one."""
+    array = aligned_floats(8 << 20)
+    assert array.ctypes.data % (2 << 20) == 0
+    mapping = ""
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if match := re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+)", line):
+            inside = int(match[1], 16) <= array.ctypes.data < int(match[2], 16)
+            mapping = match[3] if inside else ""
+        elif mapping and line.startswith("VmFlags:"):
+            assert mapping == "rw-p"
+            assert "hg" in line.split()
+            return
+    pytest.fail("the array is in no mapping")
 
 
 def test_plan_is_data() -> None:

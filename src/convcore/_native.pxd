@@ -5,6 +5,7 @@ cdef extern from "convcore.h" nogil:
     ctypedef enum cc_status:
         CC_OK
         CC_ERROR_MEMORY
+        CC_ERROR_FILE
 
     ctypedef enum cc_isa:
         CC_ISA_COUNT
@@ -84,6 +85,8 @@ cdef extern from "convcore.h" nogil:
 
     cc_status cc_choose(cc_step *step)
     cc_status cc_pack(const cc_step *step, const float *weights, const float *bias, float *packed)
+    cc_status cc_pack_file(
+        const cc_step *step, int file, int64_t offset, const float *bias, float *packed, int *finite)
     cc_status cc_run(const cc_step *steps, int64_t count, void *const *buffers, const cc_run_options *options)
     cc_status cc_default_isa(cc_isa *isa)
     int cc_isa_supported(cc_isa isa)

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 View = (
@@ -66,8 +66,22 @@ class Step:
     @property
     def bytes(self) -> float: ...
     def pack(self, weights: Any, bias: Any, packed: Any) -> None: ...
+    def pack_file(self, file: int, offset: int, bias: Any, packed: Any) -> bool: ...
     def set_weights(self, packed: Any) -> None: ...
     def set_workspace(self, buffer: int, offset: int) -> None: ...
+
+class Call:
+    def __init__(
+        self,
+        program: Program,
+        constants: Sequence[Any],
+        shape: tuple[int, ...],
+        *,
+        arenas: list[Any],
+        allocate: Callable[[], Any],
+        empty: Callable[[], Any],
+    ) -> None: ...
+    def __call__(self, x: Any) -> Any: ...
 
 class Program:
     steps: tuple[Step, ...]

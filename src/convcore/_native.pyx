@@ -8,18 +8,25 @@ sequence that :meth:`Program.run` is given, and the rest in elements. Blocked sp
 contract behind every name here.
 """
 
-from cpython.buffer cimport Py_buffer, PyBUF_STRIDED_RO, PyObject_GetBuffer, PyBuffer_Release
+from cpython.buffer cimport (
+    Py_buffer, PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDED_RO, PyObject_GetBuffer, PyBuffer_Release,
+)
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int32_t, int64_t, uintptr_t
-from libc.string cimport memset
+from libc.string cimport memset, strcmp
 
 import os
 import threading
 
 from convcore.errors import ArgumentError, DeviceError
 
+# Most buffers of a Call: an arena, an input, an output, and constants, of which there are few.
+cdef enum:
+    CC_MOST_BOUND = 32
+
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
+    unsigned long PyThread_get_thread_ident()
 
 OPERATIONS = {
     name: number
@@ -48,8 +55,7 @@ TYPES = {"float32": 0, "int8": 1, "uint8": 2, "int16": 3, "uint16": 4, "int32": 
 if len(OPERATIONS) != CC_OPERATION_COUNT:
     raise ImportError("convcore._native and libconvcore disagree about the operations")
 
-cdef object _main_thread = threading.main_thread().ident
-cdef object _get_ident = threading.get_ident
+cdef unsigned long _main_thread = threading.main_thread().ident
 
 
 cdef int _check(cc_status status, str where) except -1:
@@ -246,6 +252,25 @@ cdef class Step:
             status = cc_pack(&self.c, <const float *>w.view.buf, b_data, <float *>p.view.buf)
         _check(status, self.operation)
 
+    def pack_file(self, int file, int64_t offset, bias, packed):
+        """`pack` for weights in an open file, from byte `offset`; whether all of them are finite.
+
+        Raises OSError if they cannot be read.
+        """
+        cdef _Hold p = _Hold(packed), b = None
+        cdef const float *b_data = NULL
+        cdef cc_status status
+        cdef int finite = 1
+        if bias is not None:
+            b = _Hold(bias)
+            b_data = <const float *>b.view.buf
+        with nogil:
+            status = cc_pack_file(&self.c, file, offset, b_data, <float *>p.view.buf, &finite)
+        if status == CC_ERROR_FILE:
+            raise OSError(cc_status_text(status).decode())
+        _check(status, self.operation)
+        return bool(finite)
+
     def set_weights(self, packed):
         """Use packed weights; they are kept alive and never written."""
         self.c.weights = <const float *><uintptr_t>self._hold(packed)
@@ -272,10 +297,12 @@ cdef class Program:
     """
 
     cdef cc_step *c
+    cdef Py_ssize_t count
     cdef readonly tuple steps
 
     def __cinit__(self, steps):
         self.steps = tuple(steps)
+        self.count = len(self.steps)
         self.c = <cc_step *>PyMem_Calloc(max(1, len(self.steps)), sizeof(cc_step))
         if self.c == NULL:
             raise MemoryError()
@@ -299,7 +326,7 @@ cdef class Program:
         cdef list raised = []
         memset(&options, 0, sizeof(options))
         options.threads = threads
-        if _get_ident() == _main_thread: # only there can a signal be handled
+        if PyThread_get_thread_ident() == _main_thread: # only there can a signal be handled
             options.poll = _poll
             options.poll_argument = <void *>raised
         try:
@@ -325,3 +352,89 @@ cdef class Program:
             PyMem_Free(views)
             PyMem_Free(data)
             PyMem_Free(times)
+
+
+cdef class Call:
+    """A program bound to the shape of its one input and one output: the shortest way into the library.
+
+    Buffers are, in order, an arena (one of `arenas`, or a new one of `allocate`), `constants`, the input
+    and the output, which `empty` makes. Safe to call from many threads at once.
+    """
+
+    cdef Program program
+    cdef tuple shape
+    cdef Py_ssize_t rank
+    cdef Py_ssize_t sizes[CC_MAX_RANK + 1]
+    cdef object allocate, empty
+    cdef list arenas, held
+    cdef Py_ssize_t constants
+    cdef void *data[CC_MOST_BOUND]
+
+    def __init__(self, Program program, constants, tuple shape, *, list arenas, allocate, empty):
+        self.program = program
+        self.shape = shape
+        self.rank = len(shape)
+        if self.rank > CC_MAX_RANK + 1 or len(constants) + 3 > CC_MOST_BOUND:
+            raise ArgumentError("Call", "too many axes or constants")
+        for i in range(self.rank):
+            self.sizes[i] = shape[i]
+        self.arenas = arenas
+        self.allocate = allocate
+        self.empty = empty
+        self.held = [_Hold(c) for c in constants]
+        self.constants = len(constants)
+        for i in range(self.constants):
+            self.data[1 + i] = (<_Hold>self.held[i]).view.buf
+
+    def __call__(self, x):
+        """Return the output for `x`, or None if that is no C-ordered float32 array of the bound shape."""
+        cdef void *data[CC_MOST_BOUND]
+        cdef Py_buffer views[3] # input, arena, output
+        cdef int held = 0, fits
+        cdef cc_run_options options
+        cdef cc_status status
+        cdef list raised
+        cdef Py_ssize_t i
+        try:
+            PyObject_GetBuffer(x, &views[0], PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+        except (BufferError, ValueError):
+            return None
+        held = 1
+        arena = None
+        try:
+            fits = views[0].ndim == self.rank and views[0].format != NULL and strcmp(views[0].format, b"f") == 0
+            if fits:
+                for i in range(self.rank):
+                    fits = fits and views[0].shape[i] == self.sizes[i]
+            if not fits:
+                return None
+            try:
+                arena = self.arenas.pop()
+            except IndexError:
+                arena = self.allocate()
+            y = self.empty()
+            PyObject_GetBuffer(arena, &views[1], PyBUF_STRIDED_RO)
+            held = 2
+            PyObject_GetBuffer(y, &views[2], PyBUF_STRIDED_RO)
+            held = 3
+            for i in range(1, 1 + self.constants):
+                data[i] = self.data[i]
+            data[0] = views[1].buf
+            data[1 + self.constants] = views[0].buf
+            data[2 + self.constants] = views[2].buf
+            memset(&options, 0, sizeof(options))
+            raised = []
+            if PyThread_get_thread_ident() == _main_thread:
+                options.poll = _poll
+                options.poll_argument = <void *>raised
+            with nogil:
+                status = cc_run(self.program.c, self.program.count, data, &options)
+            if raised:
+                raise raised[0]
+            _check(status, "run")
+            return y
+        finally:
+            for i in range(held):
+                PyBuffer_Release(&views[i])
+            if arena is not None:
+                self.arenas.append(arena)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,11 +16,16 @@ from convcore.loader.graph import Graph, Layer
 from convcore.loader.infer import specialise
 from convcore.plan import Device, Plan, build
 from convcore.run.cpu import CpuRunner
-from convcore.run.profile import Profile, profile
-from convcore.run.verify import Verification, check_against_keras, check_nodes, draw_inputs
 from convcore.tables import text_table
 
+if TYPE_CHECKING:
+    from convcore.run.profile import Profile
+    from convcore.run.verify import Verification
+
 __all__ = ["Model", "load_model"]
+
+#: Shapes of inputs that take the short way at the same time.
+_KEPT_CALLS = 4
 
 FloatArray = NDArray[np.float32]
 Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
@@ -91,6 +95,8 @@ def load_model(
 
 
 def _digest(path: Path) -> str:
+    import hashlib
+
     if path.is_dir():
         return ""
     with path.open("rb") as f:
@@ -137,6 +143,7 @@ class Model:
         self.device = device
         self._origin = origin
         self._runners: dict[tuple[tuple[int, ...], ...], CpuRunner] = {}
+        self._calls: dict[tuple[int, ...], Callable[[Any], Any]] = {}
         self._lock = threading.Lock()
         if all(n is not None for s in self.input_shapes for n in s):
             self._runner(tuple(tuple(int(n or 0) for n in s) for s in self.input_shapes))
@@ -232,7 +239,27 @@ class Model:
 
     def __call__(self, x: Inputs) -> Any:
         """Return the outputs for `x` in one batch: the shortest way for a single row."""
-        return self._named(self._run(self._inputs(x), None))
+        if type(x) is np.ndarray:
+            call = self._calls.get(x.shape)
+            if call is not None:
+                output = call(x)  # None if it is not float32 in C order
+                if output is not None:
+                    return output
+        inputs = self._inputs(x)
+        outputs = self._run(inputs, None)
+        if len(inputs) == len(outputs) == 1 and self.graph.output_keys is None:
+            self._bind(inputs[0].shape)
+        return self._named(outputs)
+
+    def _bind(self, shape: tuple[int, ...]) -> None:
+        """Let the next call with an array of this shape take the short way."""
+        if shape in self._calls:
+            return
+        call = self._runner((shape[1:],)).program(shape[0]).bound()
+        if call is not None:
+            if len(self._calls) >= _KEPT_CALLS:
+                self._calls.clear()
+            self._calls[shape] = call
 
     def _named(self, outputs: list[FloatArray]) -> Any:
         """Give the outputs the form in which Keras returns them."""
@@ -321,6 +348,8 @@ class Model:
 
     def profile(self, x: Inputs, *, repeats: int = 20) -> Profile:
         """Time every step on `x`: medians of `repeats` runs, beside this machine's measured peaks."""
+        from convcore.run.profile import profile
+
         inputs = self._inputs(x)
         return profile(self._runner(tuple(i.shape[1:] for i in inputs)), inputs, repeats)
 
@@ -330,6 +359,8 @@ class Model:
         Without `x`, one image of seeded normal numbers is used, or of whole ones where the input's type
         is an integer; open dimensions become 64.
         """
+        from convcore.run.verify import Verification, check_against_keras, check_nodes, draw_inputs
+
         if x is None:
             x = draw_inputs(self.graph)
         inputs = self._inputs(x)

@@ -260,7 +260,7 @@ static void check_calls(void)
             CHECK(cc_pack(&s, data, NULL, data) == CC_ERROR_ARGUMENT, "operation %d has no weights", operation);
         }
     }
-    const int unknown = CC_ERROR_CANCELLED + 1;
+    const int unknown = CC_ERROR_FILE + 1;
     for (int i = 0; i <= unknown; i++)
         for (int j = 0; j < i; j++)
             CHECK(strcmp(cc_status_text((cc_status)i), cc_status_text((cc_status)j)) != 0, "text of %d and %d", i, j);

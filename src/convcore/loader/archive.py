@@ -109,9 +109,12 @@ class _Window(io.RawIOBase):
         self._file.seek(info.header_offset)
         # A local header: 26 bytes, the lengths of the name and of the extra field, then those two.
         name, extra = struct.unpack("<26xHH", self._file.read(30))
-        self._start: int = info.header_offset + 30 + name + extra
+        self.start: int = info.header_offset + 30 + name + extra
         self._size: int = info.file_size
         self.seek(0)
+
+    def fileno(self) -> int:
+        return self._file.fileno()
 
     def seekable(self) -> bool:
         return True
@@ -121,11 +124,11 @@ class _Window(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         base = {os.SEEK_SET: 0, os.SEEK_CUR: self.tell(), os.SEEK_END: self._size}[whence]
-        self._file.seek(self._start + max(base + offset, 0))
+        self._file.seek(self.start + max(base + offset, 0))
         return self.tell()
 
     def tell(self) -> int:
-        return int(self._file.tell() - self._start)
+        return int(self._file.tell() - self.start)
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")

@@ -6,13 +6,12 @@ import heapq
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from convcore.errors import ModelFormatError, printable
 from convcore.loader import limits
 from convcore.loader.call import Draft, Era, LayerCall, Value
 from convcore.loader.graph import Graph, Layer, Node, Shape, Source
 from convcore.loader.layers import kind_of
+from convcore.loader.lazy import Weight
 from convcore.loader.precision import integer_type
 from convcore.loader.settings import open_shape
 from convcore.loader.topology import MODEL_INPUT, LayerRecord, ModelRecord, Reference
@@ -51,7 +50,7 @@ class _Builder:
         self.nodes: list[Node] = []
         self.layers: list[Layer] = []
         self._names: set[str] = set()
-        self._arrays: dict[int, dict[str, np.ndarray]] = {}
+        self._arrays: dict[int, dict[str, Weight]] = {}
         self._counted: set[int] = set()
 
     # Ends

@@ -11,6 +11,7 @@ import numpy as np
 from convcore.errors import ModelFormatError, WeightsError
 from convcore.loader.graph import Shape
 from convcore.loader.infer import resolve
+from convcore.loader.lazy import Weight
 from convcore.loader.settings import Settings
 from convcore.loader.topology import LayerRecord
 
@@ -57,7 +58,7 @@ class Draft:
     inputs: tuple[str, ...]
     shape: Shape
     attributes: dict[str, Any]
-    weights: dict[str, np.ndarray]
+    weights: dict[str, Weight]
 
 
 @dataclass
@@ -68,7 +69,7 @@ class LayerCall:
     inputs: tuple[Value, ...]
     era: Era
     scope: str
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, Weight]
     drafts: list[Draft] = field(default_factory=list)
 
     @property
@@ -101,8 +102,8 @@ class LayerCall:
         self,
         name: str,
         *layouts: tuple[tuple[int, ...], Callable[[np.ndarray], np.ndarray] | None],
-    ) -> np.ndarray:
-        """The weight `name`, as float32, read when first asked for.
+    ) -> Weight:
+        """The weight `name`, as float32, read when first asked for; lazy if it is large and stored as wanted.
 
         Each layout is a shape that the stored array may have, and what makes it the shape that the
         graph wants. The first that fits is taken. Every call of a shared layer gets the same array.
@@ -117,21 +118,23 @@ class LayerCall:
         for shape, change in layouts:
             if stored.shape == shape:
                 array = stored.read()
-                array = np.ascontiguousarray(change(array) if change else array, np.float32)
-                array.flags.writeable = False
+                if change is not None or isinstance(array, np.ndarray):
+                    array = np.asarray(array)
+                    array = np.ascontiguousarray(change(array) if change else array, np.float32)
+                    array.flags.writeable = False
                 self.arrays[name] = array
-                return array
+                return self.arrays[name]
         raise WeightsError(self.where, f"shape of weight {name!r}", got=stored.shape, expected=layouts[0][0])
 
     def vector(self, name: str, length: int) -> np.ndarray:
         """A weight of shape (length,)."""
-        return self.weight(name, ((length,), None))
+        return np.asarray(self.weight(name, ((length,), None)))
 
     def emit(
         self,
         operation: str,
         *inputs: Value,
-        weights: Mapping[str, np.ndarray] | None = None,
+        weights: Mapping[str, Weight] | None = None,
         **attributes: Any,
     ) -> Value:
         """Add a node and return its output. The last node of a call carries the layer's output."""

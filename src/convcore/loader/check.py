@@ -11,6 +11,7 @@ from convcore.errors import ConvcoreWarning, ModelFormatError
 from convcore.loader import limits
 from convcore.loader.graph import OPERATIONS, Graph, Node, Shape
 from convcore.loader.infer import resolve
+from convcore.loader.lazy import LazyArray
 
 __all__ = ["check_graph"]
 
@@ -26,7 +27,8 @@ def check_graph(graph: Graph) -> None:
     Warns
     -----
     ConvcoreWarning
-        A weight is NaN or infinite: the model will run, and give what it gives.
+        A weight is NaN or infinite: the model will run, and give what it gives. Large weights that are
+        still in their file are looked at when a plan packs them.
 
     Examples
     --------
@@ -71,6 +73,8 @@ def _check_weights(node: Node, at: str) -> None:
     for name, array in node.weights.items():
         if array.dtype != np.float32:
             raise ModelFormatError(at, f"type of weight {name!r}", got=array.dtype, expected="float32")
+        if isinstance(array, LazyArray):
+            continue  # looked at when it is packed
         # The sum of finite numbers may overflow, but a NaN or infinity always shows in it.
         with np.errstate(over="ignore", invalid="ignore"):
             suspicious = not math.isfinite(float(array.sum(dtype=np.float64)))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
+from convcore.loader.lazy import Weight
 
 Shape = tuple[int | None, ...]
 
@@ -82,7 +82,8 @@ class Node:
 
     All axes in `attributes` count without the batch axis: axis 0 is the first after the batch.
     `layer` and `layer_class` say which layer of the file it came from; one layer may become
-    several nodes, and the last of them carries the layer's output.
+    several nodes, and the last of them carries the layer's output. Large weights are lazy: they are
+    read from the file each time that their numbers are asked for (``np.asarray``).
     """
 
     name: str
@@ -90,7 +91,7 @@ class Node:
     inputs: tuple[str, ...]
     shape: Shape
     attributes: Mapping[str, Any] = field(default_factory=dict)
-    weights: Mapping[str, np.ndarray] = field(default_factory=dict)
+    weights: Mapping[str, Weight] = field(default_factory=dict)
     layer: str = ""
     layer_class: str = ""
 

@@ -8,21 +8,26 @@ then can their size be checked before memory is taken.
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
 import os
+import sys
+import threading
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from convcore.errors import ConvcoreError, ModelFormatError, WeightsError
 from convcore.loader import limits
+from convcore.loader.lazy import FileArray, WeightsFile
 
 __all__ = ["SIGNATURE", "Hdf5File", "StoredArray"]
 
@@ -36,6 +41,67 @@ _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 #: that points back into itself ends here and not never.
 _READS = 400_000
 _STRUCTURE_BYTES = 256 << 20
+#: Arrays of this size and more stay in the file until they are packed.
+_LAZY_BYTES = 1 << 20
+
+
+class _StandIn(ModuleType):
+    """A module's place while pyfive is imported: has what that needs, and forwards all else to the module."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        _remove_stand_ins()
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+class _Fletcher32:
+    """For numcodecs' class, of which pyfive makes one object at once, to be used for data it never reads."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("numcodecs").Fletcher32(), name)
+
+
+def _version(distribution: str) -> str:
+    """For importlib.metadata's function, which pyfive asks for its own version."""
+    if distribution == "pyfive":
+        return ""
+    _remove_stand_ins()
+    return str(importlib.import_module("importlib.metadata").version(distribution))
+
+
+#: What pyfive imports for remote files, checksums of chunks and its version, and what it must find there.
+#: Four fifths of its time to import; none of it is used, as files are local and chunks are decoded here.
+_NOT_NEEDED: dict[str, dict[str, Any]] = {
+    "fsspec.utils": {},
+    "fsspec": {},
+    "numcodecs": {"Fletcher32": _Fletcher32},
+    "importlib.metadata": {"version": _version, "PackageNotFoundError": ModuleNotFoundError},
+}
+_importing = threading.Lock()
+
+
+def _remove_stand_ins() -> None:
+    for name in _NOT_NEEDED:
+        if isinstance(sys.modules.get(name), _StandIn):
+            sys.modules.pop(name, None)
+
+
+def _import_pyfive() -> ModuleType:
+    """Import pyfive, without what it does not need here unless that has been imported already."""
+    with _importing:
+        if "pyfive" not in sys.modules:
+            for name, attributes in _NOT_NEEDED.items():
+                if name not in sys.modules:
+                    stand_in = sys.modules[name] = _StandIn(name)
+                    stand_in.__dict__.update(attributes)
+            if isinstance(sys.modules["fsspec"], _StandIn):
+                sys.modules["fsspec"].__dict__["utils"] = sys.modules["fsspec.utils"]
+            try:
+                return importlib.import_module("pyfive")
+            finally:
+                _remove_stand_ins()
+        return importlib.import_module("pyfive")
 
 
 class _BoundedHandle(io.RawIOBase):
@@ -52,6 +118,7 @@ class _BoundedHandle(io.RawIOBase):
         self._bytes = 0
         self.size = file.seek(0, os.SEEK_END)
         file.seek(0)
+        self._kept: WeightsFile | None = None
 
     def readable(self) -> bool:
         return True
@@ -90,6 +157,16 @@ class _BoundedHandle(io.RawIOBase):
                 raise ModelFormatError(self._where, "damaged or truncated: ends too early")
             done += count
 
+    def lazy(self, shape: tuple[int, ...], offset: int, where: str) -> FileArray | None:
+        """The array at `offset`, to be read when it is needed; None if the bytes are in no file."""
+        start = getattr(self._file, "start", 0)  # of a member of an archive
+        if self._kept is None:
+            try:
+                self._kept = WeightsFile(self._file, self._where)
+            except OSError:
+                return None
+        return FileArray(shape, self._kept, start + offset, where)
+
     def close(self) -> None:
         self._file.close()
         super().close()
@@ -101,7 +178,7 @@ class StoredArray:
 
     path: str
     shape: tuple[int, ...]
-    read: Callable[[], np.ndarray]
+    read: Callable[[], np.ndarray | FileArray]
 
     @property
     def size(self) -> int:
@@ -131,8 +208,7 @@ class Hdf5File:
         file: BinaryIO = source.open("rb") if isinstance(source, Path) else source
         try:
             with self._guarded():
-                import pyfive  # type: ignore[import-untyped]
-
+                pyfive = _import_pyfive()
                 self._handle = _BoundedHandle(file, where)
                 limits.check_size(self._handle.size, limits.FILE_BYTES, where, "file")
                 self._pyfive = pyfive
@@ -234,8 +310,8 @@ class Hdf5File:
         self._groups[path] = found
         return found
 
-    def _read(self, dataset: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
-        """Read a dataset as float32."""
+    def _read(self, dataset: Any, shape: tuple[int, ...], where: str) -> np.ndarray | FileArray:
+        """Read a dataset as float32, unless it is large and its numbers lie in the file just so."""
         with self._guarded():
             dtype = np.dtype(dataset.dtype)
             # NumPy has no bfloat16: Keras stores its bits as they are and says so.
@@ -246,7 +322,13 @@ class Hdf5File:
             limits.check_size(math.prod(shape) * stored.itemsize, limits.FILE_BYTES, where, "array")
             layout = dataset.id.layout_class
             if layout == _CONTIGUOUS:
-                values = self._contiguous(dataset, shape, stored, where)
+                offset = self._offset(dataset, shape, stored, where)
+                if stored == np.float32 and math.prod(shape) * 4 >= _LAZY_BYTES:
+                    lazy = self._handle.lazy(shape, offset, where)
+                    if lazy is not None:
+                        return lazy
+                values = np.empty(shape, stored)
+                self._handle.fill(values, offset)
             elif layout == _CHUNKED:
                 values = self._chunked(dataset, shape, stored, where)
             elif layout == _COMPACT:
@@ -262,10 +344,11 @@ class Hdf5File:
         if got != expected:
             raise ModelFormatError(where, "stored size and shape differ", got=got, expected=expected)
 
-    def _contiguous(self, dataset: Any, shape: tuple[int, ...], dtype: np.dtype, where: str) -> np.ndarray:
+    def _offset(self, dataset: Any, shape: tuple[int, ...], dtype: np.dtype, where: str) -> int:
+        """Where in the file the numbers of a contiguous dataset begin; all of them are in it."""
         size = math.prod(shape) * dtype.itemsize
         if not size:
-            return np.zeros(shape, dtype)
+            return 0
         offset = dataset.id.data_offset
         if offset == _UNDEFINED:
             raise ModelFormatError(
@@ -276,9 +359,7 @@ class Hdf5File:
             raise ModelFormatError(
                 where, "damaged or truncated", got=f"{self._handle.size} bytes", expected=offset + size
             )
-        values = np.empty(shape, dtype)
-        self._handle.fill(values, offset)
-        return values
+        return int(offset)
 
     def _chunked(self, dataset: Any, shape: tuple[int, ...], dtype: np.dtype, where: str) -> np.ndarray:
         chunk = tuple(int(c) for c in dataset.chunks)

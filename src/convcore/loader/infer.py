@@ -12,17 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from convcore import shapes as arithmetic
 from convcore.errors import ArgumentError, ModelFormatError
 from convcore.loader import limits
 from convcore.loader.graph import Graph, Layer, Node, Shape
+from convcore.loader.lazy import Weight
 
 __all__ = ["resolve", "specialise"]
 
 Attributes = dict[str, Any]
-Weights = Mapping[str, np.ndarray]
+Weights = Mapping[str, Weight]
 Result = tuple[Attributes, Shape]
 _THEANO_SAME = "theano_same"
 

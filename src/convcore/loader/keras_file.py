@@ -17,7 +17,6 @@ from typing import Any
 
 from convcore.errors import ConvcoreWarning, ModelFormatError, WeightsError, printable
 from convcore.loader import limits
-from convcore.loader.archive import Archive, npz_variables
 from convcore.loader.build import build
 from convcore.loader.call import Era
 from convcore.loader.check import check_graph
@@ -210,12 +209,16 @@ def _open_folder(path: Path, stack: ExitStack) -> _Found:
         _first_bytes(h5)
         _pathed(found, variables(stack.enter_context(Hdf5File(h5, str(h5)))))
     elif npz.exists():
+        from convcore.loader.archive import npz_variables
+
         _first_bytes(npz)
         _pathed(found, npz_variables(npz.read_bytes(), str(npz)))
     return found
 
 
 def _open_zip(path: Path, stack: ExitStack) -> _Found:
+    from convcore.loader.archive import Archive, npz_variables  # zipfile is slow to import
+
     found = _Found(str(path), "keras")
     archive = stack.enter_context(Archive(path, found.where))
     if _CONFIG not in archive.names:

@@ -12,11 +12,12 @@ from collections.abc import Callable
 import numpy as np
 
 from convcore.loader.call import LayerCall
+from convcore.loader.lazy import Weight
 
 Layout = tuple[tuple[int, ...], Callable[[np.ndarray], np.ndarray] | None]
 
 
-def conv_kernel(call: LayerCall, kernel_size: tuple[int, ...], depth: int, filters: int) -> np.ndarray:
+def conv_kernel(call: LayerCall, kernel_size: tuple[int, ...], depth: int, filters: int) -> Weight:
     """The kernel of a convolution, (k..., depth, filters); `depth` is channels per group."""
     rank = len(kernel_size)
     layouts: list[Layout] = [((*kernel_size, depth, filters), None)]
@@ -32,7 +33,7 @@ def conv_kernel(call: LayerCall, kernel_size: tuple[int, ...], depth: int, filte
     return call.weight("kernel", *_turned(call, layouts, rank))
 
 
-def transposed_kernel(call: LayerCall, kernel_size: tuple[int, ...], depth: int, filters: int) -> np.ndarray:
+def transposed_kernel(call: LayerCall, kernel_size: tuple[int, ...], depth: int, filters: int) -> Weight:
     """The kernel of a transposed convolution, (k..., filters, depth)."""
     rank = len(kernel_size)
     swapped = (*range(rank), rank + 1, rank)
@@ -49,7 +50,7 @@ def transposed_kernel(call: LayerCall, kernel_size: tuple[int, ...], depth: int,
 
 def depthwise_kernel(
     call: LayerCall, name: str, kernel_size: tuple[int, ...], depth: int, multiplier: int
-) -> np.ndarray:
+) -> Weight:
     """The kernel of a depthwise convolution, (k..., depth, multiplier)."""
     rank = len(kernel_size)
     return call.weight(name, *_turned(call, [((*kernel_size, depth, multiplier), None)], rank))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from convcore import _native
-from convcore.errors import ArgumentError
+from convcore.errors import ArgumentError, ConvcoreWarning, ModelFormatError
 from convcore.loader.graph import Graph
+from convcore.loader.lazy import FileArray, LazyArray
 from convcore.memory import aligned_floats
 from convcore.plan.data import Device, Plan, PlanStep, View
 from convcore.plan.fuse import Group, fuse
@@ -48,7 +50,9 @@ def build(
     lowering = _lower(graph, fuse(graph, enabled=fused), wanted, device.accuracy, isa)
     wanted = _apart_from_inputs(lowering, graph.inputs, wanted)
     drafts = _own_storage(lowering, graph.inputs, wanted)
-    steps = tuple(_choose(d, isa) for d in drafts)
+    chosen = [native_step(d, isa) for d in drafts]
+    packed = [_pack(d, s) for d, s in zip(drafts, chosen, strict=True)]
+    steps = tuple(_planned(*one) for one in zip(drafts, chosen, packed, strict=True))
 
     ends = {*graph.inputs, *wanted}
     sizes = {name: floats for name, floats in lowering.sizes.items() if name not in ends}
@@ -64,9 +68,7 @@ def build(
     )
 
 
-def _lower(
-    graph: Graph, groups: Sequence[Group], wanted: Sequence[str], accuracy: str, isa: str
-) -> Lowering:
+def _lower(graph: Graph, groups: Sequence[Group], wanted: Sequence[str], accuracy: str, isa: str) -> Lowering:
     """Lower twice: first to learn how wide a halo each blocked map needs, then with those."""
     for name in graph.inputs:
         if None in graph.node(name).shape:
@@ -177,14 +179,34 @@ def native_step(
     )
 
 
-def _choose(draft: Draft, isa: str) -> PlanStep:
-    step = native_step(draft, isa)
-    packed = None
-    if draft.weights is not None:
-        packed = aligned_floats(step.packed_floats)
-        weights = np.ascontiguousarray(draft.weights, dtype=np.float32)
-        bias = None if draft.bias is None else np.ascontiguousarray(draft.bias, dtype=np.float32)
-        step.pack(weights, bias, packed)
+def _pack(draft: Draft, step: _native.Step) -> np.ndarray | None:
+    """The draft's weights in the kernel's order; those still in a file go there piece by piece."""
+    weights = draft.weights
+    if weights is None:
+        return None
+    packed = aligned_floats(step.packed_floats)
+    bias = None if draft.bias is None else np.ascontiguousarray(draft.bias, dtype=np.float32)
+    if isinstance(weights, FileArray) and draft.operation in ("conv", "dense"):
+        try:
+            finite = step.pack_file(weights.file.descriptor(), weights.offset, bias, packed)
+        except OSError as error:
+            raise ModelFormatError(weights.where, f"damaged or truncated: {error}") from error
+        weights.file.descriptor()  # unchanged, while it was read
+    else:
+        array = np.ascontiguousarray(weights, dtype=np.float32)
+        finite = not isinstance(weights, LazyArray) or bool(np.isfinite(array).all())
+        step.pack(array, bias, packed)
+    if not finite and draft.group is not None:
+        node = draft.group.node
+        warnings.warn(
+            f"layer {node.layer!r} ({node.layer_class}): its kernel holds NaN or infinity",
+            ConvcoreWarning,
+            stacklevel=4,
+        )
+    return packed
+
+
+def _planned(draft: Draft, step: _native.Step, packed: np.ndarray | None) -> PlanStep:
     nodes = draft.group.nodes if draft.group else ()
     return PlanStep(
         operation=draft.operation,

@@ -17,6 +17,7 @@ import numpy as np
 
 from convcore import activations
 from convcore.loader.graph import Graph, Node
+from convcore.loader.lazy import LazyArray, Weight
 
 #: Operations whose kernel can apply an activation to its result.
 _TAKES_ACTIVATION = frozenset(
@@ -73,15 +74,17 @@ def batch_norm_affine(node: Node) -> tuple[np.ndarray, np.ndarray]:
 def _fold_batch_norm(node: Node, norm: Node) -> Node:
     """Return `node` with weights that make it compute ``norm(node(x))``."""
     scale, offset = batch_norm_affine(norm)
-    kernel = node.weights["kernel"].astype(np.float64)
+    kernel = node.weights["kernel"]
     if node.operation == "depthwise_conv":
-        kernel = kernel * scale.reshape(kernel.shape[-2:])
+        factor = scale.reshape(kernel.shape[-2:])
     else:
         shape = [1] * kernel.ndim
         shape[_OUTPUT_AXIS[node.operation]] = -1
-        kernel = kernel * scale.reshape(shape)
+        factor = scale.reshape(shape)
+    # Not before it is packed: the kernel may still be in its file, and stay there.
+    folded = LazyArray(kernel.shape, lambda: (kernel.astype(np.float64) * factor).astype(np.float32))
     bias = node.weights["bias"].astype(np.float64) * scale if "bias" in node.weights else 0.0
-    weights = {"kernel": kernel.astype(np.float32), "bias": (bias + offset).astype(np.float32)}
+    weights = {"kernel": folded, "bias": (bias + offset).astype(np.float32)}
     return replace(node, weights=weights)
 
 
@@ -100,7 +103,11 @@ def _fold_padding(node: Node, pad: Node) -> Node:
 def _takes_padding(node: Node, pad: Node) -> bool:
     """Zeros of one are zeros of the other, around the map but not among the channels."""
     convolves = node.operation in {"conv", "depthwise_conv"}
-    return convolves and len(pad.attributes["padding"]) == len(node.shape) and not any(pad.attributes["padding"][-1])
+    return (
+        convolves
+        and len(pad.attributes["padding"]) == len(node.shape)
+        and not any(pad.attributes["padding"][-1])
+    )
 
 
 def _fold_affine(node: Node, affine: Node) -> Node:
@@ -109,9 +116,9 @@ def _fold_affine(node: Node, affine: Node) -> Node:
     offset = affine.weights["offset"].astype(np.float64).reshape(-1, 1)
     kernel = node.weights["kernel"].astype(np.float64)
     shift = (kernel * offset).sum(axis=tuple(range(kernel.ndim - 1)))
-    weights = {
+    weights: dict[str, Weight] = {
         "kernel": (kernel * scale).astype(np.float32),
-        "bias": (node.weights.get("bias", np.float64(0)) + shift).astype(np.float32),
+        "bias": (np.asarray(node.weights.get("bias", 0.0), np.float64) + shift).astype(np.float32),
     }
     return replace(node, inputs=affine.inputs, weights=weights)
 
@@ -124,7 +131,7 @@ def _takes_affine(node: Node, affine: Node) -> bool:
     """
     if node.operation not in {"conv", "dense"} or int(node.attributes.get("groups", 1)) != 1:
         return False
-    scale, offset = affine.weights["scale"], affine.weights["offset"]
+    scale, offset = (np.asarray(affine.weights[name]) for name in ("scale", "offset"))
     channels = node.weights["kernel"].shape[-2]
     by_channel = all(a.size == 1 or a.shape[-1:] == (channels,) == (a.size,) for a in (scale, offset))
     inside = not any(n for pair in node.attributes.get("padding", ()) for n in pair)

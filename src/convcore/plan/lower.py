@@ -17,6 +17,7 @@ import numpy as np
 from convcore import activations
 from convcore.errors import UnsupportedLayerError
 from convcore.loader.graph import Node
+from convcore.loader.lazy import Weight
 from convcore.plan.data import View
 from convcore.plan.fuse import Group, batch_norm_affine, is_depthwise
 from convcore.plan.layout import BLOCK
@@ -33,8 +34,8 @@ class Draft:
     output: View
     group: Group | None
     options: dict[str, Any] = field(default_factory=dict)
-    weights: np.ndarray | None = None
-    bias: np.ndarray | None = None
+    weights: Weight | None = None
+    bias: Weight | None = None
 
 
 def contiguous(shape: Sequence[int]) -> tuple[int, ...]:
@@ -160,12 +161,12 @@ class Lowering:
         )
         return View(self.storage[value], (1, *shape), (math.prod(own), *ld))
 
-    def constant(self, name: str, array: np.ndarray, shape: Shape) -> View:
+    def constant(self, name: str, array: Weight, shape: Shape) -> View:
         """A constant stretched to (1, *shape), the same for every image of a batch."""
-        array = np.ascontiguousarray(array, dtype=np.float32)
-        self.constants[name] = array
-        wide = np.broadcast_to(array, shape)
-        return View(name, (1, *shape), (0, *(s // array.itemsize for s in wide.strides)))
+        held = np.ascontiguousarray(array, dtype=np.float32)
+        self.constants[name] = held
+        wide = np.broadcast_to(held, shape)
+        return View(name, (1, *shape), (0, *(s // held.itemsize for s in wide.strides)))
 
     def temporary(self, suffix: str, shape: Shape, *, like: str | None = None) -> str:
         """A value for one step's use; laid out as the value `like` is, or plain."""
@@ -184,8 +185,8 @@ class Lowering:
         inputs: Sequence[View],
         output: View,
         *,
-        weights: np.ndarray | None = None,
-        bias: np.ndarray | None = None,
+        weights: Weight | None = None,
+        bias: Weight | None = None,
         **options: Any,
     ) -> None:
         self.drafts.append(Draft(operation, tuple(inputs), output, self._group, options, weights, bias))
@@ -232,7 +233,7 @@ def _conv(to: Lowering, node: Node) -> None:
     if is_depthwise(node):
         _weighted_window(to, node, "depthwise_conv")
         return
-    options = {"groups": int(node.attributes["groups"]), "accuracy": to.accuracy}
+    options: dict[str, Any] = {"groups": int(node.attributes["groups"]), "accuracy": to.accuracy}
     pool = to.group.pool
     if pool is None:
         _weighted_window(to, node, **options)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,8 @@ from convcore.plan.data import Plan
 
 #: Programs of different batch sizes kept per plan: the usual one, the rest of a data set, and 1.
 _KEPT_PROGRAMS = 4
+#: With more constants than this a plan is so large that the long way costs nothing beside it.
+_BOUND_CONSTANTS = 16
 
 
 class CpuProgram:
@@ -48,8 +52,8 @@ class CpuProgram:
                 step.set_workspace(0, offsets[f"workspace {i}"])
             steps.append(step)
         self._program = _native.Program(steps)
+        #: Free ones; calls that run at the same time take one each (a list's pop and append are atomic).
         self._arenas: list[np.ndarray] = []
-        self._lock = threading.Lock()
 
     def _lifetimes(self, chosen: Sequence[_native.Step]) -> list[Lifetime]:
         first: dict[str, int] = {}
@@ -81,15 +85,36 @@ class CpuProgram:
 
         Every call that runs at the same time has an arena of its own.
         """
-        with self._lock:
-            arena = self._arenas.pop() if self._arenas else None
-        if arena is None:
-            arena = aligned_floats(self._arena_floats)
+        try:
+            arena = self._arenas.pop()
+        except IndexError:
+            arena = self._new_arena()
         try:
             self._program.run([arena, *self._constants, *inputs, *outputs], seconds=seconds)
         finally:
-            with self._lock:
-                self._arenas.append(arena)
+            self._arenas.append(arena)
+
+    def _new_arena(self) -> np.ndarray:
+        return aligned_floats(self._arena_floats)
+
+    def bound(self) -> Callable[[Any], Any] | None:
+        """For a plan of one input and one output: a function that runs it on an array in a few microseconds.
+
+        It returns None for anything but a C-ordered float32 array of the input's shape, batch included.
+        None if the plan has more inputs or outputs.
+        """
+        ends = self._plan.inputs, self._plan.outputs
+        if any(len(end) != 1 for end in ends) or len(self._constants) > _BOUND_CONSTANTS:
+            return None
+        (_, shape), (_, output) = ends[0][0], ends[1][0]
+        return _native.Call(
+            self._program,
+            self._constants,
+            (self.batch, *shape),
+            arenas=self._arenas,
+            allocate=self._new_arena,
+            empty=partial(np.empty, (self.batch, *output), np.dtype(np.float32)),
+        )
 
 
 class CpuRunner:

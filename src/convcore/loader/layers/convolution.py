@@ -5,16 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from convcore.errors import ModelFormatError
 from convcore.loader.call import LayerCall, LayerKind, Value
 from convcore.loader.kernels import conv_kernel, depthwise_kernel, transposed_kernel
 from convcore.loader.layers.activation import activate
+from convcore.loader.lazy import Weight
 from convcore.loader.settings import Settings
 
 
-def _bias(call: LayerCall, filters: int) -> dict[str, np.ndarray]:
+def _bias(call: LayerCall, filters: int) -> dict[str, Weight]:
     return {"bias": call.vector("bias", filters)} if call.settings.flag("use_bias", True) else {}
 
 
