@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import convcore as cc
-from convcore import reference, shapes
-from convcore.ops.call import Call
+from convcore import _native, reference, shapes
+from convcore.ops import call as call_module
 from convcore.run.bounds import winograd_bound
 
+from .blocked import BlockedMap, run_convolution
 from .tolerance import dot_bound, relative_bound
 
 Array = NDArray[Any]
@@ -108,29 +109,99 @@ def _conv_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Ca
     )
 
 
-def _winograd(x: Array, w: Array, bias: Array, out: Array | None = None) -> Array:
-    """A 3x3 convolution as a plan makes it; the functions on arrays never pack weights this way."""
-    call = Call()
-    y = np.empty((*x.shape[:-1], w.shape[-1]), np.float32)
-    views = {"x": call.map_view(np.ascontiguousarray(x, np.float32)), "out": call.map_view(y)}
-    window = {"kernel": (1, 3, 3), "pad_low": (0, 1, 1), "accuracy": "standard"}
-    weights, offsets = np.ascontiguousarray(w, np.float32), np.ascontiguousarray(bias, np.float32)
-    call.step("conv", weights=weights, bias=offsets, **views, **window)
-    call.run()
+def _planned(
+    x: Array, w: Array, bias: Array, *, algorithm: str, out: Array | None = None, **fields: Any
+) -> Array:
+    """A convolution as a plan makes it; the functions on arrays never lay out maps or weights this way."""
+    y, chosen = run_convolution(x, w, bias, isa=call_module.current_isa(), out=out, **fields)
+    assert chosen == algorithm, chosen
+    return y
+
+
+def _planned_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
+    """Blocked maps on either side, every algorithm, pooling behind it."""
+    few, ic, oc = c, 16 + c % 31, 16 + c % 37
+    many, flat = 112 + 16 * (c % 2), (1, 3, 3)
+    # name, algorithm, accuracy, (d, h, w, ic, oc), kernel, more
+    plans: list[tuple[str, str, str, tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+        ("few tiles", "Winograd 4x4", "standard", (1, 8 + s, 13, many, many + 20), flat, {}),
+        ("many tiles", "Winograd 4x4", "standard", (1, 34 + s, 31, ic, oc), flat, {}),
+        ("many tiles", "Winograd 4x4", "standard", (1, 34 + s, 31, ic, oc), flat, {"pool": 2, "flip": True}),
+        ("few tiles", "Winograd 4x4", "standard", (1, 16, 13, many, many), flat, {"pool": 2}),
+        ("small", "Winograd 2x2", "standard", (1, 9, 8, ic, oc), flat, {"pool": 2}),
+        ("small, many weights", "Winograd 2x2", "standard", (1, 7, 8, 2 * many, 160), flat, {"flip": True}),
+        ("large tiles", "Winograd 6x6", "fast", (1, 18 + s, 35, ic, oc), flat, {"pool": 2}),
+        ("large tiles", "Winograd 6x6", "fast", (1, 23, 17 + s, many, many), flat, {"flip": True}),
+        ("volume", "Winograd 4x4", "standard", (7, 12, 11, ic, oc), (3, 3, 3), {"flip": True}),
+        ("volume", "Winograd 4x4", "standard", (2, 12, 15, ic, oc), (2, 3, 3), {}),
+        ("direct", "direct", "direct", (1, 6 + s, 9, few, oc), flat, {}),
+        ("direct, long rows", "direct", "direct", (1, 3, 90, few, oc), (1, 1, 1), {}),
+        ("direct, volume", "direct", "direct", (3, 5, 4, few, oc), (2, 3, 1), {"flip": True}),
+        ("direct, strided", "direct", "direct", (1, 6 + s, 9, few, oc), flat, {"stride": (1, 2, 2)}),
+        ("direct, dilated", "direct", "direct", (1, 9, 9, few, oc), flat, {"dilation": (1, 2, 3)}),
+    ]
+    for name, algorithm, accuracy, (*sizes, cin, cout), kernel, more in plans:
+        more = dict(more)
+        stride, dilation = more.setdefault("stride", (1, 1, 1)), more.setdefault("dilation", (1, 1, 1))
+        pool, flip = more.get("pool", 1), more.get("flip", False)
+        low = [k // 2 for k in kernel]
+        reach = [d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True)]
+        full = [(z + 2 * a - r) // t + 1 for z, a, r, t in zip(sizes, low, reach, stride, strict=True)]
+        output = (full[0], full[1] // pool, full[2] // pool)
+        x, w, bias = _floats(rng, n, *sizes, cin), _floats(rng, *kernel, cin, cout), _floats(rng, cout)
+        turned = w[::-1, ::-1, ::-1] if flip else w
+        pairs = [(a, a) for a in low]
+        exact = reference.conv(x, turned, bias, strides=stride, dilation=dilation, groups=1, padding=pairs)
+        if algorithm == "direct":
+            magnitude = reference.conv(
+                abs(x), abs(turned), abs(bias), strides=stride, dilation=dilation, groups=1, padding=pairs
+            )
+            bound = dot_bound(w[..., 0].size + 1, magnitude)
+        else:
+            doubles = (a.astype(np.float64) for a in (x, turned, bias))
+            bound = winograd_bound(*doubles, pairs, full, int(algorithm[-1]))
+        if pool == 2:  # the largest is off by no more than the worst of the four
+            exact, bound = (_squares(a).max(axis=(3, 5)) for a in (exact, bound))
+        tested = _KERNEL_OF[algorithm[0]]
+        for sides in ((True, True), (False, True), (True, False)):
+            fields = {"kernel": kernel, "pad_low": low, "accuracy": accuracy, "output": output, **more}
+            call = partial(_planned, algorithm=algorithm, blocked=sides, **fields)
+            label = f"{algorithm}, {name}, {more}, blocked {sides}"
+            yield Case(label, tested, call, (x, w, bias), exact, bound)
+        call = partial(_planned, algorithm=algorithm, enough_halo=False, **fields)
+        yield Case(
+            f"{algorithm}, {name}, no halo", _KERNEL_OF[algorithm[0]], call, (x, w, bias), exact, bound
+        )
+
+
+_KERNEL_OF = {"W": "conv_winograd_f32", "d": "conv_direct_f32"}
+
+
+def _squares(a: Array) -> Array:
+    """(n, d, h, w, c) with h and w cut into pairs; what does not make a pair is left off."""
+    n, d, h, w, c = a.shape
+    return a[:, :, : h // 2 * 2, : w // 2 * 2].reshape(n, d, h // 2, 2, w // 2, 2, c)
+
+
+def _border(shape: tuple[int, ...], x: Array, out: Array | None = None) -> Array:
+    """The cells of x in a map, with a halo that the kernel clears."""
+    isa = call_module.current_isa()
+    a_map = BlockedMap((len(x), *shape), ((1, 0), (2, 1), (0, 3)))
+    a_map.fill(x)
+    step = _native.Step("border", out=a_map.view(0), isa=isa)
+    _native.Program([step]).run([a_map.buffer])
+    y = np.moveaxis(a_map.memory, 1, -2).reshape(len(x), *a_map.sides, -1)[..., : shape[-1]]
     if out is None:
         return y
     out[...] = y
     return out
 
 
-def _winograd_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
-    ic, oc = 16 + c % 31, 16 + c % 37
-    for name, h, w in (("few tiles", 8 + s, 13), ("many tiles", 34 + s, 31)):
-        x, kernel, bias = _floats(rng, n, h, w, ic), _floats(rng, 3, 3, ic, oc), _floats(rng, oc)
-        pairs = ((1, 1), (1, 1))
-        exact = reference.conv(x, kernel, bias, strides=(1, 1), dilation=(1, 1), groups=1, padding=pairs)
-        bound = winograd_bound(x.astype(np.float64), kernel.astype(np.float64), bias, pairs, (h, w))
-        yield Case(f"Winograd, {name}", "conv_winograd_f32", _winograd, (x, kernel, bias), exact, bound)
+def _border_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
+    shape = (2, s, s + 1, c)
+    x = _floats(rng, n, *shape)
+    exact = np.pad(x, ((0, 0), (1, 0), (2, 1), (0, 3), (0, 0))).astype(np.float64)
+    yield Case("border", "border_f32", partial(_border, shape), (x,), exact)
 
 
 def _transpose_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
@@ -327,8 +398,8 @@ def _hu_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case
 
 
 _FAMILIES = (
-    _conv_cases, _winograd_cases, _transpose_cases, _depthwise_cases, _pool_cases, _elementwise_cases,
-    _moving_cases, _hu_cases,
+    _conv_cases, _planned_cases, _transpose_cases, _depthwise_cases, _pool_cases, _elementwise_cases,
+    _moving_cases, _border_cases, _hu_cases,
 )  # fmt: skip
 
 

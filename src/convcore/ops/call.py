@@ -38,6 +38,11 @@ def instruction_set(name: str) -> Iterator[None]:
         _isa.reset(token)
 
 
+def current_isa() -> str | None:
+    """The instruction set that operations of this context are told to use; None: the process's own."""
+    return _isa.get()
+
+
 def steps_of(a: NDArray[Any]) -> list[int]:
     """Return the memory steps of `a` in elements."""
     size = a.itemsize
