@@ -28,7 +28,7 @@ static phase_taps taps_of(int64_t f, int64_t kernel, int64_t stride, int64_t dil
     return t;
 }
 
-static void transpose_items(const cc_step *step, void *const *buffers, int64_t image, int64_t begin, int64_t end)
+static void transpose_items(const cc_step *step, void *const *buffers, int64_t round, int64_t begin, int64_t end)
 {
     const cc_conv_geometry *g = conv_geometry(step);
     const cc_window *win = &step->window;
@@ -36,10 +36,11 @@ static void transpose_items(const cc_step *step, void *const *buffers, int64_t i
     const int64_t units = g->out_d * g->out_h * residues * g->chunks, panel_floats = cc_panel_floats(step);
     const int64_t tap_floats[CC_SPATIAL] = {win->kernel[1] * win->kernel[2] * g->ic * CC_PANEL,
                                             win->kernel[2] * g->ic * CC_PANEL, g->ic * CC_PANEL};
-    const conv_source s = source_of(step, buffers, image, 0, 0);
-    float *const y0 = view_f32(&step->out, buffers) + image * g->y_image;
     for (int64_t item = begin; item < end; item++) {
-        const int64_t unit = item % units, panel = item / units, chunk = unit % g->chunks;
+        const int64_t image = g->repack ? round : item / (g->panels * units);
+        const conv_source s = source_of(step, buffers, image, 0, 0);
+        float *const y0 = view_f32(&step->out, buffers) + image * g->y_image;
+        const int64_t unit = item % units, panel = item / units % g->panels, chunk = unit % g->chunks;
         const int64_t residue = unit / g->chunks % residues, row = unit / g->chunks / residues;
         const int64_t o[CC_SPATIAL] = {row / g->out_h, row % g->out_h, residue};
         const int64_t j0 = chunk * g->chunk;

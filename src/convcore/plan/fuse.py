@@ -211,19 +211,17 @@ def fuse(graph: Graph, *, enabled: bool = True) -> list[Group]:
     uses = _Uses(nodes, graph.outputs, enabled)
     groups: list[Group] = []
     taken: set[str] = set()
-    folded: dict[str, Node] = {}  # what a reader has taken over from before it
+    folded: dict[str, list[Node]] = {}  # what a reader has taken over from before it
     for node in nodes:
         if node.name in taken or node.name not in uses.needed:
             continue
         reader = uses.only_reader(node.name)
-        if reader is not None and _moves_into(node, reader):
-            folded[reader.name] = node
+        if reader is not None and _moves_into(node, reader, uses):
+            folded[reader.name] = [*folded.pop(node.name, []), node]
             continue
-        head, parts = node, [node]
-        if node.name in folded:
-            before = folded[node.name]
-            head = (_fold_padding if before.operation == "pad" else _fold_affine)(node, before)
-            parts.insert(0, before)
+        head, parts = node, [*folded.get(node.name, []), node]
+        for before in reversed(parts[:-1]):
+            head = (_fold_padding if before.operation == "pad" else _fold_affine)(head, before)
         norm = uses.only_reader(node.name)
         if norm is not None and norm.operation == "batch_norm" and _folds(head, norm):
             head = _fold_batch_norm(head, norm)
@@ -246,11 +244,19 @@ def fuse(graph: Graph, *, enabled: bool = True) -> list[Group]:
     return groups
 
 
-def _moves_into(node: Node, reader: Node) -> bool:
-    """Whether `node` can be computed by the convolution behind it."""
+def _moves_into(node: Node, reader: Node, uses: _Uses) -> bool:
+    """Whether `node` can be computed by the convolution behind it, or behind the padding behind it."""
     if node.operation == "pad":
         return _takes_padding(reader, node)
-    return node.operation == "affine" and _takes_affine(reader, node)
+    if node.operation != "affine":
+        return False
+    if reader.operation != "pad":
+        return _takes_affine(reader, node)
+    behind = uses.only_reader(reader.name)
+    zeros_stay = not np.asarray(node.weights["offset"]).any()
+    return (
+        behind is not None and zeros_stay and _takes_padding(behind, reader) and _takes_affine(behind, node)
+    )
 
 
 def _reachable(nodes: list[Node], outputs: tuple[str, ...]) -> set[str]:
