@@ -350,7 +350,9 @@ def _probe_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[C
     # Halving the distance from 1 ends at 1 itself.
     yield Case("probe fma", "probe_f32", partial(_probe, kind="fma", columns=1), (x,), ones)
     yield Case("probe read", "probe_f32", partial(_probe, kind="read", columns=1), (x,), sums, bound)
-    yield Case("probe write", "probe_f32", partial(_probe, kind="write", columns=c), (x,), np.full((n, c), 0.5))
+    yield Case(
+        "probe write", "probe_f32", partial(_probe, kind="write", columns=c), (x,), np.full((n, c), 0.5)
+    )
     yield Case("probe copy", "probe_f32", partial(_probe, kind="copy", columns=s * c), (x,), x)
 
 

@@ -84,7 +84,7 @@ class Profile:
     def rows(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Titles and cells of the table."""
         head = ("ms", "%", "GFLOP/s", "MB", "of roofline", "operation", "layers")
-        rows = [
+        rows: list[tuple[str, ...]] = [
             (
                 f"{s.ms:.3f}",
                 f"{100 * s.ms / max(self.ms, 1e-12):.1f}",

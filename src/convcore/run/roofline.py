@@ -126,9 +126,7 @@ def measure(isa: str, threads: int = 0, *, floats: int = 0) -> Peaks:
     >>> peaks.flops > 0 and peaks.read > 0
     True
     """
-    return _measure(
-        isa, threads or _native.get_num_threads(), floats or max(_FLOATS, last_cache_bytes())
-    )
+    return _measure(isa, threads or _native.get_num_threads(), floats or max(_FLOATS, last_cache_bytes()))
 
 
 @lru_cache(maxsize=16)
