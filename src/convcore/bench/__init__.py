@@ -1,9 +1,10 @@
 """Measuring: the machine and its roofline, fair timing, named workloads, and other people's libraries."""
 
 from convcore.bench.cases import CASES, GROUPS, Case, case, sonar_mlp, vgg16
-from convcore.bench.compare import Comparison, Measured, compare, profile_case
+from convcore.bench.comparison import Comparison, Measured, compare
 from convcore.bench.machine import machine
 from convcore.bench.peers import PEERS, installed
+from convcore.bench.profiles import profile_case, profile_graph
 from convcore.bench.timing import interleaved, median_ratio
 from convcore.run.roofline import Peaks
 from convcore.run.roofline import measure as roofline
@@ -23,6 +24,7 @@ __all__ = [
     "machine",
     "median_ratio",
     "profile_case",
+    "profile_graph",
     "roofline",
     "sonar_mlp",
     "vgg16",

@@ -100,7 +100,7 @@ class _Builder:
         return self.add("activation", self.shape, kind=kind, parameters={})
 
     def softmax(self) -> _Builder:
-        return self.add("softmax", self.shape, axis=-1)
+        return self.add("softmax", self.shape, axis=len(self.shape) - 1)
 
     def max_pool(self) -> _Builder:
         *sizes, channels = self.shape
@@ -119,7 +119,7 @@ class _Builder:
             name: self._random.uniform(0.5, 1.5, channels).astype(np.float32)
             for name in ("mean", "variance", "gamma", "beta")
         }
-        return self.add("batch_norm", self.shape, weights, axis=-1, epsilon=1e-3)
+        return self.add("batch_norm", self.shape, weights, axis=len(self.shape) - 1, epsilon=1e-3)
 
     def flatten(self) -> _Builder:
         count = int(np.prod(self.shape))

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from convcore.bench.compare import Comparison
+from convcore.bench.comparison import Comparison
 from convcore.extras import import_matplotlib
 from convcore.writers import write_bytes
 
@@ -39,7 +39,7 @@ def write_chart(path: str | os.PathLike[str], comparisons: Sequence[Comparison],
 
     Examples
     --------
-    >>> from convcore.bench.compare import Measured
+    >>> from convcore.bench.comparison import Measured
     >>> peers = {"convcore": Measured("timed", ms=[1.0]), "numpy": Measured("timed", ms=[2.0])}
     >>> write_chart("bars.png", [Comparison("softmax", 1, 2, peers)], "An example").name
     'bars.png'

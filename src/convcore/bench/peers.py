@@ -53,7 +53,7 @@ class Peer(Protocol):
     def __init__(self, threads: int) -> None: ...
 
     def build(self, graph: Graph, x: Array) -> None:
-        """Make the network and keep the images; raise :class:`UnsupportedError` where that is not possible."""
+        """Make the network and keep the images; :class:`UnsupportedError` where that is not possible."""
 
     def run(self) -> object:
         """Compute once."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from convcore import _native
 from convcore.cli import UsageError
@@ -17,7 +15,6 @@ from convcore.cli.terminal import note, plain, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from convcore.bench import Comparison
-    from convcore.run.profile import Profile
 
 __all__ = ["add_arguments", "run"]
 
@@ -190,18 +187,15 @@ def _network(
     found: list[Comparison],
     quiet: bool,
 ) -> None:
-    from convcore.bench import compare, profile_case
+    from convcore.bench import compare, profile_graph, vgg16
+    from convcore.loader import load_graph
 
-    profiled: Callable[[int], Profile]
     if args.what == "model":
-        profiled = _model_profiler(args)
+        graph = load_graph(args.model, weights=args.weights, kernel_flip=kernel_flip(args))
     else:
-
-        def profiled(batch: int) -> Profile:
-            return profile_case("vgg16", batch=batch, isa=args.isa, repeats=args.rounds)
-
+        graph = vgg16()
     for batch in progress(args.batch, len(args.batch), f"{args.model or 'VGG16'}, {threads} thread(s)"):
-        profile = profiled(batch)
+        profile = profile_graph(graph, batch=batch, isa=args.isa, repeats=args.rounds)
         record["profiles"].append({"network": args.model or "vgg16", **profile.as_dict()})
         if not quiet:
             head, rows = profile.rows()
@@ -221,21 +215,6 @@ def _network(
         record["peers"].append(comparison.as_dict())
         if not quiet:
             _print_peers(comparison)
-
-
-def _model_profiler(args: argparse.Namespace) -> Callable[[int], Profile]:
-    from convcore.engine import Model
-    from convcore.loader import load_graph
-    from convcore.plan import Device
-    from convcore.run.verify import draw_inputs
-
-    graph = load_graph(args.model, weights=args.weights, kernel_flip=kernel_flip(args))
-    model = Model(graph, Device(isa=args.isa))
-
-    def profiled(batch: int) -> Profile:
-        return model.profile([np.repeat(x, batch, axis=0) for x in draw_inputs(graph)], repeats=args.rounds)
-
-    return profiled
 
 
 def _print_peers(comparison: Comparison) -> None:

@@ -13,11 +13,8 @@ import numpy as np
 from convcore.bench.cases import case
 from convcore.bench.peers import installed
 from convcore.bench.worker import Worker, WorkerError
-from convcore.plan import Device, build
-from convcore.run.cpu import CpuRunner
-from convcore.run.profile import Profile, profile
 
-__all__ = ["Comparison", "Measured", "compare", "profile_case"]
+__all__ = ["Comparison", "Measured", "compare"]
 
 #: Larger differences, over the largest output, are another network and not another rounding. The least
 #: exact peer known, MNN's Winograd, is 3e-3 off on one layer; everyone's difference is in the result.
@@ -168,28 +165,6 @@ def compare(
                 measured[peer].ms.append(statistics.median(workers[peer].time(_TURN)))
                 workers[peer].pause()
     return Comparison(name, batch, threads, measured)
-
-
-def profile_case(name: str, *, batch: int = 1, isa: str | None = None, repeats: int = 20) -> Profile:
-    """Time every step of our own plan of a case, beside the machine's roofline.
-
-    Parameters
-    ----------
-    name
-        A case of :data:`convcore.bench.CASES`.
-    batch, repeats
-        Images in a call, and calls: their medians are returned.
-    isa
-        An instruction set; the process's own by default.
-
-    Examples
-    --------
-    >>> profile_case("sonar_mlp", repeats=2).steps[0].operation
-    'dense'
-    """
-    workload = case(name)
-    runner = CpuRunner(build(workload.build(), Device(isa=isa)))
-    return profile(runner, [workload.inputs(batch)], repeats)
 
 
 def _compared(y: np.ndarray, expected: np.ndarray) -> Measured:
