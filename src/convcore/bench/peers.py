@@ -35,6 +35,7 @@ from convcore.bench.formats import (
     write_ncnn,
     write_onnx,
 )
+from convcore.engine import Model
 from convcore.loader.graph import Graph, Node
 from convcore.memory import aligned_floats
 from convcore.plan import Device, build
@@ -66,13 +67,12 @@ class Convcore:
     """This library, with its output's memory given, as the others have theirs."""
 
     packages = ("convcore",)
-    options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, threads: int) -> None:
         _native.set_num_threads(threads)
 
     def build(self, graph: Graph, x: Array) -> None:
-        plan = build(graph, Device(**self.options))
+        plan = build(graph, Device())
         self._program = CpuRunner(plan).program(len(x))
         self._x = x
         (_, shape), *_ = plan.outputs
@@ -83,6 +83,25 @@ class Convcore:
 
     def output(self) -> Array:
         return self._y
+
+
+class ConvcoreCall:
+    """This library as people call it: ``model(x)``, with its checks, and a fresh output every time."""
+
+    packages = ("convcore",)
+
+    def __init__(self, threads: int) -> None:
+        _native.set_num_threads(threads)
+
+    def build(self, graph: Graph, x: Array) -> None:
+        self._model = Model(graph, Device())
+        self._x = x
+
+    def run(self) -> None:
+        self._y = self._model(self._x)
+
+    def output(self) -> Array:
+        return np.asarray(self._y)
 
 
 class NumPy:
@@ -353,13 +372,18 @@ class LiteRt(_TensorFlowGraph):
     def __init__(self, threads: int) -> None:
         self._threads = threads
 
-    def build(self, graph: Graph, x: Array) -> None:
+    def convert(self, graph: Graph, batch: int) -> bytes:
+        """Return `graph` for `batch` images as a .tflite file holds it."""
         import tensorflow as tf
+
+        spec = tf.TensorSpec((batch, *graph.nodes[0].shape), tf.float32)
+        function = tf.function(self._function(graph)).get_concrete_function(spec)
+        return bytes(tf.lite.TFLiteConverter.from_concrete_functions([function]).convert())
+
+    def build(self, graph: Graph, x: Array) -> None:
         from ai_edge_litert.interpreter import Interpreter
 
-        spec = tf.TensorSpec(x.shape, tf.float32)
-        function = tf.function(self._function(graph)).get_concrete_function(spec)
-        model = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
+        model = self.convert(graph, len(x))
         self._interpreter = Interpreter(model_content=model, num_threads=self._threads)
         self._interpreter.allocate_tensors()
         self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], x)
@@ -526,6 +550,7 @@ class Mnn:
 PEERS: Mapping[str, type[Any]] = MappingProxyType(
     {
         "convcore": Convcore,
+        "convcore_call": ConvcoreCall,
         "tensorflow": TensorFlow,
         "torch": Torch,
         "onnxruntime": OnnxRuntime,
@@ -536,7 +561,7 @@ PEERS: Mapping[str, type[Any]] = MappingProxyType(
         "numpy": NumPy,
     }
 )
-_MODULES = {"litert": "ai_edge_litert", "mnn": "MNN"}
+_MODULES = {"convcore_call": "convcore", "litert": "ai_edge_litert", "mnn": "MNN"}
 
 
 def installed() -> tuple[str, ...]:

@@ -77,7 +77,7 @@ class Worker:
         """Build the case called `name`; return its output on the case's seeded input."""
         return self._ask("build", name, batch)
 
-    def time(self, seconds: float, most: int = 50) -> list[float]:
+    def time(self, seconds: float, most: int = 1000) -> list[float]:
         """Run once untimed, to warm the caches, then for about `seconds`; return milliseconds of each."""
         times: list[float] = self._ask("time", seconds, most)
         return times

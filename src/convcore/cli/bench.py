@@ -55,7 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A,B|all|none",
         help="other libraries to measure beside, if installed",
     )
-    parser.add_argument("--only", metavar="PATTERN", help="with `kernels`: such as 'conv3x3_*'; 'depthwise*'")
+    parser.add_argument(
+        "--only", metavar="PATTERN", help="with `kernels`: names or groups, such as 'conv3x3_*' or 'memory'"
+    )
     parser.add_argument("--rounds", type=_count, default=10, metavar="N", help="rounds of timing")
     parser.add_argument(
         "--json", metavar="FILE", help="write everything, with the machine's context; - is stdout"
@@ -105,7 +107,7 @@ def _peers(args: argparse.Namespace) -> tuple[str, ...]:
     if args.peers == "none":
         return ()
     if args.peers == "all":
-        return installed()
+        return tuple(name for name in installed() if name != "convcore_call")
     names = tuple(dict.fromkeys(["convcore", *args.peers.split(",")]))
     unknown = [name for name in names if name not in PEERS]
     if unknown:
@@ -131,8 +133,13 @@ def _check(args: argparse.Namespace, peers: Sequence[str]) -> None:
 def _chosen(args: argparse.Namespace) -> list[str]:
     from convcore.bench import CASES
 
-    names = [name for name, case in CASES.items() if case.group != "network" or args.only]
-    return [name for name in names if fnmatch.fnmatch(name, args.only or "*")]
+    if not args.only:
+        return [name for name, case in CASES.items() if case.group != "network"]
+    return [
+        name
+        for name, case in CASES.items()
+        if fnmatch.fnmatch(name, args.only) or fnmatch.fnmatch(case.group, args.only)
+    ]
 
 
 def _packages(peers: Sequence[str]) -> list[str]:
