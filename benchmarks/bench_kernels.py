@@ -21,7 +21,7 @@ pytest.importorskip("pytest_benchmark")
 
 @pytest.mark.parametrize("isa", [isa for isa in _native.isas() if isa != "scalar"])
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.group != "network"])
-def bench_kernel(benchmark, name: str, isa: str) -> None:  # type: ignore[no-untyped-def]
+def test_kernel(benchmark, name: str, isa: str) -> None:  # type: ignore[no-untyped-def]
     workload = CASES[name]
     plan = build(workload.build(), Device(isa=isa))
     x = workload.inputs()

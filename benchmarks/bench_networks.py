@@ -33,7 +33,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("batch", [1, 8])
-def bench_network(benchmark, plan: Plan, batch: int, threads: int) -> None:  # type: ignore[no-untyped-def]
+def test_network(benchmark, plan: Plan, batch: int, threads: int) -> None:  # type: ignore[no-untyped-def]
     x = case(plan.name).inputs(batch)
     y = np.empty((batch, *plan.outputs[0][1]), np.float32)
     program = CpuRunner(plan).program(batch)
