@@ -58,7 +58,8 @@ net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic
 net.load_param(path)
 net.load_model(path.replace(".param", ".bin"))
 run = net.create_extractor()
-run.input("input", ncnn.Mat(first(x)[0]))
+image = first(x)[0]  # a Mat refers to NumPy's memory and does not keep it
+run.input("input", ncnn.Mat(image))
 y = np.array(run.extract(net.output_names()[-1])[1])[None]""",
 }
 FRAME = """
