@@ -3,9 +3,9 @@
     pip install ".[bench-peers]"
     python benchmarks/cold_start.py [--rounds 5] [--networks sonar,vgg16] [-o RESULT.json]
 
-Linux only. Every sample is a fresh Python that imports one library, loads one file from the page cache and predicts
-once. convcore reads what Keras wrote (.h5 for VGG16, .keras for Sonar), the others what was converted for
-them. The peers take turns.
+Linux only. Every sample is a fresh Python that imports one library, loads one file from the page cache and
+predicts once. convcore reads what Keras wrote (.h5 for VGG16, .keras for Sonar), the others what was
+converted for them. The peers take turns.
 """
 
 from __future__ import annotations

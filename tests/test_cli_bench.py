@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def test_a_peer_that_was_asked_for_and_is_missing_is_named_and_1(
         (["--plot", "x.png"], "--peers all"),
         (["--only", "conv*"], "kernels"),
         (["kernels", "--only", "nonsense"], "matches none"),
-        (["--peers", "nonsense"], "it knows tensorflow"),
+        (["--peers", "nonsense"], "it knows .*tensorflow"),
         (["--threads", "0"], "no list of numbers"),
         (["--batch", "one"], "no list of numbers"),
         (["--rounds", "0"], "no number from 1"),
@@ -86,7 +87,7 @@ def test_a_peer_that_was_asked_for_and_is_missing_is_named_and_1(
 )
 def test_wrong_calls(words: list[str], message: str, capsys: Capture) -> None:
     assert main(["bench", *words]) == 2
-    assert message in capsys.readouterr().err
+    assert re.search(message, capsys.readouterr().err)
 
 
 def test_every_group_of_cases_has_kernels() -> None:
