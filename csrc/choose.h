@@ -9,7 +9,7 @@
 cc_status cc_choose_conv(cc_step *step, const cc_kernels *kernels);        /* conv, transpose, dense */
 cc_status cc_choose_window(cc_step *step, const cc_kernels *kernels);      /* depthwise, pooling, copy, fill, resize */
 cc_status cc_choose_elementwise(cc_step *step, const cc_kernels *kernels); /* affine, activation, sample, softmax,
-                                                                              binary, hu_rescale */
+                                                                              binary, hu_rescale, probe */
 
 void cc_pack_conv(const cc_step *step, const float *weights, const float *bias, float *packed);
 cc_status cc_pack_conv_file(const cc_step *step, int file, int64_t offset, const float *bias, float *packed,

@@ -100,11 +100,12 @@ static void join_rows(const cc_step *step, cc_conv_geometry *g)
 enum { FEW_CHANNELS = CC_BLOCK / 2 };
 
 /* Decides whether the kernel can read the caller's own input: low[] and size[] say what it reaches. Blocked
- * cells lie side by side in their row; a plain input serves if nothing outside it is read. */
-static void place_input(cc_step *step, cc_conv_geometry *g)
+ * cells lie side by side in their row. A plain input serves if nothing outside it is read, and the kernel
+ * can step from pixel to pixel by any distance. */
+static void place_input(cc_step *step, cc_conv_geometry *g, int takes_plain)
 {
     const cc_view *in = &step->in;
-    int inside = in->ld_block ? in->ld[3] == CC_BLOCK : in->ld[4] == 1;
+    int inside = in->ld_block ? in->ld[3] == CC_BLOCK : takes_plain && in->ld[4] == 1;
     for (int a = 0; a < CC_SPATIAL; a++) {
         const int64_t high = max_i64(0, g->size[a] - g->low[a] - in->shape[a + 1]);
         if (in->ld_block) {
@@ -125,7 +126,7 @@ static cc_status choose_conv(cc_step *step, cc_conv_geometry *g)
         g->low[a] = w->pad_low[a];
         g->size[a] = (step->out.shape[a + 1] - 1) * w->stride[a] + (w->kernel[a] - 1) * w->dilation[a] + 1;
     }
-    place_input(step, g);
+    place_input(step, g, 1);
     g->few_channels = g->groups == 1 && g->ic <= FEW_CHANNELS && w->dilation[2] == 1 && !step->in.ld_block &&
                       (g->repack || w->kernel[2] == 1 || g->x_ld[2] == g->ic);
     if (!g->repack)
@@ -144,9 +145,7 @@ static cc_status choose_transpose(cc_step *step, cc_conv_geometry *g)
         g->low[a] = max_i64(0, -lowest);
         g->size[a] = g->low[a] + max_i64(in, highest + 1);
     }
-    place_input(step, g);
-    if (!step->in.ld_block)
-        g->repack = 1;
+    place_input(step, g, 0);
     step->algorithm = "transposed";
     return CC_OK;
 }
@@ -193,7 +192,7 @@ static void choose_winograd(cc_step *step, cc_conv_geometry *g, const cc_kernels
     g->size[0] = g->out_d + depth - 1;
     g->size[1] = m * g->tiles_h + 2;
     g->size[2] = m * g->tiles_w + 2;
-    place_input(step, g);
+    place_input(step, g, 0);
     const int64_t rows = set_repacked(g);
     g->share_panels = g->out_d == 1 && depth == 1 && tiles <= FEW_TILES && points * g->ic * g->oc >= MANY_WEIGHTS;
     g->together = 1;

@@ -1,10 +1,11 @@
-/* Affine, activation, sample, softmax, binary and HU rescaling: checks, and how the work is cut up.
+/* Affine, activation, sample, softmax, binary, HU rescaling and probes: checks, and how the work is cut up.
  *
  * Axes that lie behind one another in every view are merged, so that most tensors become one long row and
  * the kernels' inner loops run over contiguous memory. The step's own views are rewritten; merging keeps
  * the order of elements. */
 #include "choose.h"
 #include "elementwise_geometry.h"
+#include "kernels/items.h"
 
 #include <string.h>
 
@@ -128,8 +129,30 @@ static cc_status choose_binary(cc_step *step, const cc_kernels *kernels)
     return CC_OK;
 }
 
+static cc_status choose_probe(cc_step *step, const cc_kernels *kernels)
+{
+    const double row = 2.0 * PROBE_CHAINS * PROBE_ELEMENTS;
+    if (step->probe < CC_PROBE_FMA || step->probe > CC_PROBE_COPY)
+        return CC_ERROR_ARGUMENT;
+    if (step->in.type != CC_F32 || step->out.type != CC_F32)
+        return CC_ERROR_TYPE;
+    if (step->in.rank != 2 || step->out.rank != 2 || step->in.shape[0] != step->out.shape[0] ||
+        (step->probe == CC_PROBE_COPY && step->in.shape[1] != step->out.shape[1]))
+        return CC_ERROR_SHAPE;
+    if (step->in.ld[1] != 1 || step->out.ld[1] != 1)
+        return CC_ERROR_ARGUMENT;
+    step->algorithm = "probe";
+    step->kernel = kernels->probe_f32;
+    step->items[0] = step->out.shape[0];
+    step->flops = step->probe == CC_PROBE_FMA ? row * (double)step->out.shape[0] : 0;
+    step->bytes = view_bytes(&step->out) + (step->probe == CC_PROBE_WRITE ? 0 : view_bytes(&step->in));
+    return CC_OK;
+}
+
 cc_status cc_choose_elementwise(cc_step *step, const cc_kernels *kernels)
 {
+    if (step->operation == CC_PROBE)
+        return choose_probe(step, kernels);
     if (!cc_same_shape(&step->in, &step->out))
         return CC_ERROR_SHAPE;
     if (step->operation == CC_HU_RESCALE)

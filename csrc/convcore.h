@@ -66,7 +66,7 @@ enum { CC_BLOCK = 16 };
 /* Element (i0, i1, ...) lies at base(buffer) + offset + i0*ld[0] + i1*ld[1] + ..., in elements. Memory
  * steps may be negative and, in inputs, 0. A view has at most 2^40 elements, and |offset| and every
  * shape*|ld| are at most 2^41. ld must be 1 for the channels of `out` of CC_CONV and CC_CONV_TRANSPOSE, and
- * for the columns of both sides of CC_DENSE.
+ * for the columns of both sides of CC_DENSE and CC_PROBE.
  *
  * CC_CONV, CC_DEPTHWISE_CONV and CC_CONV_TRANSPOSE also take spatial views with blocked channels, which they
  * read and write without rearranging: channel c lies at c / 16 * ld_block + c % 16. Whoever writes such a
@@ -130,6 +130,9 @@ typedef enum cc_operation {
     /* DICOM PS3.3 C.11.1: y = slope[z]*raw + intercept[z], raw == padding_value handled first; rank 2,
      * one row per slice. See cc_hu. */
     CC_HU_RESCALE,
+    /* Works one unit of the machine as hard as it can, so that its limit can be measured; in, out rank 2
+     * with as many rows. See cc_probe. */
+    CC_PROBE,
     CC_OPERATION_COUNT
 } cc_operation;
 
@@ -190,6 +193,13 @@ typedef enum cc_binary {
     CC_PRELU, /* max(in, 0) + in2*min(in, 0): He et al. 2015 */
 } cc_binary;
 
+typedef enum cc_probe {
+    CC_PROBE_FMA,   /* v = v*value + (1 - value), in registers, from x[r,0] until v is 1: y[r,:] = v */
+    CC_PROBE_READ,  /* y[r,:] = sum over c of x[r,c] */
+    CC_PROBE_WRITE, /* y = value, past the caches where the instruction set can; x is not read */
+    CC_PROBE_COPY,  /* y = x, written the same way; equal shapes */
+} cc_probe;
+
 typedef struct cc_hu {
     int32_t has_padding;   /* 0: no value is padding */
     int32_t padding_value; /* the stored value that means "outside the scan" */
@@ -213,6 +223,7 @@ typedef struct cc_step {
     int32_t include_padding;
     int32_t binary; /* cc_binary */
     int32_t sample; /* cc_sample_kind */
+    int32_t probe;  /* cc_probe */
     int32_t linear; /* CC_RESIZE: 1 linear, 0 nearest (position to float32, then down) */
     int32_t accuracy; /* cc_accuracy: which algorithms may be chosen */
     int32_t pool;     /* CC_CONV: 0 or 1, or 2 to take maxima of 2x2 */

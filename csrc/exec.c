@@ -26,6 +26,7 @@ typedef struct run {
     _Atomic int64_t next;
     _Atomic int cancelled; /* as soon as the caller says so */
     int stopped;           /* the same at the last barrier: what all threads agree about */
+    double begun;          /* when the caller came: others may be done before thread 0 has started */
     double polled;         /* thread 0's own */
     char *scratch;         /* scratch_bytes for every thread */
     int64_t scratch_bytes;
@@ -98,9 +99,9 @@ static void run_alone(run *r, const cc_step *step, int64_t phase)
 static void run_share(void *argument, int thread, int threads)
 {
     run *r = argument;
-    double mark = 0; /* steps are timed end to end: a late thread's wait belongs to some step */
-    if (thread == 0 && (r->options.poll || r->options.seconds))
-        r->polled = mark = seconds_now();
+    double mark = r->begun; /* steps are timed end to end: a late thread's wait belongs to some step */
+    if (thread == 0)
+        r->polled = mark;
     for (int64_t s = 0; s < r->count; s++) {
         const cc_step *step = &r->steps[s];
         for (int64_t phase = 0; phase < step->phases; phase++) {
@@ -159,6 +160,8 @@ cc_status cc_run(const cc_step *steps, int64_t count, void *const *buffers, cons
         if (posix_memalign((void **)&r.scratch, LINE, (size_t)(threads * r.scratch_bytes)) != 0)
             return CC_ERROR_MEMORY;
     }
+    if (r.options.poll || r.options.seconds)
+        r.begun = seconds_now();
     cc_parallel(threads, run_share, &r);
     free(r.scratch);
     return atomic_load(&r.cancelled) ? CC_ERROR_CANCELLED : CC_OK;

@@ -397,9 +397,39 @@ def _hu_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case
                 )
 
 
+def _probe(x: Array, *, out: Array | None = None, kind: str, columns: int, value: float = 0.5) -> Array:
+    """One probe of the machine; both sides have neighbouring columns."""
+    x = np.ascontiguousarray(x, np.float32)
+    own = out is None or out.strides[-1] != out.itemsize
+    y = np.empty((len(x), columns), np.float32) if own else out
+    assert y is not None
+    call = call_module.Call()
+    call.step("probe", probe=kind, x=call.view(x), out=call.view(y), value=value)
+    call.run()
+    if out is None:
+        return y
+    if own:
+        out[...] = y
+    return out
+
+
+def _probe_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
+    x = _floats(rng, n, s * c)
+    ones = np.ones((n, 1))
+    sums = x.sum(axis=1, keepdims=True, dtype=np.float64)
+    bound = dot_bound(s * c, np.abs(x).sum(axis=1, keepdims=True, dtype=np.float64))
+    # Halving the distance from 1 ends at 1 itself.
+    yield Case("probe fma", "probe_f32", partial(_probe, kind="fma", columns=1), (x,), ones)
+    yield Case("probe read", "probe_f32", partial(_probe, kind="read", columns=1), (x,), sums, bound)
+    yield Case(
+        "probe write", "probe_f32", partial(_probe, kind="write", columns=c), (x,), np.full((n, c), 0.5)
+    )
+    yield Case("probe copy", "probe_f32", partial(_probe, kind="copy", columns=s * c), (x,), x)
+
+
 _FAMILIES = (
     _conv_cases, _planned_cases, _transpose_cases, _depthwise_cases, _pool_cases, _elementwise_cases,
-    _moving_cases, _border_cases, _hu_cases,
+    _moving_cases, _border_cases, _hu_cases, _probe_cases,
 )  # fmt: skip
 
 

@@ -30,15 +30,45 @@ ALLOWED: dict[str, set[str]] = {
     "engine": {"errors", "loader", "plan", "run", "tables"},
     "inputs": {"errors", "extras"},
     "medical": {"data", "errors", "extras", "inputs", "ops", "writers"},
-    "bench": {"_native", "config"},
-    "cli": {"config", "data", "engine", "errors", "inputs", "loader", "medical", "tables", "writers"},
+    "bench": {
+        "_native",
+        "config",
+        "engine",
+        "errors",
+        "extras",
+        "loader",
+        "memory",
+        "plan",
+        "run",
+        "writers",
+    },
+    "cli": {
+        "_native",
+        "bench",
+        "config",
+        "data",
+        "engine",
+        "errors",
+        "inputs",
+        "loader",
+        "medical",
+        "tables",
+        "writers",
+    },
     "__main__": {"cli"},
     "__init__": set(),  # it names modules in a table and imports each when it is first used
 }
 #: The one room each of these libraries may be imported in.
 ONLY_IN = {"h5py": "loader/hdf5.py", "pyfive": "loader/hdf5.py"}
-#: Judges are never needed to run; the verifier asks for Keras if it happens to be installed.
-JUDGES = {"keras": {"run/verify.py"}, "tensorflow": set(), "torch": set(), "onnxruntime": set()}
+#: Judges and peers are never needed to run; the verifier asks for Keras if it happens to be installed.
+JUDGES = {
+    "keras": {"run/verify.py"},
+    "onnx": {"bench/formats.py"},
+    **{
+        name: {"bench/peers.py"}
+        for name in ("tensorflow", "torch", "onnxruntime", "openvino", "ai_edge_litert", "ncnn", "MNN")
+    },
+}
 
 
 def modules() -> Iterator[tuple[Path, ast.Module]]:

@@ -187,6 +187,7 @@ WINOGRAD: dict[str, Callable[[], Graph]] = {
     "few tiles, edges everywhere": lambda: _conv((13, 15, 31), 47, (3, 3)),
     "more channels than a partial sum": lambda: _conv((12, 12, 600), 16, (3, 3)),
     "no padding": lambda: _conv((19, 22, 16), 40, (3, 3), padding="valid"),
+    "no padding, whole tiles": lambda: _conv((26, 26, 32), 32, (3, 3), padding="valid"),
     "lopsided padding": lambda: _conv((16, 17, 20), 20, (3, 3), padding=((0, 2), (2, 1))),
     "slices of a volume": lambda: _conv((5, 14, 13, 16), 18, (1, 3, 3)),
 }

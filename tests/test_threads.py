@@ -230,3 +230,18 @@ def test_the_names_of_the_cpu_and_its_instruction_sets() -> None:
     assert _native.isas()[0] == "scalar"
     assert _native.default_isa() in _native.isas()
     assert re.search(r"\w", _native.cpu_name())
+
+
+def test_a_step_is_timed_from_the_call_on() -> None:
+    """Its time is never less than its share of the work, even if other threads did all of it first."""
+    threads, rows = 4, 200
+    x, y = np.ones((rows, 1), np.float32), np.empty((rows, 1), np.float32)
+    column = ("float32", (rows, 1), (1, 1))
+    step = _native.Step("probe", probe="fma", value=0.5, x=(0, 0, *column), out=(1, 0, *column))
+    program = _native.Program([step])
+    alone: list[float] = []
+    shared: list[float] = []
+    for _ in range(100):
+        program.run([x, y], threads=1, seconds=alone)
+        program.run([x, y], threads=threads, seconds=shared)
+    assert min(shared) > min(alone) / threads / 2

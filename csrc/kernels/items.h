@@ -13,6 +13,9 @@ static inline int64_t global_channel_blocks(int64_t channels)
     return (channels + GLOBAL_CHANNELS - 1) / GLOBAL_CHANNELS;
 }
 
+/* The probe of multiply-adds: an item works this long on each of this many chains, in elements. */
+enum { PROBE_CHAINS = 14, PROBE_ELEMENTS = 1 << 15 };
+
 /* Depthwise weights are packed as bias, then one row per tap (d, h, w), each padded to whole vectors of
  * the widest instruction set, so that no load of weights is ever partial. */
 static inline int64_t depthwise_padded(int64_t oc) { return (oc + 15) / 16 * 16; }

@@ -74,3 +74,7 @@ CC_INLINE vi vi_load_i8(const int8_t *p) { return *p; }
 CC_INLINE vi vi_load_u8(const uint8_t *p) { return *p; }
 CC_INLINE vi vi_load_i16(const int16_t *p) { return *p; }
 CC_INLINE vi vi_load_u16(const uint16_t *p) { return *p; }
+
+/* A store that does not pull the line into the caches; p aligned to the vector. */
+CC_INLINE void vf_stream(float *p, vf x) { *p = x; }
+CC_INLINE void vf_fence(void) { }

@@ -11,6 +11,8 @@
  *   vf_select(m, a, b)        a where m, else b
  *   vi_from_vf                rounds to nearest even; vf_from_vi exact up to 2^24
  *   vi_bits vf_bits           reinterpretation
+ *   vf_stream                 a store past the caches, p aligned to the vector; then vf_fence() before
+ *                             another thread may look
  */
 #ifndef CC_VEC_H
 #define CC_VEC_H

@@ -55,6 +55,7 @@ cdef extern from "convcore.h" nogil:
         int32_t include_padding
         int32_t binary
         int32_t sample
+        int32_t probe
         int32_t linear
         int32_t accuracy
         int32_t pool

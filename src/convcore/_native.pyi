@@ -10,6 +10,7 @@ OPERATIONS: dict[str, int]
 ACTIVATIONS: dict[str, int]
 BINARIES: dict[str, int]
 SAMPLES: dict[str, int]
+PROBES: dict[str, int]
 ACCURACIES: dict[str, int]
 TYPES: dict[str, int]
 
@@ -38,6 +39,7 @@ class Step:
         include_padding: bool = False,
         binary: str = "add",
         sample: str = "rrelu",
+        probe: str = "fma",
         linear: bool = True,
         accuracy: str = "direct",
         pool: int = 1,

@@ -7,7 +7,7 @@ from typing import Any
 
 from convcore.errors import MissingExtraError
 
-__all__ = ["import_cv2", "import_pydicom"]
+__all__ = ["import_cv2", "import_matplotlib", "import_pydicom"]
 
 
 def import_pydicom() -> Any:
@@ -20,12 +20,17 @@ def import_cv2() -> Any:
     return _import("cv2", "reading and drawing pictures", "OpenCV")
 
 
-def _import(name: str, purpose: str, called: str = "") -> Any:
+def import_matplotlib() -> Any:
+    """Return the module ``matplotlib``, or raise :class:`MissingExtraError` saying how to get it."""
+    return _import("matplotlib", "drawing charts", extra="bench")
+
+
+def _import(name: str, purpose: str, called: str = "", extra: str = "app") -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
         raise MissingExtraError(
             purpose,
             f"needs the package {called or name}, which is not installed",
-            remedy='Install it with: pip install "convcore[app]"',
+            remedy=f'Install it with: pip install "convcore[{extra}]"',
         ) from None

@@ -208,6 +208,16 @@ static void check_fields(void)
     s = sound_step(CC_SAMPLE);
     s.sample = 9;
     refused(s, CC_ERROR_ARGUMENT, "an unknown sample");
+    s = sound_step(CC_PROBE);
+    s.probe = CC_PROBE_COPY + 1;
+    refused(s, CC_ERROR_ARGUMENT, "an unknown probe");
+    s = sound_step(CC_PROBE);
+    s.in.ld[1] = 2;
+    refused(s, CC_ERROR_ARGUMENT, "columns that are no neighbours");
+    s = sound_step(CC_PROBE);
+    s.probe = CC_PROBE_COPY;
+    s.in.shape[1]++;
+    refused(s, CC_ERROR_SHAPE, "a copy of other columns");
     s = sound_step(CC_BINARY);
     s.binary = -1;
     refused(s, CC_ERROR_ARGUMENT, "an unknown binary");

@@ -333,6 +333,17 @@ static void draw_elementwise(drawn *d, int rank, int inputs)
     lay_out_all(d, ANY_LAYOUT, ANY_LAYOUT);
 }
 
+static void draw_probe(drawn *d)
+{
+    cc_step *s = &d->step;
+    const int64_t rows = awkward();
+    s->probe = (int32_t)below(CC_PROBE_COPY + 1);
+    s->value = 0.5f;
+    set_shape(&s->in, 2, (const int64_t[]){rows, 1 + below(400)});
+    set_shape(&s->out, 2, (const int64_t[]){rows, s->probe == CC_PROBE_COPY ? s->in.shape[1] : awkward()});
+    lay_out_all(d, CHANNELS_LAST, CHANNELS_LAST);
+}
+
 static void draw_hu(drawn *d)
 {
     static const double slopes[MOST_HU_ROWS] = {1, 0.1, -1.5}, intercepts[MOST_HU_ROWS] = {-1024, -1000.5, 7.1};
@@ -406,6 +417,9 @@ void draw_step(int operation, drawn *d)
         break;
     case CC_RESIZE:
         draw_resize(d);
+        break;
+    case CC_PROBE:
+        draw_probe(d);
         break;
     default: /* CC_HU_RESCALE */
         draw_hu(d);

@@ -203,6 +203,27 @@ static void naive_hu(const drawn *d, void *const *buffers, double *expected, dou
     }
 }
 
+static void naive_probe(const drawn *d, void *const *buffers, double *expected, double *allowed)
+{
+    const cc_step *s = &d->step;
+    const float *x = buffers[IN];
+    const int64_t columns = s->out.shape[1], length = s->in.shape[1];
+    for (int64_t n = 0; n < elements(&s->out); n++) {
+        const int64_t row = n / columns;
+        double sum = 0, magnitudes = 0;
+        for (int64_t c = 0; c < length; c++) {
+            const double value = x[position_of(&s->in, row * length + c)];
+            sum += value;
+            magnitudes += fabs(value);
+        }
+        expected[n] = s->probe == CC_PROBE_FMA     ? 1
+                      : s->probe == CC_PROBE_READ  ? sum
+                      : s->probe == CC_PROBE_WRITE ? s->value
+                                                   : x[position_of(&s->in, n)];
+        allowed[n] = s->probe == CC_PROBE_READ ? (double)length * UNIT * magnitudes : 0;
+    }
+}
+
 /* (|A^T| |G| |B^T|)^2 in the maximum norm, the most by which F(4x4, 3x3) can enlarge an error: 8.6, 1.22 and
  * 5.1. Far above what happens, and far below what a wrong tile or tap makes. */
 static const double WINOGRAD_GROWTH = (8.6 * 1.22 * 5.1) * (8.6 * 1.22 * 5.1);
@@ -238,6 +259,9 @@ int naive(const drawn *d, void *const *buffers, const float *weights, const floa
         return 1;
     case CC_HU_RESCALE:
         naive_hu(d, buffers, expected, allowed);
+        return 1;
+    case CC_PROBE:
+        naive_probe(d, buffers, expected, allowed);
         return 1;
     case CC_COPY:
     case CC_FILL:

@@ -116,7 +116,7 @@ static void check_batch(const material *m, cc_isa isa, const memory *together)
 {
     cc_step step = m->d->step;
     const int per_row = step.operation <= CC_GLOBAL_AVERAGE_POOL || step.operation == CC_SOFTMAX ||
-                        step.operation == CC_AFFINE || step.operation == CC_RESIZE;
+                        step.operation == CC_AFFINE || step.operation == CC_RESIZE || step.operation == CC_PROBE;
     if (!per_row || step.out.shape[0] < 2)
         return;
     const int64_t row = below(step.out.shape[0]);

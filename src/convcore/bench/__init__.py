@@ -1,6 +1,31 @@
-"""Measuring: the machine's context, and fair timing of several candidates in one process."""
+"""Measuring: the machine and its roofline, fair timing, named workloads, and other people's libraries."""
 
+from convcore.bench.cases import CASES, GROUPS, Case, case, sonar_mlp, vgg16
+from convcore.bench.comparison import Comparison, Measured, compare
 from convcore.bench.machine import machine
+from convcore.bench.peers import PEERS, installed
+from convcore.bench.profiles import profile_case, profile_graph
 from convcore.bench.timing import interleaved, median_ratio
+from convcore.run.roofline import Peaks
+from convcore.run.roofline import measure as roofline
 
-__all__ = ["interleaved", "machine", "median_ratio"]
+__all__ = [
+    "CASES",
+    "GROUPS",
+    "PEERS",
+    "Case",
+    "Comparison",
+    "Measured",
+    "Peaks",
+    "case",
+    "compare",
+    "installed",
+    "interleaved",
+    "machine",
+    "median_ratio",
+    "profile_case",
+    "profile_graph",
+    "roofline",
+    "sonar_mlp",
+    "vgg16",
+]

@@ -32,6 +32,7 @@ VERBS = {
     "ct": "mask the lungs of a CT series, or score places in it",
     "inspect": "show a model file's layers, shapes, parameters and FLOPs",
     "verify": "compare every layer of a model with Keras or the reference",
+    "bench": "measure the machine's roofline, networks and kernels, and other libraries beside them",
     "info": "show the CPU, the instruction set chosen, threads and versions",
 }
 

@@ -18,10 +18,10 @@ from convcore.tables import text_table
 class StepProfile:
     """One step: median milliseconds for the batch, and its share of the machine's roofline.
 
-    `fraction` is the least time that the step's arithmetic and memory traffic need at the measured
-    peaks, over the time that it took. It counts the operations of the definition and every byte from
-    memory: Winograd's algorithm, with a quarter of the products, and weights that stay in a cache can
-    pass 1.
+    `least_ms` is the least time that the arithmetic of its algorithm and its memory traffic need at the
+    measured peaks, and `fraction` that over `ms`. Every array is counted once and as if it came from
+    memory: a step whose arrays stay in a cache can pass 1. `flops` is the arithmetic of the definition, so
+    GFLOP/s are effective ones: Winograd's algorithm passes the peak.
     """
 
     layers: tuple[str, ...]
@@ -29,8 +29,24 @@ class StepProfile:
     algorithm: str
     ms: float
     flops: float
-    bytes: float
-    fraction: float
+    algorithm_flops: float
+    bytes_read: float
+    bytes_written: float
+    least_ms: float
+
+    @property
+    def fraction(self) -> float:
+        """Least time over measured time."""
+        return self.least_ms / max(self.ms, 1e-9)
+
+    @property
+    def gflops(self) -> float:
+        """Effective GFLOP/s: the definition's arithmetic over the time."""
+        return self.flops / max(self.ms, 1e-9) / 1e6
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain data, for JSON."""
+        return {**asdict(self), "fraction": self.fraction, "gflops": self.gflops}
 
 
 @dataclass(frozen=True)
@@ -41,39 +57,59 @@ class Profile:
     batch: int
     threads: int
     repeats: int
-    peak_gflops: float
-    peak_gbytes: float
+    peaks: roofline.Peaks
 
     @property
     def ms(self) -> float:
         """Milliseconds of all steps."""
         return sum(s.ms for s in self.steps)
 
+    @property
+    def least_ms(self) -> float:
+        """The floor: the least milliseconds of all steps, one after the other."""
+        return sum(s.least_ms for s in self.steps)
+
     def as_dict(self) -> dict[str, Any]:
         """The same as plain data, for JSON."""
-        return {**asdict(self), "ms": self.ms}
+        return {
+            "steps": [s.as_dict() for s in self.steps],
+            "batch": self.batch,
+            "threads": self.threads,
+            "repeats": self.repeats,
+            "peaks": self.peaks.as_dict(),
+            "ms": self.ms,
+            "least_ms": self.least_ms,
+        }
+
+    def rows(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Titles and cells of the table."""
+        head = ("ms", "%", "GFLOP/s", "MB", "of roofline", "operation", "layers")
+        rows: list[tuple[str, ...]] = [
+            (
+                f"{s.ms:.3f}",
+                f"{100 * s.ms / max(self.ms, 1e-12):.1f}",
+                f"{s.gflops:.1f}",
+                f"{(s.bytes_read + s.bytes_written) / 1e6:.2f}",
+                f"{100 * s.fraction:.0f} %",
+                f"{s.operation} ({s.algorithm})",
+                ", ".join(s.layers),
+            )
+            for s in self.steps
+        ]
+        return head, rows
+
+    def summary(self) -> str:
+        """The line below the table."""
+        share = 100 * self.least_ms / max(self.ms, 1e-12)
+        return (
+            f"{self.ms:.3f} ms for a batch of {self.batch} on {self.threads} thread(s), medians of "
+            f"{self.repeats}; floor {self.least_ms:.3f} ms ({share:.0f} %) at {self.peaks.flops / 1e9:.0f} "
+            f"GFLOP/s, {self.peaks.read / 1e9:.1f} GB/s read, {self.peaks.write / 1e9:.1f} GB/s written"
+        )
 
     def __str__(self) -> str:
-        head = ("ms", "%", "GFLOP/s", "GB/s", "of roofline", "operation", "layers")
-        rows = []
-        for s in self.steps:
-            rows.append(
-                (
-                    f"{s.ms:.3f}",
-                    f"{100 * s.ms / max(self.ms, 1e-12):.1f}",
-                    f"{s.flops / max(s.ms, 1e-9) / 1e6:.1f}",
-                    f"{s.bytes / max(s.ms, 1e-9) / 1e6:.1f}",
-                    f"{100 * s.fraction:.0f} %",
-                    f"{s.operation} ({s.algorithm})",
-                    ", ".join(s.layers),
-                )
-            )
-        total = (
-            f"{self.ms:.3f} ms for a batch of {self.batch} on {self.threads} thread(s), "
-            f"medians of {self.repeats}; "
-            f"measured peaks {self.peak_gflops:.0f} GFLOP/s, {self.peak_gbytes:.1f} GB/s"
-        )
-        return f"{text_table(head, rows, left=(5, 6))}\n{total}"
+        head, rows = self.rows()
+        return f"{text_table(head, rows, left=(5, 6))}\n{self.summary()}"
 
 
 def profile(runner: CpuRunner, inputs: Sequence[np.ndarray], repeats: int) -> Profile:
@@ -91,20 +127,18 @@ def profile(runner: CpuRunner, inputs: Sequence[np.ndarray], repeats: int) -> Pr
     medians = np.median(np.array(runs), axis=0) if runner.plan.steps else []
     steps = []
     for s, t in zip(runner.plan.steps, medians, strict=True):
-        weight_bytes = 0 if s.weights is None else s.weights.nbytes
-        traffic = weight_bytes + batch * max(s.bytes - weight_bytes, 0.0)
-        least = max(batch * s.flops / peaks.flops, traffic / peaks.bandwidth)
+        work = roofline.work(s, batch)
         steps.append(
             StepProfile(
-                s.layers,
-                s.operation,
-                s.algorithm,
-                1e3 * float(t),
-                batch * s.flops,
-                traffic,
-                least / max(float(t), 1e-12),
+                layers=s.layers,
+                operation=s.operation,
+                algorithm=s.algorithm,
+                ms=1e3 * float(t),
+                flops=work.flops,
+                algorithm_flops=work.algorithm_flops,
+                bytes_read=work.read,
+                bytes_written=work.written,
+                least_ms=1e3 * peaks.seconds(work.algorithm_flops, work.read, work.written),
             )
         )
-    return Profile(
-        tuple(steps), batch, _native.get_num_threads(), repeats, peaks.flops / 1e9, peaks.bandwidth / 1e9
-    )
+    return Profile(tuple(steps), batch, _native.get_num_threads(), repeats, peaks)

@@ -1,0 +1,581 @@
+"""The same network in other people's libraries: one small adapter each, with the same three methods.
+
+``build`` makes the network from the graph's own weights and gives it the images, in the layout that the
+library likes best; ``run`` is what is timed; ``output`` returns what the last run computed, channels last.
+Every library is used as its documents say it is fastest, in float32:
+
+- PyTorch: channels last, inference mode, weights packed for oneDNN beforehand (worth 10 %), ReLU fused,
+  ``out=`` where there is one.
+- OpenVINO is held to float32; on a CPU that has bf16 it would use that silently.
+- ncnn keeps no weights or values in fp16 or bf16, which is its default.
+- MNN's converter is called as a function: its command wants to send telemetry.
+- TensorFlow: a ``tf.function`` with constant weights; Keras's ``predict`` costs 50 ms a call.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from convcore import _native
+from convcore.bench.formats import (
+    UnsupportedError,
+    channels_first,
+    channels_last,
+    dense_kernel,
+    has_maps,
+    write_ncnn,
+    write_onnx,
+)
+from convcore.engine import Model
+from convcore.loader.graph import Graph, Node
+from convcore.memory import aligned_floats
+from convcore.plan import Device, build
+from convcore.run.cpu import CpuRunner
+
+__all__ = ["PEERS", "Peer", "installed"]
+
+Array = NDArray[np.float32]
+#: Float32 and no other type, whatever the CPU has.
+_OPENVINO = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+
+
+class Peer(Protocol):
+    """One library with one network in it."""
+
+    def __init__(self, threads: int) -> None: ...
+
+    def build(self, graph: Graph, x: Array) -> None:
+        """Make the network and keep the images; :class:`UnsupportedError` where that is not possible."""
+
+    def run(self) -> object:
+        """Compute once."""
+
+    def output(self) -> Array:
+        """Return what the last :meth:`run` computed, (n, spatial..., c)."""
+
+
+class Convcore:
+    """This library, with its output's memory given, as the others have theirs."""
+
+    packages = ("convcore",)
+
+    def __init__(self, threads: int) -> None:
+        _native.set_num_threads(threads)
+
+    def build(self, graph: Graph, x: Array) -> None:
+        plan = build(graph, Device())
+        self._program = CpuRunner(plan).program(len(x))
+        self._x = x
+        (_, shape), *_ = plan.outputs
+        self._y = aligned_floats(x.shape[0] * int(np.prod(shape))).reshape(len(x), *shape)
+
+    def run(self) -> None:
+        self._program.run([self._x], [self._y])
+
+    def output(self) -> Array:
+        return self._y
+
+
+class ConvcoreCall:
+    """This library as people call it: ``model(x)``, with its checks, and a fresh output every time."""
+
+    packages = ("convcore",)
+
+    def __init__(self, threads: int) -> None:
+        _native.set_num_threads(threads)
+
+    def build(self, graph: Graph, x: Array) -> None:
+        self._model = Model(graph, Device())
+        self._x = x
+
+    def run(self) -> None:
+        self._y = self._model(self._x)
+
+    def output(self) -> Array:
+        return np.asarray(self._y)
+
+
+class NumPy:
+    """What NumPy has a call for, with ``out=`` where it takes it."""
+
+    packages = ("numpy",)
+
+    def __init__(self, threads: int) -> None:
+        pass  # OMP_NUM_THREADS and its kin are set for the process
+
+    def build(self, graph: Graph, x: Array) -> None:
+        self._steps: list[Callable[[Array], Array]] = [
+            self._step(node) for node in graph.nodes if node.operation != "input"
+        ]
+        self._x = x
+
+    def _step(self, node: Node) -> Callable[[Array], Array]:
+        w, y = node.weights, np.empty(0, np.float32)
+
+        def memory(x: Array) -> Array:
+            nonlocal y
+            if y.shape != x.shape:
+                y = np.empty_like(x)
+            return y
+
+        def sigmoid(x: Array) -> Array:
+            out = memory(x)
+            np.negative(x, out=out)
+            np.exp(out, out=out)
+            out += np.float32(1)
+            return np.divide(np.float32(1), out, out=out)
+
+        def softmax(x: Array) -> Array:
+            out = memory(x)
+            np.subtract(x, x.max(axis=-1, keepdims=True), out=out)
+            np.exp(out, out=out)
+            out /= out.sum(axis=-1, keepdims=True)
+            return out
+
+        def batch_norm(x: Array) -> Array:
+            scale = w["gamma"] / np.sqrt(w["variance"] + np.float32(node.attributes["epsilon"]))
+            out = np.multiply(x, scale, out=memory(x))
+            out += w["beta"] - w["mean"] * scale
+            return out
+
+        def max_pool(x: Array) -> Array:
+            n, c = x.shape[0], x.shape[-1]
+            pairs = [size for s in x.shape[1:-1] for size in (s // 2, 2)]
+            within = tuple(range(2, 2 * (x.ndim - 2) + 1, 2))
+            pooled: Array = x.reshape(n, *pairs, c).max(axis=within)
+            return pooled
+
+        match node.operation, node.attributes.get("kind"):
+            case "activation", "relu":
+                return lambda x: np.maximum(x, np.float32(0), out=memory(x))
+            case "activation", "tanh":
+                return lambda x: np.tanh(x, out=memory(x))
+            case "activation", "sigmoid":
+                return sigmoid
+            case "softmax", _:
+                return softmax
+            case "batch_norm", _:
+                return batch_norm
+            case "max_pool", _:
+                return max_pool
+            case "dense", _:
+                return lambda x: x @ w["kernel"] + w["bias"]
+        raise UnsupportedError(
+            f"NumPy has no call for {node.operation} {node.attributes.get('kind', '')}".rstrip()
+        )
+
+    def run(self) -> None:
+        y = self._x
+        for step in self._steps:
+            y = step(y)
+        self._y = y
+
+    def output(self) -> Array:
+        return self._y
+
+
+class Torch:
+    """PyTorch on oneDNN."""
+
+    packages = ("torch",)
+
+    def __init__(self, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        torch.set_grad_enabled(False)
+        self._torch = torch
+
+    def build(self, graph: Graph, x: Array) -> None:
+        torch = self._torch
+        self._maps = has_maps(graph)
+        images = torch.from_numpy(channels_first(x) if self._maps else x)
+        self._x = self._channels_last(images)
+        self._steps: list[Callable[[Any], Any]] = []
+        nodes = [node for node in graph.nodes if node.operation != "input"]
+        y = self._x
+        while nodes:
+            node = nodes.pop(0)
+            relu = (
+                bool(nodes) and nodes[0].operation == "activation" and nodes[0].attributes["kind"] == "relu"
+            )
+            relu = relu and node.operation in ("conv", "depthwise_conv")
+            step = self._step(graph, node, relu, y)
+            if relu:
+                nodes.pop(0)
+            y = step(y)  # the next one packs its weights for this shape
+            self._steps.append(step)
+
+    def _channels_last(self, x: Any) -> Any:
+        formats = {4: self._torch.channels_last, 5: self._torch.channels_last_3d}
+        return x.contiguous(memory_format=formats[x.ndim]) if x.ndim in formats else x
+
+    def _step(self, graph: Graph, node: Node, relu: bool, x: Any) -> Callable[[Any], Any]:
+        torch, functional = self._torch, self._torch.nn.functional
+        w = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in node.weights.items()}
+        match node.operation, node.attributes.get("kind"):
+            case (("conv" | "depthwise_conv"), _):
+                return self._conv(node, w, relu, x)
+            case "dense", _:
+                kernel = torch.from_numpy(np.ascontiguousarray(dense_kernel(graph, node).T))
+                return lambda x: functional.linear(x, kernel, w["bias"])
+            case "max_pool", _:
+                pool = functional.max_pool3d if x.ndim == 5 else functional.max_pool2d
+                return lambda x: pool(x, node.attributes["pool_size"], node.attributes["strides"])
+            case "batch_norm", _:
+                arrays = [w[name] for name in ("mean", "variance", "gamma", "beta")]
+                return lambda x: functional.batch_norm(x, *arrays, eps=node.attributes["epsilon"])
+            case "activation", ("relu" | "sigmoid" | "tanh") as kind:
+                y = torch.empty_like(x)
+                if kind == "relu":
+                    return lambda x: torch.clamp_min(x, 0, out=y)
+                function = getattr(torch, str(kind))
+                return lambda x: function(x, out=y)
+            case "activation", "elu":
+                return lambda x: functional.elu(x)
+            case "softmax", _:
+                return lambda x: torch.softmax(x, -1)
+            case "reshape", _:
+                return lambda x: x.flatten(1)
+        raise UnsupportedError(f"no PyTorch form of {node.operation} is written")
+
+    def _conv(self, node: Node, w: Mapping[str, Any], relu: bool, x: Any) -> Callable[[Any], Any]:
+        torch, kernel = self._torch, w["kernel"]
+        if node.operation == "depthwise_conv":
+            kernel, groups = kernel.movedim((-2, -1), (0, 1)).contiguous(), kernel.shape[-2]
+        else:
+            kernel, groups = kernel.movedim((-1, -2), (0, 1)).contiguous(), 1
+        pads = [low for low, _ in node.attributes["padding"]]
+        window = [pads, list(node.attributes["strides"]), list(node.attributes["dilation"]), groups]
+        packed = torch.ops.mkldnn._reorder_convolution_weight(kernel, *window, list(x.shape))
+        attribute = "relu" if relu else "none"
+        run = torch.ops.mkldnn._convolution_pointwise
+        return lambda x: run(x, packed, w["bias"], *window, attribute, [], "")
+
+    def run(self) -> None:
+        with self._torch.inference_mode():
+            y = self._x
+            for step in self._steps:
+                y = step(y)
+        self._y = y
+
+    def output(self) -> Array:
+        y: Array = self._y.numpy()
+        return channels_last(y) if self._maps and y.ndim > 2 else y
+
+
+class _TensorFlowGraph:
+    """The network as TensorFlow's operations; the base of the two that are built from them."""
+
+    def _function(self, graph: Graph) -> Callable[[Any], Any]:
+        import tensorflow as tf
+
+        steps = [self._step(tf, node) for node in graph.nodes if node.operation != "input"]
+
+        def network(x: Any) -> Any:
+            for step in steps:
+                x = step(x)
+            return x
+
+        return network
+
+    def _step(self, tf: Any, node: Node) -> Callable[[Any], Any]:
+        w = {name: tf.constant(np.ascontiguousarray(a)) for name, a in node.weights.items()}
+        given = node.attributes
+        match node.operation, given.get("kind"):
+            case "conv", _:
+                padding = self._padding(node)
+                rank = len(given["strides"])
+                if rank == 3 and padding not in ("SAME", "VALID"):
+                    raise UnsupportedError("TensorFlow pads volumes by SAME or VALID alone")
+                conv = {2: tf.nn.conv2d, 3: tf.nn.conv3d}[rank]
+                strides, dilations = [1, *given["strides"], 1], [1, *given["dilation"], 1]
+                return lambda x: tf.nn.bias_add(
+                    conv(x, w["kernel"], strides, padding, dilations=dilations), w["bias"]
+                )
+            case "depthwise_conv", _:
+                padding, strides = self._padding(node), [1, *given["strides"], 1]
+                # TensorFlow 2.21 dies of pairs here, so those are padded beforehand.
+                pads = padding if isinstance(padding, list) else [[0, 0]] * 4
+                padding = "VALID" if isinstance(padding, list) else padding
+                apart = any(map(any, pads))
+                return lambda x: tf.nn.bias_add(
+                    tf.nn.depthwise_conv2d(tf.pad(x, pads) if apart else x, w["kernel"], strides, padding),
+                    w["bias"],
+                )
+            case "dense", _:
+                return lambda x: tf.nn.bias_add(tf.matmul(x, w["kernel"]), w["bias"])
+            case "max_pool", _:
+                pool = tf.nn.max_pool3d if len(given["strides"]) == 3 else tf.nn.max_pool2d
+                return lambda x: pool(x, given["pool_size"], given["strides"], "VALID")
+            case "batch_norm", _:
+                arrays = [w[name] for name in ("mean", "variance", "beta", "gamma")]
+                return lambda x: tf.nn.batch_normalization(x, *arrays, given["epsilon"])
+            case "activation", ("relu" | "sigmoid" | "tanh" | "elu") as kind:
+                function = getattr(tf.nn, str(kind))
+                return lambda x: function(x)
+            case "softmax", _:
+                return lambda x: tf.nn.softmax(x)
+            case "reshape", _:
+                return lambda x: tf.reshape(x, [x.shape[0], -1])
+        raise UnsupportedError(f"no TensorFlow form of {node.operation} is written")
+
+    @staticmethod
+    def _padding(node: Node) -> Any:
+        """ "SAME" where it is the same thing, which every backend takes; pairs elsewhere."""
+        pads = [list(pair) for pair in node.attributes["padding"]]
+        if not any(map(any, pads)):
+            return "VALID"
+        if set(node.attributes["strides"]) == {1}:
+            return "SAME"
+        return [[0, 0], *pads, [0, 0]]
+
+
+class TensorFlow(_TensorFlowGraph):
+    """TensorFlow on oneDNN."""
+
+    packages = ("tensorflow", "keras")
+
+    def __init__(self, threads: int) -> None:
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        self._tf = tf
+
+    def build(self, graph: Graph, x: Array) -> None:
+        self._x = self._tf.constant(x)
+        self._call = self._tf.function(self._function(graph)).get_concrete_function(self._x)
+
+    def run(self) -> None:
+        self._y = self._call(self._x)
+
+    def output(self) -> Array:
+        y: Array = self._y.numpy()
+        return y
+
+
+class LiteRt(_TensorFlowGraph):
+    """LiteRT with XNNPACK; TensorFlow converts."""
+
+    packages = ("ai-edge-litert", "tensorflow")
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+
+    def convert(self, graph: Graph, batch: int) -> bytes:
+        """Return `graph` for `batch` images as a .tflite file holds it."""
+        import tensorflow as tf
+
+        spec = tf.TensorSpec((batch, *graph.nodes[0].shape), tf.float32)
+        function = tf.function(self._function(graph)).get_concrete_function(spec)
+        return bytes(tf.lite.TFLiteConverter.from_concrete_functions([function]).convert())
+
+    def build(self, graph: Graph, x: Array) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        model = self.convert(graph, len(x))
+        self._interpreter = Interpreter(model_content=model, num_threads=self._threads)
+        self._interpreter.allocate_tensors()
+        self._interpreter.set_tensor(self._interpreter.get_input_details()[0]["index"], x)
+        self._end = self._interpreter.get_output_details()[0]["index"]
+
+    def run(self) -> None:
+        self._interpreter.invoke()
+
+    def output(self) -> Array:
+        y: Array = self._interpreter.get_tensor(self._end)
+        return y
+
+
+class OnnxRuntime:
+    """ONNX Runtime's own CPU kernels."""
+
+    packages = ("onnxruntime", "onnx")
+
+    def __init__(self, threads: int) -> None:
+        import onnxruntime
+
+        self._options = onnxruntime.SessionOptions()
+        self._options.intra_op_num_threads = threads
+        self._options.inter_op_num_threads = 1
+        self._library = onnxruntime
+
+    def build(self, graph: Graph, x: Array) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "net.onnx")
+            write_onnx(graph, len(x), path)
+            self._session = self._library.InferenceSession(
+                str(path), self._options, providers=["CPUExecutionProvider"]
+            )
+        self._maps = has_maps(graph)
+        self._feed = {graph.inputs[0]: channels_first(x) if self._maps else x}
+
+    def run(self) -> None:
+        (self._y,) = self._session.run(None, self._feed)
+
+    def output(self) -> Array:
+        y: Array = self._y
+        return channels_last(y) if self._maps and y.ndim > 2 else y
+
+
+class OpenVino:
+    """OpenVINO, held to float32."""
+
+    packages = ("openvino", "onnx")
+
+    def __init__(self, threads: int) -> None:
+        import openvino
+
+        self._core = openvino.Core()
+        self._settings = _OPENVINO | {"INFERENCE_NUM_THREADS": threads}
+
+    def build(self, graph: Graph, x: Array) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "net.onnx")
+            write_onnx(graph, len(x), path)
+            # It maps the file and would lose its weights with it: compiled before the folder goes.
+            compiled = self._core.compile_model(self._core.read_model(str(path)), "CPU", self._settings)
+        if "f32" not in str(compiled.get_property("INFERENCE_PRECISION_HINT")) and "float" not in str(
+            compiled.get_property("INFERENCE_PRECISION_HINT")
+        ):
+            raise UnsupportedError("OpenVINO does not compute in float32 here")
+        self._request = compiled.create_infer_request()
+        self._maps = has_maps(graph)
+        self._x = channels_first(x) if self._maps else x
+
+    def run(self) -> None:
+        self._request.infer({0: self._x}, share_inputs=True)
+
+    def output(self) -> Array:
+        y: Array = np.array(self._request.get_output_tensor(0).data)
+        return channels_last(y) if self._maps and y.ndim > 2 else y
+
+
+class Ncnn:
+    """ncnn in float32; it knows no batches, so images go one by one."""
+
+    packages = ("ncnn",)
+
+    def __init__(self, threads: int) -> None:
+        import ncnn
+
+        self._net = ncnn.Net()
+        options = self._net.opt
+        options.num_threads = threads
+        options.use_fp16_packed = options.use_fp16_storage = options.use_fp16_arithmetic = False
+        options.use_bf16_storage = False
+        self._mat = ncnn.Mat
+
+    def build(self, graph: Graph, x: Array) -> None:
+        self._maps = has_maps(graph)
+        if not self._maps and x.ndim > 3:
+            raise UnsupportedError("no ncnn form of such an input is written")
+        with tempfile.TemporaryDirectory() as folder:
+            parameters, weights = write_ncnn(graph, Path(folder))
+            if self._net.load_param(str(parameters)) or self._net.load_model(str(weights)):
+                raise RuntimeError("ncnn cannot load the network")
+        self._end = self._net.output_names()[-1]
+        # clone: the Mat would only refer to NumPy's memory.
+        self._images = [self._mat(image).clone() for image in (channels_first(x) if self._maps else x)]
+
+    def run(self) -> None:
+        self._y = []
+        for image in self._images:
+            extractor = self._net.create_extractor()
+            extractor.input("input", image)
+            failed, y = extractor.extract(self._end)
+            if failed:
+                raise RuntimeError(f"ncnn: extract returned {failed}")
+            self._y.append(y)
+
+    def output(self) -> Array:
+        y = np.stack([np.array(image) for image in self._y])
+        return channels_last(y) if self._maps and y.ndim > 2 else y
+
+
+class Mnn:
+    """MNN with its default ("normal") precision, which is float32 on x86."""
+
+    packages = ("MNN", "onnx")
+
+    def __init__(self, threads: int) -> None:
+        import MNN
+
+        self._library = MNN
+        self._settings = {"backend": "CPU", "numThread": threads, "precision": "normal"}
+
+    def build(self, graph: Graph, x: Array) -> None:
+        import _tools  # part of the package MNN
+
+        mnn = self._library
+        self._maps = has_maps(graph)
+        with tempfile.TemporaryDirectory() as folder:
+            onnx, path = Path(folder, "net.onnx"), Path(folder, "net.mnn")
+            write_onnx(graph, len(x), onnx)
+            words = ("-f", "ONNX", "--modelFile", str(onnx), "--MNNModel", str(path), "--bizCode", "bench")
+            _tools.mnnconvert(["mnnconvert", *words])
+            self._interpreter = mnn.Interpreter(str(path))
+            self._session = self._interpreter.createSession(self._settings)
+        fed = channels_first(x) if self._maps else x
+        caffe = mnn.Tensor_DimensionType_Caffe
+        self._x = mnn.Tensor(fed.shape, mnn.Halide_Type_Float, fed, caffe)
+        self._interpreter.getSessionInput(self._session).copyFrom(self._x)
+        shape = [n or 0 for n in graph.node(graph.outputs[0]).shape]
+        if self._maps and len(shape) > 1:
+            shape = [shape[-1], *shape[:-1]]
+        self._shape = (len(x), *shape)
+
+    def run(self) -> None:
+        self._interpreter.runSession(self._session)
+
+    def output(self) -> Array:
+        mnn, y = self._library, np.zeros(self._shape, np.float32)
+        host = mnn.Tensor(self._shape, mnn.Halide_Type_Float, y, mnn.Tensor_DimensionType_Caffe)
+        self._interpreter.getSessionOutput(self._session).copyToHostTensor(host)
+        y = np.array(host.getData(), np.float32).reshape(self._shape)
+        return channels_last(y) if self._maps and y.ndim > 2 else y
+
+
+#: Adapters by the name that the command line takes; ours first.
+PEERS: Mapping[str, type[Any]] = MappingProxyType(
+    {
+        "convcore": Convcore,
+        "convcore_call": ConvcoreCall,
+        "tensorflow": TensorFlow,
+        "torch": Torch,
+        "onnxruntime": OnnxRuntime,
+        "openvino": OpenVino,
+        "litert": LiteRt,
+        "ncnn": Ncnn,
+        "mnn": Mnn,
+        "numpy": NumPy,
+    }
+)
+_MODULES = {"convcore_call": "convcore", "litert": "ai_edge_litert", "mnn": "MNN"}
+
+
+def installed() -> tuple[str, ...]:
+    """Names of the peers whose packages are there; they are looked for, not imported.
+
+    Examples
+    --------
+    >>> "convcore" in installed() and "numpy" in installed()
+    True
+    """
+    found = []
+    for name, adapter in PEERS.items():
+        modules = {_MODULES.get(name, name), *(p for p in adapter.packages if p in ("onnx", "tensorflow"))}
+        with contextlib.suppress(ImportError, ValueError):
+            if all(importlib.util.find_spec(module) for module in modules):
+                found.append(name)
+    return tuple(found)
