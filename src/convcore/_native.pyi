@@ -9,6 +9,7 @@ BINARIES: dict[str, int]
 SAMPLES: dict[str, int]
 ACCURACIES: dict[str, int]
 TYPES: dict[str, int]
+PACKED_VERSION: int
 
 def isas() -> tuple[str, ...]: ...
 def default_isa() -> str: ...

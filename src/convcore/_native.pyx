@@ -50,6 +50,7 @@ ACTIVATIONS = {
 BINARIES = {n: i for i, n in enumerate(("add", "subtract", "multiply", "maximum", "minimum", "prelu"))}
 SAMPLES = {"rrelu": 0, "noisy_relu": 1}
 ACCURACIES = {"direct": 0, "standard": 1}
+PACKED_VERSION = CC_PACKED_VERSION
 TYPES = {"float32": 0, "int8": 1, "uint8": 2, "int16": 3, "uint16": 4, "int32": 5}
 if len(OPERATIONS) != CC_OPERATION_COUNT:
     raise ImportError("convcore._native and libconvcore disagree about the operations")
