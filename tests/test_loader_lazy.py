@@ -129,6 +129,30 @@ def test_archives_are_lazy_too(path: Path, x: np.ndarray, tmp_path: Path) -> Non
         assert np.array_equal(load_model(archive)(x), expected)
 
 
+def test_a_large_archive_s_checksum_is_looked_at_before_its_numbers(tmp_path: Path) -> None:
+    """One wrong bit in a weight: a small member is refused at once, a large one when it is packed."""
+    for rows, lazily in ((600, False), (4000, True)):
+        weights, archive = tmp_path / "model.weights.h5", tmp_path / "m.keras"
+        with h5py.File(weights, "w") as file:
+            file["layers/dense/vars/0"] = np.ones((rows, 600), np.float32)
+            file["layers/dense/vars/1"] = np.zeros(600, np.float32)
+        inputs = {"class_name": "InputLayer", "config": {"name": "x", "batch_shape": [None, rows]}}
+        layer = {"class_name": "Dense", "config": {"name": "d", "units": 600, "activation": "linear"}}
+        config = {"class_name": "Sequential", "config": {"name": "m", "layers": [inputs, layer]}}
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as zipped:
+            zipped.writestr("config.json", json.dumps(config))
+            zipped.writestr("metadata.json", json.dumps({"keras_version": "3.0.0"}))
+            zipped.write(weights, "model.weights.h5")
+        assert load_model(archive)(np.ones((1, rows), np.float32))[0, 0] == rows
+        data = bytearray(archive.read_bytes())
+        data[data.index(np.ones(64, np.float32).tobytes()) + 40] ^= 1
+        archive.write_bytes(data)
+        if lazily:
+            load_graph(archive)
+        with pytest.raises(ModelFormatError, match="wrong checksum"):
+            (load_model if lazily else load_graph)(archive)
+
+
 def test_what_needs_decoding_is_read_at_once(tmp_path: Path) -> None:
     path = write_sequential(tmp_path / "m.h5", (600,), [dense(np.ones((600, 600)), np.zeros(600), "linear")])
     for options in ({"chunks": (100, 100)}, {"dtype": np.float16}, {"dtype": ">f4"}):
