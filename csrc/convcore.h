@@ -30,6 +30,10 @@ extern "C" {
 
 #define CC_ABI_VERSION 1
 
+/* What cc_pack writes, which people keep in files: raise it when a step's packed floats change their order,
+ * or their values, in any way. */
+#define CC_PACKED_VERSION 1
+
 #if defined(_WIN32)
 #define CC_API
 #else

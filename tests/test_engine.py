@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -88,6 +90,39 @@ def test_every_call_gives_an_array_of_its_own(model: Model, x: np.ndarray) -> No
     assert not np.shares_memory(first, second)
     model(2 * x)
     assert np.array_equal(first, kept)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
+def test_a_signal_ends_a_long_call_on_the_short_way() -> None:
+    b = GraphBuilder()
+    value = b.input(256, 256, 32)
+    for _ in range(40):
+        value = b.conv(value, 32, (3, 3))
+        value = b.activation(value, "sigmoid")
+    model = Model(b.graph(value), Device(accuracy="direct"))
+    x = np.ones((1, 256, 256, 32), np.float32)
+    start = time.perf_counter()
+    expected = model(x)
+    whole = time.perf_counter() - start
+    assert x.shape in model._calls
+
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    def stop(*_: object) -> None:
+        raise Stop
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, whole / 10)
+        start = time.perf_counter()
+        with pytest.raises(Stop):
+            model(x)
+        assert time.perf_counter() - start < 0.8 * whole + 0.1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert np.array_equal(model(x), expected)
 
 
 def test_many_shapes_keep_few_programs(model: Model, x: np.ndarray) -> None:

@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"_native", "errors"},
     "ops": {"_native", "activations", "errors", "memory", "shapes"},
     "loader": {"errors", "shapes"},
-    "plan": {"_native", "activations", "errors", "loader", "memory", "tables"},
+    "plan": {"_native", "activations", "errors", "loader", "memory", "tables", "writers"},
     "run": {"_native", "loader", "memory", "plan", "reference", "tables"},
     "engine": {"errors", "loader", "plan", "run", "tables"},
     "inputs": {"errors", "extras"},

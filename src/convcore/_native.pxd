@@ -13,6 +13,7 @@ cdef extern from "convcore.h" nogil:
     enum:
         CC_MAX_RANK
         CC_OPERATION_COUNT
+        CC_PACKED_VERSION
 
     ctypedef struct cc_view:
         int32_t buffer

@@ -13,6 +13,7 @@ SAMPLES: dict[str, int]
 PROBES: dict[str, int]
 ACCURACIES: dict[str, int]
 TYPES: dict[str, int]
+PACKED_VERSION: int
 
 def isas() -> tuple[str, ...]: ...
 def default_isa() -> str: ...

@@ -7,8 +7,9 @@ import io
 import json
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +17,24 @@ from numpy.typing import NDArray
 from convcore.errors import ArgumentError, InputError
 from convcore.extras import import_cv2
 
-__all__ = ["write_bytes", "write_json", "write_npy", "write_png"]
+__all__ = ["replacing", "write_bytes", "write_json", "write_npy", "write_png"]
 
 
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
-    """Write `data` to a file so that no reader ever sees half of it; make the folder if need be.
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A new file to write to, which takes the place of `path` when the block ends; makes the folder.
 
     Raises
     ------
     InputError
         The file cannot be written. Nothing is left behind, and an older file of that name stays as it was.
+
+    Examples
+    --------
+    >>> with replacing("some.bin") as file:
+    ...     _ = file.write(b"all of it")
+    >>> Path("some.bin").read_bytes()
+    b'all of it'
     """
     target = Path(path)
     try:
@@ -39,7 +48,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
         raise InputError(str(target), f"cannot be written: {error.strerror}") from None
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -50,7 +59,19 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
             raise InputError(str(target), f"cannot be written: {error.strerror}") from None
         raise
     _sync_folder(target.parent)
-    return target
+
+
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write `data` to a file so that no reader ever sees half of it; make the folder if need be.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written. Nothing is left behind, and an older file of that name stays as it was.
+    """
+    with replacing(path) as file:
+        file.write(data)
+    return Path(path)
 
 
 def _sync_folder(folder: Path) -> None:

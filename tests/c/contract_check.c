@@ -4,6 +4,8 @@
 
 #include <float.h>
 #include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static cc_step conv_step(void)
@@ -281,6 +283,48 @@ static void check_calls(void)
           "a nonsensical number of threads");
 }
 
+/* From a file the packed weights are those from memory; what cannot be read is a status, not a crash. */
+static void check_pack_file(void)
+{
+    enum { OFFSET = 13, MOST = 1 << 16 };
+    static float weights[MOST];
+    for (int i = 0; i < MOST; i++)
+        weights[i] = (float)(i % 251) - 125;
+    FILE *file = tmpfile();
+    CHECK(file != NULL, "no temporary file");
+    if (!file)
+        return;
+    fseek(file, OFFSET, SEEK_SET);
+    fwrite(weights, sizeof *weights, MOST, file);
+    fflush(file);
+    for (int operation = 0; operation < CC_OPERATION_COUNT; operation++) {
+        cc_step s = sound_step(operation);
+        cc_choose(&s);
+        if (s.packed_floats > MOST)
+            continue;
+        float *a = calloc(MOST, sizeof *a), *b = calloc(MOST, sizeof *b);
+        int finite = -1;
+        const cc_status status = cc_pack_file(&s, fileno(file), OFFSET, NULL, b, &finite);
+        if (operation == CC_CONV || operation == CC_DENSE) {
+            CHECK(status == CC_OK && finite == 1, "operation %d: packing from a file", operation);
+            cc_pack(&s, weights, NULL, a);
+            CHECK(memcmp(a, b, MOST * sizeof *a) == 0, "operation %d: packed otherwise from a file", operation);
+            const int64_t end = OFFSET + MOST * (int64_t)sizeof(float);
+            CHECK(cc_pack_file(&s, fileno(file), end - 2, NULL, b, &finite) == CC_ERROR_FILE, "beyond the end");
+            CHECK(cc_pack_file(&s, 1 << 20, 0, NULL, b, &finite) == CC_ERROR_FILE, "no open file");
+            CHECK(cc_pack_file(&s, -1, 0, NULL, b, &finite) == CC_ERROR_ARGUMENT, "no descriptor");
+            CHECK(cc_pack_file(&s, fileno(file), -1, NULL, b, &finite) == CC_ERROR_ARGUMENT, "before the file");
+            CHECK(cc_pack_file(&s, fileno(file), 0, NULL, NULL, &finite) == CC_ERROR_ARGUMENT, "to nowhere");
+            CHECK(cc_pack_file(&s, fileno(file), 0, NULL, b, NULL) == CC_ERROR_ARGUMENT, "no answer wanted");
+        } else {
+            CHECK(status == CC_ERROR_ARGUMENT, "operation %d packs from a file", operation);
+        }
+        free(a);
+        free(b);
+    }
+    fclose(file);
+}
+
 int main(void)
 {
     for (int operation = 0; operation < CC_OPERATION_COUNT; operation++)
@@ -292,6 +336,7 @@ int main(void)
     check_fields();
     check_isas();
     check_calls();
+    check_pack_file();
     printf("contract_check: %d failures\n", check_failures);
     return check_failures != 0;
 }

@@ -57,9 +57,14 @@ def channels_last(x: Array) -> Array:
     return np.moveaxis(x, 1, -1)
 
 
+def arrays_of(node: Node) -> dict[str, Array]:
+    """A node's weights, read from their file if that is where they are."""
+    return {name: np.asarray(a) for name, a in node.weights.items()}
+
+
 def dense_kernel(graph: Graph, node: Node) -> Array:
     """The (in, out) kernel of a dense node whose input was flattened with its channels in front."""
-    kernel: Array = node.weights["kernel"]
+    kernel: Array = np.asarray(node.weights["kernel"])
     before = graph.node(node.inputs[0])
     if before.operation != "reshape":
         return kernel
@@ -116,7 +121,7 @@ def write_onnx(graph: Graph, batch: int, path: Path) -> None:
 
 def _onnx_node(graph: Graph, node: Node) -> tuple[str, dict[str, Any], list[Array]]:
     """Operation, attributes and weights of one node."""
-    w = node.weights
+    w = arrays_of(node)
     match node.operation:
         case "conv":
             kernel = _filters_first(w["kernel"])
@@ -187,7 +192,7 @@ def _with_relu(graph: Graph) -> Iterator[tuple[Node, bool]]:
 
 def _ncnn_layer(graph: Graph, node: Node) -> tuple[str, dict[str, Any], list[tuple[bool, Array]]]:
     """Type, settings by number, and (tagged, array) of one layer."""
-    w = node.weights
+    w = arrays_of(node)
     match node.operation:
         case "conv" | "depthwise_conv":
             if w["kernel"].ndim != 4:

@@ -119,7 +119,7 @@ class NumPy:
         self._x = x
 
     def _step(self, node: Node) -> Callable[[Array], Array]:
-        w, y = node.weights, np.empty(0, np.float32)
+        w, y = formats.arrays_of(node), np.empty(0, np.float32)
 
         def memory(x: Array) -> Array:
             nonlocal y

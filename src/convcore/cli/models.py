@@ -21,13 +21,27 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         choices=["yes", "no"],
         help="for files of the Theano era that do not name their backend: turn convolution kernels, or not",
     )
+    parser.add_argument(
+        "--cache", metavar="DIR", help="keep packed weights there: the next start is several times faster"
+    )
+    parser.add_argument(
+        "--verify-cache",
+        action="store_true",
+        help="check every number of packed weights, not the header only",
+    )
 
 
 def open_model(args: argparse.Namespace) -> Model:
     """Load ``args.model`` with the options of :func:`add_model_options`."""
     from convcore.engine import load_model
 
-    return load_model(args.model, weights=args.weights, kernel_flip=kernel_flip(args))
+    return load_model(
+        args.model,
+        weights=args.weights,
+        kernel_flip=kernel_flip(args),
+        cache=args.cache,
+        verify_cache=args.verify_cache,
+    )
 
 
 def kernel_flip(args: argparse.Namespace) -> bool | None:

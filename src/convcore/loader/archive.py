@@ -11,7 +11,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -23,6 +23,9 @@ from convcore.errors import ModelFormatError, UnsafeModelError, WeightsError, pr
 from convcore.loader import limits
 from convcore.loader.hdf5 import StoredArray
 
+#: From this size on, a member's checksum is looked at when its numbers are first needed: a packed-weight
+#: cache does without them.
+_LARGE = 8 << 20
 #: Longest header of an array that is looked at.
 _HEADER_BYTES = 1 << 12
 
@@ -68,13 +71,25 @@ class Archive:
                 return io.BytesIO(self.read(name, limit))
             limits.check_size(info.file_size, limit, f"{self.where}: {name}", "member")
             window = _Window(self._path, info)
-            checksum = 0
-            while block := window.read(1 << 20):
-                checksum = zlib.crc32(block, checksum)
-            if checksum != info.CRC or window.tell() != info.file_size:
-                window.close()
-                raise zipfile.BadZipFile(f"wrong checksum of {name}")
+            if info.file_size < _LARGE:
+                try:
+                    self._check(window.fileno(), window.start, info)
+                except BaseException:
+                    window.close()
+                    raise
+            else:
+                window.check = lambda descriptor: self._check(descriptor, window.start, info)
             return cast(BinaryIO, window)
+
+    def _check(self, descriptor: int, start: int, info: zipfile.ZipInfo) -> None:
+        """Compare a stored member's checksum."""
+        checksum, at = 0, 0
+        with self._guarded():
+            while block := os.pread(descriptor, min(1 << 20, info.file_size - at), start + at):
+                checksum = zlib.crc32(block, checksum)
+                at += len(block)
+            if checksum != info.CRC or at != info.file_size:
+                raise zipfile.BadZipFile(f"wrong checksum of {info.filename}")
 
     def start(self, name: str, count: int) -> bytes:
         """The first `count` bytes of a member."""
@@ -102,7 +117,12 @@ class Archive:
 
 
 class _Window(io.RawIOBase):
-    """The bytes of one uncompressed member, read from the archive's own file."""
+    """The bytes of one uncompressed member, read from the archive's own file.
+
+    `check`, if it is not None, must be called with the file's descriptor before the bytes are believed.
+    """
+
+    check: Callable[[int], None] | None = None
 
     def __init__(self, path: Path, info: zipfile.ZipInfo) -> None:
         self._file = path.open("rb")

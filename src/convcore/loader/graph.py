@@ -120,7 +120,8 @@ class Source:
     """Where a graph came from: shown by ``inspect``, hashed into caches and pickles.
 
     `precision` is the least precise type in which Keras would compute any layer: ``"float32"``,
-    ``"float16"`` or ``"bfloat16"``. The graph itself is always float32.
+    ``"float16"`` or ``"bfloat16"``. The graph itself is always float32. `files` are those that were read:
+    absolute path, size in bytes, time of the last change in ns, from before they were opened.
     """
 
     path: str
@@ -129,6 +130,7 @@ class Source:
     backend: str | None = None
     notes: tuple[str, ...] = ()
     precision: str = "float32"
+    files: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

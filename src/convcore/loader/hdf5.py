@@ -162,10 +162,16 @@ class _BoundedHandle(io.RawIOBase):
         start = getattr(self._file, "start", 0)  # of a member of an archive
         if self._kept is None:
             try:
-                self._kept = WeightsFile(self._file, self._where)
+                self._kept = WeightsFile(self._file, self._where, getattr(self._file, "check", None))
             except OSError:
                 return None
         return FileArray(shape, self._kept, start + offset, where)
+
+    def finish(self) -> None:
+        """Look at the checksum, if there is one that nobody will look at later."""
+        check = getattr(self._file, "check", None)
+        if check is not None and self._kept is None:
+            check(self._file.fileno())
 
     def close(self) -> None:
         self._file.close()
@@ -221,8 +227,12 @@ class Hdf5File:
     def __enter__(self) -> Hdf5File:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._handle.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self._handle.finish()
+        finally:
+            self._handle.close()
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

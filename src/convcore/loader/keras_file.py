@@ -33,6 +33,14 @@ _ZIP = b"PK\x03\x04"
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights"
 
 
+class _Opened(ExitStack):
+    """What is open, and which files were: path, size and time of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: dict[str, tuple[str, int, int]] = {}
+
+
 @dataclass
 class _Found:
     """What the files say. `attach` gives the layers their stored arrays."""
@@ -94,18 +102,18 @@ def load_graph(
     >>> [(node.operation, node.shape) for node in graph.nodes][:2], graph.parameters
     ([('input', (60,)), ('dense', (60,))], 3721)
     """
-    with ExitStack() as stack:
+    with _Opened() as stack:
         found = _open(Path(path), stack)
         if architecture is not None:
-            _take_architecture(found, architecture)
+            _take_architecture(found, architecture, stack)
         elif found.config is None:
-            _take_architecture(found, _beside(Path(path), _architectures(Path(path)), "architecture"))
+            _take_architecture(found, _beside(Path(path), _architectures(Path(path)), "architecture"), stack)
         if weights is not None or found.attach is None:
             _take_weights(found, weights, Path(path), stack)
-        return _graph(found, kernel_flip)
+        return _graph(found, kernel_flip, stack)
 
 
-def _graph(found: _Found, kernel_flip: bool | None) -> Graph:
+def _graph(found: _Found, kernel_flip: bool | None, stack: _Opened) -> Graph:
     model = read_model(found.config, found.where)
     needy = any(parameters_of(layer) for layer in model.walk())
     if found.attach is not None:
@@ -133,7 +141,15 @@ def _graph(found: _Found, kernel_flip: bool | None) -> Graph:
     if precision != "float32":
         notes.append(f"its policy is {policy}; convcore computes it in float32")
         warnings.warn(f"{found.where}: {notes[-1]}", ConvcoreWarning, stacklevel=4)
-    source = Source(found.where, found.format, found.version or "", found.backend, tuple(notes), precision)
+    source = Source(
+        found.where,
+        found.format,
+        found.version or "",
+        found.backend,
+        tuple(notes),
+        precision,
+        tuple(stack.files.values()),
+    )
     graph = build(model, era, source)
     check_graph(graph)
     return graph
@@ -161,62 +177,64 @@ def _is_old(weights_version: str | None) -> bool:
 # Files
 
 
-def _open(path: Path, stack: ExitStack) -> _Found:
+def _open(path: Path, stack: _Opened) -> _Found:
     where = str(path)
     if path.is_dir():
         return _open_folder(path, stack)
-    start = _first_bytes(path)
+    start = _first_bytes(path, stack)
     if start.startswith(SIGNATURE):
         return _open_hdf5(path, stack)
     if start.startswith(_ZIP):
         return _open_zip(path, stack)
     if start.lstrip()[:1] == b"{":
         found = _Found(where, "json")
-        _take_architecture(found, path)
+        _take_architecture(found, path, stack)
         return found
     raise ModelFormatError(
         where, "no Keras file", got=start[:8] or "an empty file", expected="HDF5, a .keras archive, or JSON"
     )
 
 
-def _first_bytes(path: Path) -> bytes:
+def _first_bytes(path: Path, stack: _Opened) -> bytes:
     """The first bytes of a regular file. Opening anything else, such as a pipe, could wait for ever."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ModelFormatError(str(path), "not a regular file")
         limits.check_size(status.st_size, limits.FILE_BYTES, str(path), "file")
+        name = str(path.absolute())
+        stack.files[name] = (name, status.st_size, status.st_mtime_ns)
         with path.open("rb") as file:
             return file.read(64)
     except OSError as error:
         raise ModelFormatError(str(path), error.strerror or "cannot be opened") from error
 
 
-def _open_folder(path: Path, stack: ExitStack) -> _Found:
+def _open_folder(path: Path, stack: _Opened) -> _Found:
     """An unzipped ``.keras`` file."""
     if not (path / _CONFIG).exists():
         raise ModelFormatError(
             str(path), "is a folder, not a model", expected=f"a file, or an unzipped .keras with {_CONFIG}"
         )
     found = _Found(str(path), "keras-folder")
-    _first_bytes(path / _CONFIG)
+    _first_bytes(path / _CONFIG, stack)
     found.config = _json(_bounded_text(path / _CONFIG), found.where)
     if (path / _METADATA).exists():
-        _first_bytes(path / _METADATA)
+        _first_bytes(path / _METADATA, stack)
         found.version = _keras_version(_json(_bounded_text(path / _METADATA), found.where))
     h5, npz = path / f"{_WEIGHTS}.h5", path / f"{_WEIGHTS}.npz"
     if h5.exists():
-        _first_bytes(h5)
+        _first_bytes(h5, stack)
         _pathed(found, variables(stack.enter_context(Hdf5File(h5, str(h5)))))
     elif npz.exists():
         from convcore.loader.archive import npz_variables
 
-        _first_bytes(npz)
+        _first_bytes(npz, stack)
         _pathed(found, npz_variables(npz.read_bytes(), str(npz)))
     return found
 
 
-def _open_zip(path: Path, stack: ExitStack) -> _Found:
+def _open_zip(path: Path, stack: _Opened) -> _Found:
     from convcore.loader.archive import Archive, npz_variables  # zipfile is slow to import
 
     found = _Found(str(path), "keras")
@@ -245,7 +263,7 @@ def _pathed(found: _Found, arrays: dict[str, Any]) -> None:
     found.attach = lambda model: attach_pathed(arrays, model, found.where)
 
 
-def _open_hdf5(path: Path, stack: ExitStack) -> _Found:
+def _open_hdf5(path: Path, stack: _Opened) -> _Found:
     found = _Found(str(path), "h5")
     file = stack.enter_context(Hdf5File(path, found.where))
     config = file.attribute("", "model_config")
@@ -280,12 +298,14 @@ def _text(file: Hdf5File, group: str, name: str) -> str | None:
 # Configuration and weights that are in files of their own
 
 
-def _take_architecture(found: _Found, given: str | os.PathLike[str] | Mapping[str, Any]) -> None:
+def _take_architecture(
+    found: _Found, given: str | os.PathLike[str] | Mapping[str, Any], stack: _Opened
+) -> None:
     if isinstance(given, Mapping):
         config: Any = given
     else:
         path = Path(given)
-        _first_bytes(path)
+        _first_bytes(path, stack)
         config = _json(_bounded_text(path), str(path))
     found.config = config
     if isinstance(config, Mapping):
@@ -294,14 +314,14 @@ def _take_architecture(found: _Found, given: str | os.PathLike[str] | Mapping[st
         found.backend = found.backend or (backend if isinstance(backend, str) else None)
 
 
-def _take_weights(found: _Found, given: str | os.PathLike[str] | None, path: Path, stack: ExitStack) -> None:
+def _take_weights(found: _Found, given: str | os.PathLike[str] | None, path: Path, stack: _Opened) -> None:
     if given is None:
         candidates = [c for c in _weight_files(path) if c.is_file()] if path.suffix == ".json" else []
         if not candidates:
             return
         given = candidates[0]
     target = Path(given)
-    if not _first_bytes(target).startswith(SIGNATURE):
+    if not _first_bytes(target, stack).startswith(SIGNATURE):
         raise ModelFormatError(str(target), "weights", expected="an HDF5 file (.h5)")
     found.attach = None
     _read_weights(found, stack.enter_context(Hdf5File(target, str(target))))

@@ -63,10 +63,14 @@ class LazyArray:
 
 
 class WeightsFile:
-    """A file kept open for its arrays: it may be renamed or deleted, but not changed."""
+    """A file kept open for its arrays: it may be renamed or deleted, but not changed.
 
-    def __init__(self, file: BinaryIO, where: str) -> None:
+    `check`, if given, is called with the descriptor before the first array is read.
+    """
+
+    def __init__(self, file: BinaryIO, where: str, check: Callable[[int], None] | None = None) -> None:
         self.where = where
+        self._check = check
         self._descriptor = os.dup(file.fileno())
         self._state = self._now()
 
@@ -80,6 +84,9 @@ class WeightsFile:
             raise ModelFormatError(
                 self.where, "the file has changed since the model was loaded", remedy="Load it again."
             )
+        if self._check is not None:
+            self._check(self._descriptor)
+            self._check = None
         return self._descriptor
 
     def __del__(self) -> None:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from convcore.errors import ModelError, ModelFormatError, printable
 from convcore.loader import limits
-from convcore.loader.keras_file import _open
+from convcore.loader.keras_file import _open, _Opened
 from convcore.loader.layers import kind_of
 from convcore.loader.topology import MODELS, read_model
 
@@ -59,7 +58,7 @@ def read_outline(path: str | os.PathLike[str]) -> Outline:
     >>> [layer.name for layer in read_outline(data.path("sonar.keras")).layers if layer.problem]
     []
     """
-    with ExitStack() as stack:
+    with _Opened() as stack:
         found = _open(Path(path), stack)
     config = found.config
     if not isinstance(config, Mapping):

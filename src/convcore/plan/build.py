@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,11 +20,19 @@ from convcore.plan.fuse import Group, fuse
 from convcore.plan.layout import blocked_values
 from convcore.plan.lower import NO_HALO, Draft, Halo, Lowering
 
+if TYPE_CHECKING:
+    from convcore.plan.cache import WeightCache
+
 _ACCURACIES = ("direct", "standard", "fast")
 
 
 def build(
-    graph: Graph, device: Device | None = None, *, fused: bool = True, outputs: Sequence[str] | None = None
+    graph: Graph,
+    device: Device | None = None,
+    *,
+    fused: bool = True,
+    outputs: Sequence[str] | None = None,
+    cache: WeightCache | None = None,
 ) -> Plan:
     """Return the plan of `graph` on `device`.
 
@@ -38,6 +47,8 @@ def build(
     outputs
         Nodes to return instead of the graph's own outputs; only with ``fused=False``. In the plan, an
         output that is itself an input is called ``NAME/output``, and none is listed twice.
+    cache
+        Where packed weights are taken from, and put where they are not there yet.
     """
     device = device or Device()
     if device.accuracy not in _ACCURACIES:
@@ -51,7 +62,7 @@ def build(
     wanted = _apart_from_inputs(lowering, graph.inputs, wanted)
     drafts = _own_storage(lowering, graph.inputs, wanted)
     chosen = [native_step(d, isa) for d in drafts]
-    packed = [_pack(d, s) for d, s in zip(drafts, chosen, strict=True)]
+    packed = _packed(drafts, chosen, cache)
     steps = tuple(_planned(*one) for one in zip(drafts, chosen, packed, strict=True))
 
     ends = {*graph.inputs, *wanted}
@@ -179,11 +190,31 @@ def native_step(
     )
 
 
-def _pack(draft: Draft, step: _native.Step) -> np.ndarray | None:
+def _packed(
+    drafts: Sequence[Draft], steps: Sequence[_native.Step], cache: WeightCache | None
+) -> list[np.ndarray | None]:
+    """Every step's weights in its kernel's order, from the cache if there is one that has them."""
+    with_weights = [i for i, draft in enumerate(drafts) if draft.weights is not None]
+    wanted = [
+        (steps[i].operation, steps[i].algorithm, drafts[i].output.value, steps[i].packed_floats)
+        for i in with_weights
+    ]
+    arrays = cache.load(wanted) if cache else None
+    if arrays is None:
+        notes: list[str] = []
+        arrays = [_pack(drafts[i], steps[i], notes) for i in with_weights]
+        if cache:
+            cache.save(wanted, arrays, notes)
+    result: list[np.ndarray | None] = [None] * len(drafts)
+    for i, array in zip(with_weights, arrays, strict=True):
+        result[i] = array
+    return result
+
+
+def _pack(draft: Draft, step: _native.Step, notes: list[str]) -> np.ndarray:
     """The draft's weights in the kernel's order; those still in a file go there piece by piece."""
     weights = draft.weights
-    if weights is None:
-        return None
+    assert weights is not None
     packed = aligned_floats(step.packed_floats)
     bias = None if draft.bias is None else np.ascontiguousarray(draft.bias, dtype=np.float32)
     if isinstance(weights, FileArray) and draft.operation in ("conv", "dense"):
@@ -198,11 +229,8 @@ def _pack(draft: Draft, step: _native.Step) -> np.ndarray | None:
         step.pack(array, bias, packed)
     if not finite and draft.group is not None:
         node = draft.group.node
-        warnings.warn(
-            f"layer {node.layer!r} ({node.layer_class}): its kernel holds NaN or infinity",
-            ConvcoreWarning,
-            stacklevel=4,
-        )
+        notes.append(f"layer {node.layer!r} ({node.layer_class}): weight 'kernel' holds NaN or infinity")
+        warnings.warn(notes[-1], ConvcoreWarning, stacklevel=5)
     return packed
 
 
