@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from convcore import _native
 from convcore.bench.formats import (
     UnsupportedError,
+    arrays_of,
     channels_first,
     channels_last,
     dense_kernel,
@@ -119,7 +120,7 @@ class NumPy:
         self._x = x
 
     def _step(self, node: Node) -> Callable[[Array], Array]:
-        w, y = formats.arrays_of(node), np.empty(0, np.float32)
+        w, y = arrays_of(node), np.empty(0, np.float32)
 
         def memory(x: Array) -> Array:
             nonlocal y
