@@ -19,10 +19,13 @@ from convcore.bench.worker import Worker, WorkerError
 from convcore.errors import ArgumentError
 from convcore.loader.check import check_graph
 from convcore.loader.graph import Graph, Node, Source
-from convcore.plan import Device, build
+from convcore.plan import Device, PlanStep, build
+from convcore.plan.data import View
 from convcore.reference import evaluate
 from convcore.run import roofline
 from convcore.run.bounds import U
+
+from .graphs import GraphBuilder
 
 # Small enough for a plain machine: 4 MiB.
 FLOATS = 1 << 20
@@ -69,7 +72,21 @@ def test_work_counts_winograds_products_and_repeated_rows_once() -> None:
     assert work.written == 2 * 4 * 14 * 14 * 512
     assert step.weights is not None
     assert work.read == step.weights.nbytes + 2 * 4 * 14 * 14 * 512
-    assert roofline._distinct_bytes((8, 5, 3), (0, 3, 1)) == 4 * 15
+    row = View("x", (8, 5, 3), (0, 3, 1))
+    assert PlanStep("copy", (row,), row, (), ()).bytes_read == 4 * 15
+
+
+def test_pooling_behind_a_convolution_leaves_it_its_products() -> None:
+    """28 x 28 is 49 tiles of 4 x 4, whatever becomes of the map."""
+    b = GraphBuilder()
+    y = b.conv(b.input(28, 28, 64), 64, (3, 3))
+    pool = {"pool_size": (2, 2), "strides": (2, 2), "padding": "valid"}
+    graph = b.graph(b.add("max_pool", y, pool))
+    step = build(graph).steps[-1]
+    assert step.options["pool"] == 2 and step.algorithm == "Winograd 4x4"
+    work = roofline.work(step, 1)
+    assert work.algorithm_flops == pytest.approx(work.flops * 49 * 36 / (9 * 28 * 28))
+    assert work.written == 4 * 14 * 14 * 64
 
 
 def test_a_profile_has_a_floor() -> None:

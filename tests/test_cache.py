@@ -71,10 +71,13 @@ def test_the_second_start_reads_no_weights_and_gives_the_same_bits(
     folder = tmp_path / "deep" / "cache"
     plain, first = quietly(path), quietly(path, cache=folder)
     assert not is_mapped(plain) and not is_mapped(first)
+    assert (plain.plan.weights_from, plain.plan.weights_kept) == (None, None)
+    assert f"; kept in {only_file(folder)}\n" in str(first.plan)
     with monkeypatch.context() as patch:
         patch.setattr("convcore.loader.lazy.WeightsFile.descriptor", refuse)
         second = quietly(path, cache=str(folder), verify_cache=True)
     assert is_mapped(second)
+    assert f"packed, mapped from {only_file(folder)}\n" in str(second.plan)
     for model in (first, second):
         assert np.array_equal(model(x), plain(x))
     # What needs the model's own weights has them.

@@ -16,10 +16,12 @@ from convcore import _native, reference
 from convcore.errors import ArgumentError
 from convcore.loader.graph import Graph
 from convcore.memory import aligned_floats
-from convcore.plan import Device, Plan, build
-from convcore.plan.arena import Lifetime, align, place
+from convcore.plan import Device, Plan, PlanStep, build
+from convcore.plan.arena import Lifetime, align, lifetimes, place
+from convcore.plan.data import View
+from convcore.plan.printed import _scaled
 from convcore.run.bounds import node_bound
-from convcore.run.cpu import CpuRunner
+from convcore.run.cpu import CpuProgram, CpuRunner
 from convcore.run.verify import check_nodes
 
 from .graphs import GraphBuilder, convnet
@@ -286,9 +288,41 @@ def test_fused_and_unfused_plans_agree() -> None:
 
 
 def test_the_plan_prints() -> None:
-    text = str(build(convnet()))
-    assert "conv + relu" in text
-    assert "GFLOP per image" in text
+    plan = build(convnet())
+    head, titles, *rows = str(plan).splitlines()
+    assert head == "Plan of test: 12x13x5 to 7"
+    assert len(rows) == len(plan.rows) + 3
+    assert rows[0].startswith("conv 3x3 + batch norm + relu ")
+    output, halo = titles.index("output"), titles.index("halo")
+    assert rows[0][output:halo].strip() == "12x13x19 blocked" and rows[0][halo:].split()[0] == "2"
+    assert rows[-4].split()[:2] == ["softmax", "softmax"]
+    assert [r.split()[0] for r in rows[-3:]] == ["arithmetic", "weights", "arena"]
+
+
+def test_the_printed_arena_is_the_one_that_is_made() -> None:
+    plan = build(convnet())
+    blocks = lifetimes(plan, [s.workspace_bytes for s in plan.steps])
+    assert 4 * CpuProgram(plan, 1)._arena_floats == place(blocks)[1] < sum(align(b.size) for b in blocks)
+    assert {b.name for b in blocks if not b.name.startswith("workspace")} == set(plan.values) - {
+        name for name, _ in (*plan.inputs, *plan.outputs)
+    }
+    assert f"arena       {_scaled(place(blocks)[1])}B for one image" in str(plan)
+
+
+def test_bytes_that_a_step_moves_are_counted_once() -> None:
+    view = View("x", (8, 5, 3), (0, 3, 1))
+    step = PlanStep("copy", (view,), View("y", (8, 5, 3), (15, 3, 1)), (), ())
+    assert (step.bytes_read, step.bytes_written, step.weight_bytes) == (4 * 15, 4 * 120, 0)
+    weights = sum(s.weight_bytes for s in build(convnet()).steps)
+    assert weights == build(convnet()).weight_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0 "), (96, "96 "), (999.4, "999 "), (999.6, "1.00 k"), (1234, "1.23 k"), (9.996e6, "10.0 M")],
+)
+def test_figures_have_three_digits_that_count(number: float, text: str) -> None:
+    assert _scaled(number) == text
 
 
 @pytest.mark.parametrize("isa", ISAS)

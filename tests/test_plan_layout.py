@@ -149,6 +149,56 @@ def test_bits_do_not_depend_on_batch_or_threads(name: str) -> None:
         _native.set_num_threads(before)
 
 
+@pytest.mark.parametrize("name", GRAPHS)
+def test_a_border_is_in_the_row_of_the_step_that_fills_its_map(name: str) -> None:
+    plan = build(GRAPHS[name]())
+    assert sorted(i for row in plan.rows for i in row) == list(range(len(plan.steps)))
+    for *before, last in plan.rows:
+        step = plan.steps[last]
+        assert step.operation != "border"
+        assert all(plan.steps[i].operation == "border" for i in before)
+        assert all(plan.steps[i].output.value == step.output.value for i in before)
+        halo = plan.values[step.output.value].halo
+        assert bool(before) <= any(n for pair in halo for n in pair)
+    assert "border" not in str(plan)
+
+
+COMPUTES: dict[str, tuple[tuple[int, str], ...]] = {
+    "vgg_like": ((1, "conv 3x3 + relu + max pool 2x2"), (-1, "dense")),
+    "residual": ((2, "conv 3x3 + batch norm + relu"), (4, "add + relu"), (-4, "average")),
+    "u_net": ((1, "max pool 2x2"), (3, "conv transpose 2x2 /2 + relu"), (5, "concatenate")),
+    "volume": ((0, "conv 3x3x3 + elu"), (4, "conv 3x3x3 /1x2x2")),
+    "signal": ((2, "conv 3 dilated 2"),),
+    "padded": ((0, "scale + pad + conv 7x7 /2 + relu"), (1, "pad + conv 3x3")),
+    "grouped": ((1, "conv 3x3 in 4 groups + relu"),),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTES)
+def test_a_row_says_what_it_computes(name: str) -> None:
+    plan = build(GRAPHS[name]())
+    rows = [" + ".join(plan.steps[row[-1]].computes) for row in plan.rows]
+    for i, words in COMPUTES[name]:
+        assert rows[i] == words
+        assert words in str(plan)
+
+
+def test_pooling_apart_has_a_row_of_its_own() -> None:
+    """The kernel of a few pixels cannot pool; convolution and pooling have their own words."""
+    b = GraphBuilder()
+    y = b.add("max_pool", b.activation(b.conv(b.input(8, 8, 3), 16, (3, 3)), "relu"), TWO)
+    plan = build(b.graph(b.conv(y, 16, (3, 3))))
+    rows = [" + ".join(plan.steps[row[-1]].computes) for row in plan.rows]
+    assert rows == ["conv 3x3 + relu", "max pool 2x2", "conv 3x3"]
+
+
+def test_activation_is_said_of_the_last_sum_alone() -> None:
+    b = GraphBuilder()
+    x = b.input(5, 4)
+    graph = b.graph(b.activation(b.add("add", [x, b.activation(x, "tanh"), x]), "relu"))
+    assert [s.computes for s in build(graph).steps] == [("tanh",), ("add",), ("add", "relu")]
+
+
 def test_a_chain_of_convolutions_is_never_rearranged() -> None:
     plan = build(vgg_like())
     assert [s.operation for s in plan.steps if s.operation != "border"] == [*("conv",) * 6, "dense"]

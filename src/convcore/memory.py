@@ -31,6 +31,11 @@ def aligned_floats(count: int) -> NDArray[np.float32]:
     return raw[start : start + size].view(np.float32)[:count]
 
 
+def asks_for_huge_pages(size: int) -> bool:
+    """Whether :func:`aligned_floats` asks for huge pages for so many bytes, on systems that have them."""
+    return size >= _HUGE and hasattr(mmap, "MADV_HUGEPAGE")
+
+
 def _huge_floats(count: int, size: int) -> NDArray[np.float32]:
     # Whole huge pages. What mmap gives by default is shared memory, which Linux keeps in small ones.
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}

@@ -206,7 +206,7 @@ def _network(
         record["profiles"].append({"network": args.model or "vgg16", **profile.as_dict()})
         if not quiet:
             head, rows = profile.rows()
-            print_table(head, rows, title=f"\n{args.model or 'VGG16'}, batch {batch}", left=(5, 6))
+            print_table(head, rows, title=f"\n{args.model or 'VGG16'}, batch {batch}", left=profile.LEFT)
             print(profile.summary())
         if not peers:
             continue

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from convcore.memory import ALIGNMENT
+
+if TYPE_CHECKING:
+    from convcore.plan.data import Plan
 
 
 def align(size: int) -> int:
@@ -21,6 +25,27 @@ class Lifetime:
     size: int
     first: int
     last: int
+
+
+def lifetimes(plan: Plan, workspaces: Sequence[int], batch: int = 1) -> list[Lifetime]:
+    """What a run of `plan` on `batch` images needs beside inputs, outputs, constants and weights.
+
+    Every value under its name, from its first step to its last, and every workspace as `workspace I` in
+    step I alone; `workspaces` has the bytes of each step's, which depend on the batch.
+    """
+    ends = {name for name, _ in (*plan.inputs, *plan.outputs)}
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for i, s in enumerate(plan.steps):
+        for view in (*s.inputs, s.output):
+            first.setdefault(view.value, i)
+            last[view.value] = i
+    blocks = [
+        Lifetime(name, 4 * value.floats * batch, first[name], last[name])
+        for name, value in plan.values.items()
+        if name in first and name not in ends
+    ]
+    return blocks + [Lifetime(f"workspace {i}", size, i, i) for i, size in enumerate(workspaces) if size]
 
 
 def place(blocks: Iterable[Lifetime]) -> tuple[Mapping[str, int], int]:

@@ -19,6 +19,7 @@ from convcore.plan.data import Device, Plan, PlanStep, View
 from convcore.plan.fuse import Group, fuse
 from convcore.plan.layout import blocked_values
 from convcore.plan.lower import NO_HALO, Draft, Halo, Lowering
+from convcore.plan.words import computes
 
 if TYPE_CHECKING:
     from convcore.plan.cache import WeightCache
@@ -62,20 +63,20 @@ def build(
     wanted = _apart_from_inputs(lowering, graph.inputs, wanted)
     drafts = _own_storage(lowering, graph.inputs, wanted)
     chosen = [native_step(d, isa) for d in drafts]
-    packed = _packed(drafts, chosen, cache)
+    packed, found, kept = _packed(drafts, chosen, cache)
     steps = tuple(_planned(*one) for one in zip(drafts, chosen, packed, strict=True))
 
-    ends = {*graph.inputs, *wanted}
-    sizes = {name: floats for name, floats in lowering.sizes.items() if name not in ends}
     return Plan(
         name=graph.name,
         device=device,
         isa=isa,
         steps=steps,
-        sizes=sizes,
+        values=lowering.values,
         inputs=tuple((name, lowering.shapes[name]) for name in graph.inputs),
         outputs=tuple((name, lowering.shapes[name]) for name in wanted),
         constants=lowering.constants,
+        weights_from=cache.path if cache and found else None,
+        weights_kept=cache.path if cache and kept else None,
     )
 
 
@@ -192,23 +193,27 @@ def native_step(
 
 def _packed(
     drafts: Sequence[Draft], steps: Sequence[_native.Step], cache: WeightCache | None
-) -> list[np.ndarray | None]:
-    """Every step's weights in its kernel's order, from the cache if there is one that has them."""
+) -> tuple[list[np.ndarray | None], bool, bool]:
+    """Every step's weights in its kernel's order, from the cache if there is one that has them.
+
+    Beside them whether they were found in the cache, and whether they are kept there from now on.
+    """
     with_weights = [i for i, draft in enumerate(drafts) if draft.weights is not None]
     wanted = [
         (steps[i].operation, steps[i].algorithm, drafts[i].output.value, steps[i].packed_floats)
         for i in with_weights
     ]
     arrays = cache.load(wanted) if cache else None
+    found, kept = arrays is not None, False
     if arrays is None:
         notes: list[str] = []
         arrays = [_pack(drafts[i], steps[i], notes) for i in with_weights]
         if cache:
-            cache.save(wanted, arrays, notes)
+            kept = cache.save(wanted, arrays, notes)
     result: list[np.ndarray | None] = [None] * len(drafts)
     for i, array in zip(with_weights, arrays, strict=True):
         result[i] = array
-    return result
+    return result, found, kept
 
 
 def _pack(draft: Draft, step: _native.Step, notes: list[str]) -> np.ndarray:
@@ -242,6 +247,7 @@ def _planned(draft: Draft, step: _native.Step, packed: np.ndarray | None) -> Pla
         output=draft.output,
         layers=tuple(dict.fromkeys(n.layer for n in nodes if n.layer)),
         nodes=tuple(n.name for n in nodes),
+        computes=computes(draft),
         options=draft.options,
         weights=packed,
         algorithm=step.algorithm,

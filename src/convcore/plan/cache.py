@@ -150,8 +150,8 @@ class WeightCache:
         """As JSON gives it back: tuples are lists."""
         return json.loads(json.dumps(value))
 
-    def save(self, wanted: Sequence[Wanted], packed: Sequence[np.ndarray], notes: Sequence[str]) -> None:
-        """Write the file, whole or not at all. Where that fails there is a warning, and no file."""
+    def save(self, wanted: Sequence[Wanted], packed: Sequence[np.ndarray], notes: Sequence[str]) -> bool:
+        """Write the file, whole or not at all: whether it is there. Where that fails there is a warning."""
         offsets, at = [], _START
         for array in packed:
             offsets.append(at)
@@ -165,7 +165,7 @@ class WeightCache:
         }
         text = json.dumps(header).encode()
         if _PREFIX.size + _DIGEST_BYTES + len(text) > _START:
-            return  # a network of ten thousand layers: not worth a format of its own
+            return False  # a network of ten thousand layers: not worth a format of its own
         prefix = _PREFIX.pack(_MAGIC, _FORMAT, len(text), at)
         try:
             with replacing(self.path) as file:
@@ -176,6 +176,8 @@ class WeightCache:
                 file.truncate(at)
         except InputError as error:
             self._warn(f"packed weights not kept: {error.problem}")
+            return False
+        return True
 
     def _warn(self, text: str) -> None:
         warnings.warn(f"{self.path}: {text}", ConvcoreWarning, stacklevel=6)

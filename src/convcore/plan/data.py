@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from convcore.tables import text_table
+from convcore.plan.printed import plan_text
 
 
 @dataclass(frozen=True)
@@ -40,11 +42,26 @@ class View:
     halo: tuple[tuple[int, int], ...] = ((0, 0),) * 3
 
 
+@dataclass(frozen=True)
+class Value:
+    """What a step writes, or an input: `shape` as the graph has it, without the batch axis.
+
+    It takes `floats` per image. With `blocked` its channels lie in blocks of 16, with `halo` cells of zeros
+    around the three spatial axes; otherwise it is a plain C-ordered array.
+    """
+
+    shape: tuple[int, ...]
+    floats: int
+    blocked: bool = False
+    halo: tuple[tuple[int, int], ...] = ((0, 0),) * 3
+
+
 @dataclass(frozen=True, eq=False)
 class PlanStep:
     """One kernel call. Figures are for one image.
 
-    `options` are keyword arguments of ``_native.Step``; `weights` is packed as the kernel reads it.
+    `options` are keyword arguments of ``_native.Step``; `weights` is packed as the kernel reads it;
+    `computes` says in words what it computes, one word for each node of the graph that became part of it.
     """
 
     operation: str
@@ -52,6 +69,7 @@ class PlanStep:
     output: View
     layers: tuple[str, ...]
     nodes: tuple[str, ...]
+    computes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     weights: np.ndarray | None = None
     algorithm: str = ""
@@ -62,34 +80,61 @@ class PlanStep:
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
 
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of its packed weights."""
+        return 0 if self.weights is None else self.weights.nbytes
+
+    @property
+    def bytes_read(self) -> float:
+        """Bytes of its inputs, every number once; its weights come on top, once for a batch."""
+        return sum(
+            4.0 * math.prod(n for n, step in zip(v.shape, v.ld, strict=True) if step != 0)
+            for v in self.inputs
+        )
+
+    @property
+    def bytes_written(self) -> float:
+        """Bytes of its result; of a `border`, those around the map alone."""
+        return self.bytes if self.operation == "border" else 4.0 * math.prod(self.output.shape)
+
+
+def _distinct(view: View) -> int:
+    """Numbers that a view shows, those repeated by a memory step of 0 once."""
+    return math.prod(n for n, step in zip(view.shape, view.ld, strict=True) if step != 0)
+
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """Steps in order, and every value's size.
+    """Steps in order, and every value that they read and write.
 
     Attributes
     ----------
-    sizes
-        Floats per image of every value that is neither an input nor an output nor a constant.
+    values
+        By name: all that has memory of its own, inputs and outputs too, but not constants.
     inputs, outputs
         (name, shape without batch) of what goes in and comes out.
     constants
         Small arrays that steps read beside their packed weights, such as PReLU's slopes.
+    weights_from, weights_kept
+        The cache file that the packed weights were mapped from, or were written to; at most one is set.
     """
 
     name: str
     device: Device
     isa: str
     steps: tuple[PlanStep, ...]
-    sizes: Mapping[str, int]
+    values: Mapping[str, Value]
     inputs: tuple[tuple[str, tuple[int, ...]], ...]
     outputs: tuple[tuple[str, tuple[int, ...]], ...]
     constants: Mapping[str, np.ndarray]
+    weights_from: Path | None = None
+    weights_kept: Path | None = None
 
     @property
     def weight_bytes(self) -> int:
         """Bytes of packed weights."""
-        return sum(s.weights.nbytes for s in self.steps if s.weights is not None)
+        return sum(s.weight_bytes for s in self.steps)
 
     @property
     def algorithms(self) -> dict[str, str]:
@@ -101,29 +146,21 @@ class Plan:
         """Arithmetic for one image: a multiply-add counts as two."""
         return sum(s.flops for s in self.steps)
 
+    @property
+    def rows(self) -> tuple[tuple[int, ...], ...]:
+        """Indices of the steps that belong together: a `border` and the step that fills the map inside it.
+
+        Every row ends with the step that it is named after.
+        """
+        rows: list[tuple[int, ...]] = []
+        borders: dict[str, int] = {}
+        for i, step in enumerate(self.steps):
+            if step.operation == "border":
+                borders[step.output.value] = i
+                continue
+            before = borders.pop(step.output.value, None)
+            rows.append((i,) if before is None else (before, i))
+        return tuple(rows)
+
     def __str__(self) -> str:
-        head = ("step", "operation", "algorithm", "output", "MFLOP", "KB moved", "weights KB", "layers")
-        rows = []
-        for i, s in enumerate(self.steps):
-            activation = s.options.get("activation", ("linear", ()))[0]
-            operation = s.operation if activation == "linear" else f"{s.operation} + {activation}"
-            weights = 0 if s.weights is None else s.weights.nbytes
-            rows.append(
-                (
-                    str(i),
-                    operation,
-                    s.algorithm,
-                    "x".join(map(str, s.output.shape[1:] or s.output.shape)),
-                    f"{s.flops / 1e6:.2f}",
-                    f"{s.bytes / 1024:.0f}",
-                    f"{weights / 1024:.0f}",
-                    ", ".join(s.layers),
-                )
-            )
-        table = text_table(head, rows, left=(1, 2, 3, 7))
-        total = (
-            f"{len(self.steps)} steps on {self.device.name} ({self.isa}, accuracy {self.device.accuracy}, "
-            f"{self.device.precision}): {self.flops / 1e9:.3f} GFLOP per image, "
-            f"{self.weight_bytes / 1e6:.1f} MB of packed weights"
-        )
-        return "\n".join([f"Plan of {self.name}", table, total])
+        return plan_text(self)

@@ -18,7 +18,7 @@ from convcore import activations
 from convcore.errors import UnsupportedLayerError
 from convcore.loader.graph import Node
 from convcore.loader.lazy import Weight
-from convcore.plan.data import View
+from convcore.plan.data import Value, View
 from convcore.plan.fuse import Group, batch_norm_affine, is_depthwise
 from convcore.plan.layout import BLOCK
 
@@ -91,14 +91,16 @@ class Lowering:
         lower(self, group.node)
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """Floats of every value with storage of its own."""
-        return {name: self._floats(name) for name in self.shapes if self.storage[name] == name}
+    def values(self) -> dict[str, Value]:
+        """Every value with storage of its own."""
+        return {name: self._value(name) for name in self.shapes if self.storage[name] == name}
 
-    def _floats(self, value: str) -> int:
-        if value not in self.blocked:
-            return math.prod(self.shapes[value])
-        return self._blocked(value).ld[0]
+    def _value(self, name: str) -> Value:
+        shape = self.shapes[name]
+        if name not in self.blocked:
+            return Value(shape, math.prod(shape))
+        view = self._blocked(name)
+        return Value(shape, view.ld[0], True, view.halo)
 
     # ---- views ----------------------------------------------------------------------------------
 

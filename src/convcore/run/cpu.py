@@ -11,7 +11,7 @@ import numpy as np
 
 from convcore import _native
 from convcore.memory import aligned_floats
-from convcore.plan.arena import Lifetime, place
+from convcore.plan.arena import lifetimes, place
 from convcore.plan.build import native_step
 from convcore.plan.data import Plan
 
@@ -37,7 +37,7 @@ class CpuProgram:
 
         # Choose again for this batch: the algorithm is the same, workspace and items may not be.
         chosen = [native_step(s, plan.isa, batch) for s in plan.steps]
-        offsets, size = place(self._lifetimes(chosen))
+        offsets, size = place(lifetimes(plan, [s.workspace_bytes for s in chosen], batch))
         self._arena_floats = size // 4
 
         def locate(value: str) -> tuple[int, int]:
@@ -54,25 +54,6 @@ class CpuProgram:
         self._program = _native.Program(steps)
         #: Free ones; calls that run at the same time take one each (a list's pop and append are atomic).
         self._arenas: list[np.ndarray] = []
-
-    def _lifetimes(self, chosen: Sequence[_native.Step]) -> list[Lifetime]:
-        first: dict[str, int] = {}
-        last: dict[str, int] = {}
-        for i, s in enumerate(self._plan.steps):
-            for view in (*s.inputs, s.output):
-                first.setdefault(view.value, i)
-                last[view.value] = i
-        blocks = [
-            Lifetime(name, 4 * floats * self.batch, first[name], last[name])
-            for name, floats in self._plan.sizes.items()
-            if name in first
-        ]
-        blocks += [
-            Lifetime(f"workspace {i}", s.workspace_bytes, i, i)
-            for i, s in enumerate(chosen)
-            if s.workspace_bytes
-        ]
-        return blocks
 
     def run(
         self,

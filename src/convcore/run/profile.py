@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from convcore import _native
+from convcore.plan.printed import layer_span
 from convcore.run import roofline
 from convcore.run.cpu import CpuRunner
 from convcore.tables import text_table
@@ -18,6 +19,7 @@ from convcore.tables import text_table
 class StepProfile:
     """One step: median milliseconds for the batch, and its share of the machine's roofline.
 
+    The zeros around a map are written for the step that fills it, and their time and bytes are part of its.
     `least_ms` is the least time that the arithmetic of its algorithm and its memory traffic need at the
     measured peaks, and `fraction` that over `ms`. Every array is counted once and as if it came from
     memory: a step whose arrays stay in a cache can pass 1. `flops` is the arithmetic of the definition, so
@@ -26,6 +28,7 @@ class StepProfile:
 
     layers: tuple[str, ...]
     operation: str
+    computes: tuple[str, ...]
     algorithm: str
     ms: float
     flops: float
@@ -58,6 +61,8 @@ class Profile:
     threads: int
     repeats: int
     peaks: roofline.Peaks
+    #: Columns of the table that hold words, and are aligned left.
+    LEFT: ClassVar[tuple[int, ...]] = (5, 6, 7)
 
     @property
     def ms(self) -> float:
@@ -83,16 +88,17 @@ class Profile:
 
     def rows(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Titles and cells of the table."""
-        head = ("ms", "%", "GFLOP/s", "MB", "of roofline", "operation", "layers")
+        head = ("ms", "share", "GFLOP/s", "MB", "of roofline", "operation", "algorithm", "layers")
         rows: list[tuple[str, ...]] = [
             (
                 f"{s.ms:.3f}",
-                f"{100 * s.ms / max(self.ms, 1e-12):.1f}",
+                f"{100 * s.ms / max(self.ms, 1e-12):.1f} %",
                 f"{s.gflops:.1f}",
                 f"{(s.bytes_read + s.bytes_written) / 1e6:.2f}",
                 f"{100 * s.fraction:.0f} %",
-                f"{s.operation} ({s.algorithm})",
-                ", ".join(s.layers),
+                " + ".join(s.computes),
+                s.algorithm,
+                layer_span(s.layers),
             )
             for s in self.steps
         ]
@@ -109,7 +115,7 @@ class Profile:
 
     def __str__(self) -> str:
         head, rows = self.rows()
-        return f"{text_table(head, rows, left=(5, 6))}\n{self.summary()}"
+        return f"{text_table(head, rows, left=self.LEFT)}\n{self.summary()}"
 
 
 def profile(runner: CpuRunner, inputs: Sequence[np.ndarray], repeats: int) -> Profile:
@@ -124,14 +130,18 @@ def profile(runner: CpuRunner, inputs: Sequence[np.ndarray], repeats: int) -> Pr
         seconds: list[float] = []
         program.run(inputs, outputs, seconds=seconds)
         runs.append(seconds)
-    medians = np.median(np.array(runs), axis=0) if runner.plan.steps else []
+    rows = runner.plan.rows
+    times = [[sum(seconds[i] for i in row) for row in rows] for seconds in runs]
+    medians = np.median(np.array(times), axis=0) if rows else []
     steps = []
-    for s, t in zip(runner.plan.steps, medians, strict=True):
-        work = roofline.work(s, batch)
+    for row, t in zip(rows, medians, strict=True):
+        *before, s = (runner.plan.steps[i] for i in row)
+        work = sum((roofline.work(b, batch) for b in before), roofline.work(s, batch))
         steps.append(
             StepProfile(
                 layers=s.layers,
                 operation=s.operation,
+                computes=s.computes,
                 algorithm=s.algorithm,
                 ms=1e3 * float(t),
                 flops=work.flops,

@@ -12,7 +12,6 @@ import math
 import re
 import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -170,19 +169,21 @@ class Work:
     read: float
     written: float
 
+    def __add__(self, other: Work) -> Work:
+        return Work(
+            self.flops + other.flops,
+            self.algorithm_flops + other.algorithm_flops,
+            self.read + other.read,
+            self.written + other.written,
+        )
+
 
 def work(step: PlanStep, batch: int) -> Work:
     """Return what `step` must do for `batch` images."""
-    weights = 0 if step.weights is None else step.weights.nbytes
-    written = 4.0 * math.prod(step.output.shape)
-    # The step's own count has the weights as they were before packing.
-    read = sum(_distinct_bytes(view.shape, view.ld) for view in step.inputs)
+    # The library's own count, step.bytes, has the weights as they were before packing.
+    read = step.weight_bytes + batch * step.bytes_read
     flops = batch * step.flops
-    return Work(flops, flops * _winograd_share(step), weights + batch * read, batch * written)
-
-
-def _distinct_bytes(shape: Sequence[int], ld: Sequence[int]) -> float:
-    return 4.0 * math.prod(n for n, step in zip(shape, ld, strict=True) if step != 0)
+    return Work(flops, flops * _winograd_share(step), read, batch * step.bytes_written)
 
 
 def _winograd_share(step: PlanStep) -> float:
@@ -191,6 +192,7 @@ def _winograd_share(step: PlanStep) -> float:
     if not step.algorithm.startswith("Winograd") or not found:
         return 1.0
     m = int(found[1])
-    height, width = step.output.shape[-3], step.output.shape[-2]
+    pool = int(step.options.get("pool", 1))  # the tiles are those of the map before it is pooled
+    height, width = (pool * n for n in step.output.shape[-3:-1])
     tiles = math.ceil(height / m) * math.ceil(width / m)
     return tiles * (m + 2) ** 2 / (9 * height * width)
