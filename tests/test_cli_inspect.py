@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convcore import data
 from convcore.cli import main
 from convcore.cli.inspect import node_flops
 from convcore.loader.graph import Node
@@ -47,6 +49,22 @@ def test_a_model_that_runs(model: Path, capsys: Capture) -> None:
     assert main(["inspect", str(model), "--plan"]) == 0
     out = capsys.readouterr().out
     assert "parameters   65" in out and "unsupported  nothing" in out
+
+
+def test_the_plan_has_the_columns_that_the_document_explains(capsys: Capture) -> None:
+    document = (Path(__file__).parents[1] / "docs" / "cli.md").read_text()
+    section = document.split("\n## inspect\n")[1].split("\n## ")[0]
+    explained = [
+        name for row in re.findall(r"^\| (`.*?) \|", section, re.MULTILINE) for name in row.split(", ")
+    ]
+    shipped = Path(data.__path__[0]) / "lung_segmentation.keras"
+    assert main(["inspect", str(shipped), "--plan"]) == 0
+    lines = capsys.readouterr().out.split("\n\n")[-1].splitlines()
+    assert [f"`{title}`" for title in lines[1].split()] == explained
+    assert lines[0] in section and lines[1] in section
+    # What the document shows of single steps, but for what depends on the instruction set.
+    shown = [line.split("  ")[0].strip() for line in section.splitlines() if "down3" in line]
+    assert shown and all(any(line.startswith(step) for line in lines) for step in shown)
 
 
 def test_open_sizes_have_no_flops(tmp_path: Path, capsys: Capture) -> None:
