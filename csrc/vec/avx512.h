@@ -58,3 +58,7 @@ CC_INLINE vi vi_load_i8(const int8_t *p) { return _mm512_cvtepi8_epi32(_mm_loadu
 CC_INLINE vi vi_load_u8(const uint8_t *p) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
 CC_INLINE vi vi_load_i16(const int16_t *p) { return _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
 CC_INLINE vi vi_load_u16(const uint16_t *p) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)); }
+
+/* Past the caches; p is aligned to the vector. vf_fence makes it visible to others before what follows. */
+CC_INLINE void vf_stream(float *p, vf x) { _mm512_stream_ps(p, x); }
+CC_INLINE void vf_fence(void) { _mm_sfence(); }

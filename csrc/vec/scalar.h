@@ -72,3 +72,7 @@ CC_INLINE vi vi_load_i8(const int8_t *p) { return *p; }
 CC_INLINE vi vi_load_u8(const uint8_t *p) { return *p; }
 CC_INLINE vi vi_load_i16(const int16_t *p) { return *p; }
 CC_INLINE vi vi_load_u16(const uint16_t *p) { return *p; }
+
+/* Past the caches, where there is such a way. */
+CC_INLINE void vf_stream(float *p, vf x) { *p = x; }
+CC_INLINE void vf_fence(void) {}

@@ -83,3 +83,7 @@ CC_INLINE vi vi_load_u16(const uint16_t *p)
 {
     return _mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)p), _mm_setzero_si128());
 }
+
+/* Past the caches; p is aligned to the vector. vf_fence makes it visible to others before what follows. */
+CC_INLINE void vf_stream(float *p, vf x) { _mm_stream_ps(p, x); }
+CC_INLINE void vf_fence(void) { _mm_sfence(); }
