@@ -25,6 +25,7 @@ static void set_row_items(cc_step *step)
     const int64_t *shape = step->out.shape;
     step->items[0] = shape[0] * shape[1] * shape[2];
     step->bytes = bytes_of(&step->in) + bytes_of(&step->out);
+    step->detail[WINDOW_STREAM] = cc_streams(step);
 }
 
 /* Cells of the window, or 0 if there are more than a float counts exactly. */

@@ -5,6 +5,9 @@
 
 #include "../convcore.h"
 
+/* In cc_step.detail: 1 where the output goes past the caches (cc_streams). */
+enum { WINDOW_STREAM };
+
 /* Global pooling: an item is this many channels of one image, whatever the instruction set. */
 enum { GLOBAL_CHANNELS = 64 };
 

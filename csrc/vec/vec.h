@@ -10,6 +10,8 @@
  *   vf_select(m, a, b)        a where m, else b
  *   vi_from_vf                rounds to nearest even; vf_from_vi exact up to 2^24
  *   vi_bits vf_bits           reinterpretation
+ *   vf_load_n_or              the first n lanes, and `fill` in the others
+ *   vf_add_lanes vf_max_lanes all lanes to one number, halves folded onto each other
  *   vf_stream vf_fence        a store past the caches, to an aligned address; the fence that must follow
  */
 #ifndef CC_VEC_H
