@@ -1,5 +1,4 @@
-/* Direct convolution of any rank, stride, dilation and number of groups; a dense layer is the case of
- * one tap. An item is one (group, panel of 32 output channels, output row, chunk of the row), panels
+/* Direct convolution of any rank, stride, dilation and number of groups. An item is one (group, panel of 32 output channels, output row, chunk of the row), panels
  * outermost, so that neighbouring items share a panel of weights in the L2 cache. */
 #include "tile.h"
 
