@@ -79,3 +79,5 @@ CC_INLINE float vf_max_lanes(vf a)
     const __m128 d = _mm_max_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_max_ss(d, _mm_shuffle_ps(d, d, 1)));
 }
+/* Lane i of the result is lane index[i] of a. */
+CC_INLINE vf vf_permute(vf a, vi index) { return _mm512_permutexvar_ps(index, a); }

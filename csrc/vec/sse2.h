@@ -107,3 +107,12 @@ CC_INLINE float vf_max_lanes(vf a)
     const vf d = _mm_max_ps(a, _mm_movehl_ps(a, a));
     return _mm_cvtss_f32(_mm_max_ss(d, _mm_shuffle_ps(d, d, 1)));
 }
+/* Lane i of the result is lane index[i] of a. */
+CC_INLINE vf vf_permute(vf a, vi index)
+{
+    float lanes[4];
+    int32_t from[4];
+    _mm_storeu_ps(lanes, a);
+    _mm_storeu_si128((__m128i *)from, index);
+    return _mm_setr_ps(lanes[from[0]], lanes[from[1]], lanes[from[2]], lanes[from[3]]);
+}

@@ -11,6 +11,7 @@
  *   vi_from_vf                rounds to nearest even; vf_from_vi exact up to 2^24
  *   vi_bits vf_bits           reinterpretation
  *   vf_load_n_or              the first n lanes, and `fill` in the others
+ *   vf_permute(a, index)      lane index[i] of a in lane i
  *   vf_add_lanes vf_max_lanes all lanes to one number, halves folded onto each other
  *   vf_stream vf_fence        a store past the caches, to an aligned address; the fence that must follow
  */
