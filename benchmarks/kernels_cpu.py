@@ -52,7 +52,9 @@ def _have(name: str) -> bool:
     return find_spec(name) is not None
 
 
-def _onnx(operation: str, inputs: dict[str, Array], constants: dict[str, Array], threads: int, **attributes: Any) -> Run:
+def _onnx(
+    operation: str, inputs: dict[str, Array], constants: dict[str, Array], threads: int, **attributes: Any
+) -> Run:
     """One node in ONNX Runtime, its input and output bound to fixed memory."""
     import onnx
     import onnxruntime as ort
@@ -160,16 +162,24 @@ def _elementwise(threads: int) -> Iterator[Case]:
 
         one, zero = np.ones_like(mean), np.zeros_like(mean)
         case.runs["tensorflow"] = _in_tensorflow(
-            lambda x: tf.raw_ops.FusedBatchNormV3(
-                x=x, scale=one, offset=zero, mean=mean, variance=variance, epsilon=1e-3, is_training=False
-            ).y,
+            lambda x: (
+                tf.raw_ops.FusedBatchNormV3(
+                    x=x, scale=one, offset=zero, mean=mean, variance=variance, epsilon=1e-3, is_training=False
+                ).y
+            ),
             x,
         )
     yield case
 
     case = Case("add 64 MiB", 2 * size, size)
     call = Call()
-    call.step("binary", x=call.view(x.reshape(-1)), x2=call.view(other.reshape(-1)), out=call.view(y.reshape(-1)), binary="add")
+    call.step(
+        "binary",
+        x=call.view(x.reshape(-1)),
+        x2=call.view(other.reshape(-1)),
+        out=call.view(y.reshape(-1)),
+        binary="add",
+    )
     case.runs["convcore"] = call.run
     case.runs["numpy"] = lambda: np.add(x, other, out=y)
     if _have("torch"):
@@ -218,7 +228,9 @@ def _pooling(threads: int) -> Iterator[Case]:
             y = ours(x, pool, strides=stride)
             name = f"{kind} pool {'x'.join(map(str, pool))} on {'x'.join(map(str, shape))}"
             case = Case(name, x.nbytes, y.nbytes)
-            case.runs["convcore"] = lambda x=x, y=y, ours=ours, pool=pool, stride=stride: ours(x, pool, strides=stride, out=y)
+            case.runs["convcore"] = lambda x=x, y=y, ours=ours, pool=pool, stride=stride: ours(
+                x, pool, strides=stride, out=y
+            )
             rank = len(pool)
             if _have("torch"):
                 import torch
@@ -327,7 +339,12 @@ def _hounsfield(threads: int) -> Iterator[Case]:
         case.runs["torch, no padding"] = _in_torch(lambda t: torch.add(t, -1024.0, out=target), raw)
     yield case
     options2 = {**options, "slope": 0.1}
-    yield Case("hu_rescale slope 0.1", raw.nbytes, y.nbytes, {"convcore": lambda: cc.hu_rescale(raw, out=y, **options2)})
+    yield Case(
+        "hu_rescale slope 0.1",
+        raw.nbytes,
+        y.nbytes,
+        {"convcore": lambda: cc.hu_rescale(raw, out=y, **options2)},
+    )
     small = np.empty(raw.shape, np.int16)
     yield Case(
         "hu_rescale to int16", raw.nbytes, small.nbytes,
@@ -342,7 +359,10 @@ def _hounsfield(threads: int) -> Iterator[Case]:
         few, out = raw[:30], y[:30]
         yield Case(
             "hu_rescale 30x512x512 int16", few.nbytes, out.nbytes,
-            {"convcore": lambda: cc.hu_rescale(few, out=out, **options), "pydicom": lambda: apply_rescale(few, data)},
+            {
+                "convcore": lambda: cc.hu_rescale(few, out=out, **options),
+                "pydicom": lambda: apply_rescale(few, data),
+            },
         )  # fmt: skip
 
 
@@ -361,7 +381,9 @@ def _dense(threads: int) -> Iterator[Case]:
             import torch
 
             weights, bias = torch.from_numpy(np.ascontiguousarray(w.T)), torch.from_numpy(b)
-            case.runs["torch"] = _in_torch(lambda t, w=weights, b=bias: torch.nn.functional.linear(t, w, b), x)
+            case.runs["torch"] = _in_torch(
+                lambda t, w=weights, b=bias: torch.nn.functional.linear(t, w, b), x
+            )
         if _have("onnxruntime") and w.nbytes < 2**29:
             case.runs["onnxruntime"] = _onnx("Gemm", {"x": x}, {"w": w, "b": b}, threads)
         yield case
@@ -406,7 +428,9 @@ def _bandwidths() -> dict[str, tuple[float, Run]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("groups", nargs="*", help=f"of {', '.join(GROUPS)}; all if none is named")
     parser.add_argument("--only", default="", help="cases whose name holds this text")
     parser.add_argument("--peers", nargs="*", help="only candidates whose name starts with one of these")
@@ -426,7 +450,11 @@ def main() -> None:
 
         tf.config.threading.set_intra_op_parallelism_threads(options.threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-    results: dict[str, Any] = {"machine": machine("numpy", "torch", "tensorflow", "onnxruntime"), "threads": options.threads, "cases": {}}
+    results: dict[str, Any] = {
+        "machine": machine("numpy", "torch", "tensorflow", "onnxruntime"),
+        "threads": options.threads,
+        "cases": {},
+    }
     bandwidths = _bandwidths()
     with instruction_set(options.isa) if options.isa else nullcontext():
         for group in options.groups or GROUPS:
@@ -440,10 +468,14 @@ def main() -> None:
                 rows = {name: _in_a_row(run) for name, run in {**roof, **case.runs}.items()}
                 times = interleaved({name: run for name, (run, _) in rows.items()}, options.rounds)
                 times = {name: [t / rows[name][1] for t in ms] for name, ms in times.items()}
-                speed = {n: size / statistics.median(times.pop(f"[{n}]")) for n, (size, _) in bandwidths.items()}
+                speed = {
+                    n: size / statistics.median(times.pop(f"[{n}]")) for n, (size, _) in bandwidths.items()
+                }
                 floor = case.read / speed["read"] + case.written / speed["write"]
                 median = {name: statistics.median(ms) for name, ms in times.items()}
-                best = min((name for name in times if name != "convcore"), key=median.__getitem__, default=None)
+                best = min(
+                    (name for name in times if name != "convcore"), key=median.__getitem__, default=None
+                )
                 ratio = median_ratio(times["convcore"], times[best]) if best else float("nan")
                 share = floor / median["convcore"]
                 results["cases"][case.name] = {
