@@ -1,5 +1,6 @@
 /* Completes a step: common checks, then the family's own choice. */
 #include "choose.h"
+#include "cpu.h"
 
 int64_t cc_elements(const cc_view *v)
 {
@@ -17,6 +18,14 @@ int cc_same_shape(const cc_view *a, const cc_view *b)
         if (a->shape[i] != b->shape[i])
             return 0;
     return 1;
+}
+
+int cc_streams(const cc_step *step)
+{
+    const cc_view *in = &step->in, *out = &step->out;
+    const int64_t size = out->type == CC_F32 || out->type == CC_I32 ? 4 : 2;
+    const int in_place = in->buffer == out->buffer && in->offset == out->offset;
+    return out->ld[out->rank - 1] == 1 && !in_place && cc_elements(out) > cc_last_level_cache() / 2 / size;
 }
 
 /* At least one element on every axis, no more than CC_MOST_FLOATS in all, and memory steps that stay

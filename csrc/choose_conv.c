@@ -322,7 +322,9 @@ cc_status cc_choose_conv(cc_step *step, const cc_kernels *kernels)
     }
     set_phases(step, &g, units);
     memcpy(step->detail, &g, sizeof g);
-    step->kernel = step->operation == CC_CONV_TRANSPOSE ? kernels->conv_transpose_f32 : kernels->conv_direct_f32;
+    step->kernel = step->operation == CC_DENSE            ? kernels->dense_f32
+                   : step->operation == CC_CONV_TRANSPOSE ? kernels->conv_transpose_f32
+                                                          : kernels->conv_direct_f32;
     step->packed_floats = g.groups * g.panels * cc_panel_floats(step);
     return CC_OK;
 }

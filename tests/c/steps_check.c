@@ -3,8 +3,11 @@
  *     steps_check [COUNT [SEED [OPERATION]]]      COUNT steps of each operation, 20 if not given
  *
  * Every buffer is exactly as long as the step says. A step must give the values of a naive loop within
- * float32's bound, the same bits with one and with three threads and alone as in its batch; it must leave
- * the gaps of the output and all of the inputs as they were. Exit code 1 if anything is wrong. */
+ * float32's bound, the same bits with one thread and with three, which also store past the caches where the
+ * kernel can, and alone as in its batch; it must leave the gaps of the output and all of the inputs as they
+ * were. Exit code 1 if anything is wrong. */
+#include "elementwise_geometry.h"
+#include "kernels/items.h"
 #include "naive.h"
 
 #include <math.h>
@@ -43,6 +46,26 @@ static memory copy_of(const memory *m, int guarded)
 
 static int same_bytes(const memory *a, const memory *b) { return a->bytes == 0 || !memcmp(a->at, b->at, a->bytes); }
 
+/* What cc_choose does for outputs that outgrow the caches. */
+static void stream_output(cc_step *step)
+{
+    if (step->out.ld[step->out.rank - 1] != 1)
+        return;
+    switch (step->operation) {
+    case CC_MAX_POOL:
+    case CC_AVERAGE_POOL:
+        step->detail[WINDOW_STREAM] = 1;
+        break;
+    case CC_AFFINE:
+    case CC_ACTIVATION:
+    case CC_SOFTMAX:
+    case CC_BINARY:
+    case CC_HU_RESCALE:
+        step->detail[ELEMENTWISE_STREAM] = 1;
+        break;
+    }
+}
+
 /* Runs a chosen step, with a workspace full of NaN, into an output full of GAP. */
 static memory run(const material *m, const cc_step *chosen, int threads)
 {
@@ -54,8 +77,10 @@ static memory run(const material *m, const cc_step *chosen, int threads)
     memory_fill(&workspace, 0xFF);
     step.workspace_buffer = WORKSPACE;
     step.workspace_offset = before;
-    if (threads > 1)
+    if (threads > 1) {
         step.flops = step.bytes = 1e12; /* drawn steps are too small to be shared out otherwise */
+        stream_output(&step);
+    }
     void *const buffers[BUFFERS] = {m->in.at, m->in2.at, out.at, workspace.at};
     const cc_run_options options = {.threads = threads};
     const cc_status status = cc_run(&step, 1, buffers, &options);
