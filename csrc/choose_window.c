@@ -143,10 +143,10 @@ static cc_status choose_border(cc_step *step, const cc_kernels *kernels)
     const cc_view *out = &step->out;
     if (out->rank != 5)
         return CC_ERROR_SHAPE;
+    if (out->ld[4] != 1)
+        return CC_ERROR_ARGUMENT;
     double cells = 1, inside = 1;
     for (int a = 0; a < CC_SPATIAL; a++) {
-        if (out->halo_low[a] < 0 || out->halo_high[a] < 0)
-            return CC_ERROR_ARGUMENT;
         cells *= (double)(out->halo_low[a] + out->shape[a + 1] + out->halo_high[a]);
         inside *= (double)out->shape[a + 1];
     }

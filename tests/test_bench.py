@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from convcore.errors import ArgumentError
 from convcore.loader.check import check_graph
 from convcore.loader.graph import Graph, Node, Source
 from convcore.plan import Device, build
+from convcore.plan.data import PlanStep, View
 from convcore.reference import evaluate
 from convcore.run import roofline
 from convcore.run.bounds import U
@@ -70,6 +72,23 @@ def test_work_counts_winograds_products_and_repeated_rows_once() -> None:
     assert step.weights is not None
     assert work.read == step.weights.nbytes + 2 * 4 * 14 * 14 * 512
     assert roofline._distinct_bytes((8, 5, 3), (0, 3, 1)) == 4 * 15
+
+
+def test_work_counts_maps_before_pooling_and_of_borders_the_halo_alone() -> None:
+    conv = PlanStep(
+        "conv",
+        inputs=(),
+        output=View("y", (1, 1, 14, 14, 64), (14 * 14 * 64, 14 * 14 * 64, 14 * 64, 64, 1)),
+        layers=(),
+        nodes=(),
+        options={"pool": 2},
+        algorithm="Winograd 4x4",
+        flops=1e6,
+    )
+    # 7 x 7 tiles of 36 products, for 28 x 28 outputs of 9: nothing lies outside the map.
+    assert roofline.work(conv, 1).algorithm_flops == pytest.approx(1e6 * 36 / (9 * 16))
+    border = replace(conv, operation="border", options={}, algorithm="border", flops=0.0, bytes=4.0 * 60 * 64)
+    assert roofline.work(border, 3).written == 3 * 4 * 60 * 64
 
 
 def test_a_profile_has_a_floor() -> None:

@@ -174,7 +174,8 @@ class Work:
 def work(step: PlanStep, batch: int) -> Work:
     """Return what `step` must do for `batch` images."""
     weights = 0 if step.weights is None else step.weights.nbytes
-    written = 4.0 * math.prod(step.output.shape)
+    # Of a border only the halo is written, which the step's own count knows.
+    written = step.bytes if step.operation == "border" else 4.0 * math.prod(step.output.shape)
     # The step's own count has the weights as they were before packing.
     read = sum(_distinct_bytes(view.shape, view.ld) for view in step.inputs)
     flops = batch * step.flops
@@ -191,6 +192,7 @@ def _winograd_share(step: PlanStep) -> float:
     if not step.algorithm.startswith("Winograd") or not found:
         return 1.0
     m = int(found[1])
-    height, width = step.output.shape[-3], step.output.shape[-2]
+    pool = max(int(step.options.get("pool", 1)), 1)
+    height, width = step.output.shape[-3] * pool, step.output.shape[-2] * pool
     tiles = math.ceil(height / m) * math.ceil(width / m)
     return tiles * (m + 2) ** 2 / (9 * height * width)
