@@ -1,5 +1,6 @@
 /* Completes a step: common checks, then the family's own choice. */
 #include "choose.h"
+#include "cpu.h"
 
 int64_t cc_elements(const cc_view *v)
 {
@@ -19,24 +20,46 @@ int cc_same_shape(const cc_view *a, const cc_view *b)
     return 1;
 }
 
-/* At least one element on every axis, no more than CC_MOST_FLOATS in all, and memory steps that stay
- * within twice that: neither products of shapes nor positions can overflow. */
-static cc_status check_view(const cc_view *v)
+int cc_streams(const cc_step *step)
+{
+    const cc_view *in = &step->in, *out = &step->out;
+    const int64_t size = out->type == CC_F32 || out->type == CC_I32 ? 4 : 2;
+    const int in_place = in->buffer == out->buffer && in->offset == out->offset;
+    return out->ld[out->rank - 1] == 1 && !in_place && cc_elements(out) > cc_last_level_cache() / 2 / size;
+}
+
+static int takes_blocks(int32_t operation)
+{
+    return operation == CC_CONV || operation == CC_CONV_TRANSPOSE || operation == CC_BORDER;
+}
+
+/* At least one element on every axis, no more than CC_MOST_FLOATS in all, halo included, and memory steps
+ * that stay within twice that: neither products of shapes nor positions can overflow. */
+static cc_status check_view(const cc_view *v, int32_t operation)
 {
     const int64_t farthest = 2 * CC_MOST_FLOATS;
-    if (v->ld_block < 0 || v->ld_block > farthest || (v->ld_block && v->rank != CC_SPATIAL + 2))
+    const int spatial = v->rank == CC_SPATIAL + 2;
+    if (v->ld_block < 0 || (v->ld_block && (!spatial || !takes_blocks(operation))))
         return CC_ERROR_ARGUMENT;
     if (v->rank < 1 || v->rank > CC_MAX_RANK || v->buffer < 0 || v->offset < -farthest || v->offset > farthest)
         return CC_ERROR_ARGUMENT;
     int64_t n = 1;
     for (int32_t a = 0; a < v->rank; a++) {
-        if (v->shape[a] < 1 || v->shape[a] > CC_MOST_FLOATS / n)
+        if (v->shape[a] < 1 || v->shape[a] > CC_MOST_FLOATS)
             return CC_ERROR_SHAPE;
-        n *= v->shape[a];
-        if (v->ld[a] < -farthest / v->shape[a] || v->ld[a] > farthest / v->shape[a])
+        int64_t size = v->shape[a];
+        if (spatial && a >= 1 && a <= CC_SPATIAL) {
+            if (v->halo_low[a - 1] < 0 || v->halo_high[a - 1] < 0)
+                return CC_ERROR_ARGUMENT;
+            size += (int64_t)v->halo_low[a - 1] + v->halo_high[a - 1];
+        }
+        if (size > CC_MOST_FLOATS / n)
+            return CC_ERROR_SHAPE;
+        n *= size;
+        if (v->ld[a] < -farthest / size || v->ld[a] > farthest / size)
             return CC_ERROR_ARGUMENT;
     }
-    return CC_OK;
+    return v->ld_block && v->ld_block > farthest / ((v->shape[4] + CC_BLOCK - 1) / CC_BLOCK) ? CC_ERROR_ARGUMENT : CC_OK;
 }
 
 /* Threads must never write the same element. Overlaps of other kinds are the caller's to avoid. */
@@ -80,11 +103,11 @@ cc_status cc_choose(cc_step *step)
         return CC_ERROR_ARGUMENT;
     if (!cc_isa_supported((cc_isa)step->isa))
         return CC_ERROR_ISA;
-    cc_status status = check_view(&step->out);
+    cc_status status = check_view(&step->out, step->operation);
     if (status == CC_OK && step->operation != CC_FILL && step->operation != CC_BORDER)
-        status = check_view(&step->in);
+        status = check_view(&step->in, step->operation);
     if (status == CC_OK && step->operation == CC_BINARY)
-        status = check_view(&step->in2);
+        status = check_view(&step->in2, step->operation);
     if (status != CC_OK)
         return status;
     if (repeats(&step->out))

@@ -24,4 +24,9 @@ void cc_pack_affine(const cc_step *step, const float *scale, const float *offset
 int64_t cc_elements(const cc_view *v);
 int cc_same_shape(const cc_view *a, const cc_view *b);
 
+/* Whether the step's output should go past the caches: it fills more than half of the last one, so whoever
+ * reads it next finds little of it there, and a plain store would first fetch the line that it overwrites.
+ * Not where input and output are the same memory: those lines have been fetched already. */
+int cc_streams(const cc_step *step);
+
 #endif

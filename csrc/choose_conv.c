@@ -263,6 +263,9 @@ static cc_status set_views(const cc_step *step, cc_conv_geometry *g)
     g->oc = out->shape[4] / groups;
     if (!blocks_fit(in, groups, g->ic) || !blocks_fit(out, groups, g->oc))
         return CC_ERROR_ARGUMENT;
+    if (step->operation == CC_CONV && (step->pool < 0 || step->pool > 2 || step->accuracy < CC_DIRECT ||
+                                       step->accuracy > CC_FAST))
+        return CC_ERROR_ARGUMENT;
     const int64_t pool = step->operation == CC_CONV && step->pool == 2 ? 2 : 1;
     g->out_d = out->shape[1];
     g->out_h = out->shape[2] * pool;
@@ -300,9 +303,9 @@ cc_status cc_choose_conv(cc_step *step, const cc_kernels *kernels)
     step->flops = 2.0 * weights * (double)(cc_elements(positions) / positions->shape[positions->rank - 1]);
     step->bytes = 4.0 * ((double)cc_elements(&step->in) + (double)cc_elements(&step->out) + weights);
     g.tile = winograd_tile(step, &g);
-    if (step->operation == CC_CONV && step->pool > 1) {
+    if (step->operation == CC_CONV && step->pool == 2) {
         const int simple = step->activation.kind == CC_LINEAR || step->activation.kind == CC_RELU;
-        if (step->pool != 2 || g.tile == 0 || !simple)
+        if (g.tile == 0 || !simple)
             return CC_ERROR_ARGUMENT;
         step->flops *= 4;
     }
@@ -322,7 +325,9 @@ cc_status cc_choose_conv(cc_step *step, const cc_kernels *kernels)
     }
     set_phases(step, &g, units);
     memcpy(step->detail, &g, sizeof g);
-    step->kernel = step->operation == CC_CONV_TRANSPOSE ? kernels->conv_transpose_f32 : kernels->conv_direct_f32;
+    step->kernel = step->operation == CC_DENSE            ? kernels->dense_f32
+                   : step->operation == CC_CONV_TRANSPOSE ? kernels->conv_transpose_f32
+                                                          : kernels->conv_direct_f32;
     step->packed_floats = g.groups * g.panels * cc_panel_floats(step);
     return CC_OK;
 }

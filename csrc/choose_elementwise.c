@@ -7,8 +7,6 @@
 #include "elementwise_geometry.h"
 #include "kernels/items.h"
 
-#include <string.h>
-
 enum {
     ITEM = 16384,   /* elements per item: 64 KiB of floats, some microseconds of work */
     PAD = 16,       /* packed scale and offset fill whole vectors of every instruction set */
@@ -98,6 +96,7 @@ static void set(cc_step *step, const char *algorithm, cc_kernel_fn kernel, doubl
     step->kernel = kernel;
     step->flops = flops_per_element * (double)cc_elements(&step->out);
     step->bytes = view_bytes(&step->in) + view_bytes(&step->out);
+    step->detail[ELEMENTWISE_STREAM] = cc_streams(step);
 }
 
 static cc_status choose_hu(cc_step *step, const cc_kernels *kernels)
@@ -176,8 +175,10 @@ cc_status cc_choose_elementwise(cc_step *step, const cc_kernels *kernels)
     case CC_AFFINE:
         if (step->out.rank != 2)
             return CC_ERROR_SHAPE;
+        step->detail[AFFINE_CHANNELS] = step->out.shape[1];
+        step->packed_floats = 2 * ((step->out.shape[1] + ELEMENTWISE_BLOCK + PAD - 1) / PAD * PAD);
+        collapse(views, 2);
         cut(step);
-        step->packed_floats = 2 * ((step->out.shape[1] + PAD - 1) / PAD * PAD);
         set(step, "affine", kernels->affine_f32, 2);
         return CC_OK;
     case CC_SOFTMAX:
@@ -195,9 +196,9 @@ cc_status cc_choose_elementwise(cc_step *step, const cc_kernels *kernels)
 
 void cc_pack_affine(const cc_step *step, const float *scale, const float *offset, float *packed)
 {
-    const size_t channels = (size_t)step->out.shape[1], half = (size_t)step->packed_floats / 2;
-    memset(packed, 0, 2 * half * sizeof *packed);
-    memcpy(packed, scale, channels * sizeof *packed);
-    if (offset)
-        memcpy(packed + half, offset, channels * sizeof *packed);
+    const int64_t channels = step->detail[AFFINE_CHANNELS], half = step->packed_floats / 2;
+    for (int64_t i = 0; i < half; i++) {
+        packed[i] = scale[i % channels];
+        packed[half + i] = offset ? offset[i % channels] : 0.0f;
+    }
 }

@@ -25,6 +25,7 @@ static void set_row_items(cc_step *step)
     const int64_t *shape = step->out.shape;
     step->items[0] = shape[0] * shape[1] * shape[2];
     step->bytes = bytes_of(&step->in) + bytes_of(&step->out);
+    step->detail[WINDOW_STREAM] = cc_streams(step);
 }
 
 /* Cells of the window, or 0 if there are more than a float counts exactly. */
@@ -53,6 +54,12 @@ static cc_status choose_depthwise(cc_step *step, const cc_kernels *kernels)
     step->kernel = kernels->depthwise_f32;
     step->packed_floats = depthwise_padded(oc) * (1 + taps);
     set_row_items(step);
+    const int64_t columns = step->out.shape[3], enough = 16384 / oc; /* some microseconds of work */
+    const int64_t piece = enough > DEPTHWISE_STRETCH ? enough / DEPTHWISE_STRETCH * DEPTHWISE_STRETCH : DEPTHWISE_STRETCH;
+    const int64_t pieces = (columns + piece - 1) / piece;
+    step->detail[DEPTHWISE_PIECE] = piece;
+    step->detail[DEPTHWISE_PIECES] = pieces;
+    step->items[0] *= pieces;
     step->flops = 2.0 * (double)taps * (double)cc_elements(&step->out);
     step->bytes += 4.0 * (double)oc * (double)(1 + taps);
     return CC_OK;
@@ -136,10 +143,10 @@ static cc_status choose_border(cc_step *step, const cc_kernels *kernels)
     const cc_view *out = &step->out;
     if (out->rank != 5)
         return CC_ERROR_SHAPE;
+    if (out->ld[4] != 1)
+        return CC_ERROR_ARGUMENT;
     double cells = 1, inside = 1;
     for (int a = 0; a < CC_SPATIAL; a++) {
-        if (out->halo_low[a] < 0 || out->halo_high[a] < 0)
-            return CC_ERROR_ARGUMENT;
         cells *= (double)(out->halo_low[a] + out->shape[a + 1] + out->halo_high[a]);
         inside *= (double)out->shape[a + 1];
     }

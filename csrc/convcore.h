@@ -69,13 +69,13 @@ enum { CC_BLOCK = 16 };
 
 /* Element (i0, i1, ...) lies at base(buffer) + offset + i0*ld[0] + i1*ld[1] + ..., in elements. Memory
  * steps may be negative and, in inputs, 0. A view has at most 2^40 elements, and |offset| and every
- * shape*|ld| are at most 2^41. ld must be 1 for the channels of `out` of CC_CONV and CC_CONV_TRANSPOSE, and
- * for the columns of both sides of CC_DENSE and CC_PROBE.
+ * shape*|ld| are at most 2^41; the halo counts as shape there. ld must be 1 for the channels of `out` of
+ * CC_CONV, CC_CONV_TRANSPOSE and CC_BORDER, and for the columns of both sides of CC_DENSE and CC_PROBE.
  *
- * CC_CONV, CC_DEPTHWISE_CONV and CC_CONV_TRANSPOSE also take spatial views with blocked channels, which they
- * read and write without rearranging: channel c lies at c / 16 * ld_block + c % 16. Whoever writes such a
- * view writes whole blocks. Operations on each channel alone see the same memory as a plain view with a
- * block for an image of 16 channels. */
+ * CC_CONV, CC_CONV_TRANSPOSE and CC_BORDER, and no others, also take spatial views with blocked channels,
+ * which they read and write without rearranging: channel c lies at c / 16 * ld_block + c % 16. Whoever
+ * writes such a view writes whole blocks. Operations on each channel alone see the same memory as a plain
+ * view with a block for an image of 16 channels. */
 typedef struct cc_view {
     int32_t buffer;
     int32_t type; /* cc_type */
@@ -183,9 +183,9 @@ typedef enum cc_sample_kind {
 
 typedef enum cc_accuracy {
     CC_DIRECT,   /* sums of products as the equations state them */
-    CC_STANDARD, /* and Winograd's F(4x4, 3x3), on small maps F(2x2, 3x3): up to about 1.7 times the error;
-                    NaN fills a tile */
-    CC_FAST,     /* and F(6x6, 3x3): up to about 8 times the error */
+    CC_STANDARD, /* and Winograd's F(4x4, 3x3), on small maps F(2x2, 3x3): 2.5 to 6 times the error (rms, of
+                    64 to 512 channels; see docs/kernels.md); NaN fills a tile */
+    CC_FAST,     /* and F(6x6, 3x3): about four times the error of F(4x4, 3x3) */
 } cc_accuracy;
 
 typedef enum cc_binary {

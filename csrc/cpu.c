@@ -1,4 +1,5 @@
 /* What this CPU has, and which instruction set the process uses. */
+#include "cpu.h"
 #include "convcore.h"
 
 #include <pthread.h>
@@ -119,6 +120,36 @@ const char *cc_cpu_name(void)
 {
     pthread_once(&cpu_name_once, ask_name);
     return cpu_name;
+}
+
+/* sysconf would give the sum over a socket, of which one core sees only its own part. */
+static int64_t ask_cache(void)
+{
+    int64_t largest = 0;
+#if defined(__x86_64__)
+    enum { INTEL = 4 };
+    const uint32_t amd = 0x8000001du;
+    uint32_t a, b, c, d;
+    /* AMD's leaf describes caches in the form of Intel's, which AMD's own CPUs leave empty. */
+    const int is_amd = __get_cpuid(0x80000001u, &a, &b, &c, &d) && (c >> 22 & 1);
+    for (uint32_t i = 0; i < 16 && __get_cpuid_count(is_amd ? amd : INTEL, i, &a, &b, &c, &d) && (a & 31) != 0; i++) {
+        const int64_t ways = (b >> 22) + 1, parts = (b >> 12 & 1023) + 1, line = (b & 4095) + 1;
+        const int64_t bytes = ways * parts * line * ((int64_t)c + 1);
+        largest = bytes > largest ? bytes : largest;
+    }
+#endif
+    const int64_t usual = 32 << 20;
+    return largest > 0 ? largest : usual;
+}
+
+static int64_t cache_bytes;
+static pthread_once_t cache_once = PTHREAD_ONCE_INIT;
+static void ask_cache_once(void) { cache_bytes = ask_cache(); }
+
+int64_t cc_last_level_cache(void)
+{
+    pthread_once(&cache_once, ask_cache_once);
+    return cache_bytes;
 }
 
 const char *cc_status_text(cc_status status)

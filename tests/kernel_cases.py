@@ -101,7 +101,7 @@ def _conv_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Ca
     x, w = _floats(rng, n, c), _floats(rng, c, oc)
     yield Case(
         "dense",
-        "conv_direct_f32",
+        "dense_f32",
         cc.dense,
         (x, w, bias),
         reference.dense(x, w, bias),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,11 @@ from convcore.bench.worker import Worker, WorkerError
 from convcore.errors import ArgumentError
 from convcore.loader.check import check_graph
 from convcore.loader.graph import Graph, Node, Source
-from convcore.plan import Device, PlanStep, build
-from convcore.plan.data import View
+from convcore.plan import Device, build
+from convcore.plan.data import PlanStep, View
 from convcore.reference import evaluate
 from convcore.run import roofline
 from convcore.run.bounds import U
-
-from .graphs import GraphBuilder
 
 # Small enough for a plain machine: 4 MiB.
 FLOATS = 1 << 20
@@ -76,17 +75,21 @@ def test_work_counts_winograds_products_and_repeated_rows_once() -> None:
     assert PlanStep("copy", (row,), row, (), ()).bytes_read == 4 * 15
 
 
-def test_pooling_behind_a_convolution_leaves_it_its_products() -> None:
-    """28 x 28 is 49 tiles of 4 x 4, whatever becomes of the map."""
-    b = GraphBuilder()
-    y = b.conv(b.input(28, 28, 64), 64, (3, 3))
-    pool = {"pool_size": (2, 2), "strides": (2, 2), "padding": "valid"}
-    graph = b.graph(b.add("max_pool", y, pool))
-    step = build(graph).steps[-1]
-    assert step.options["pool"] == 2 and step.algorithm == "Winograd 4x4"
-    work = roofline.work(step, 1)
-    assert work.algorithm_flops == pytest.approx(work.flops * 49 * 36 / (9 * 28 * 28))
-    assert work.written == 4 * 14 * 14 * 64
+def test_work_counts_maps_before_pooling_and_of_borders_the_halo_alone() -> None:
+    conv = PlanStep(
+        "conv",
+        inputs=(),
+        output=View("y", (1, 1, 14, 14, 64), (14 * 14 * 64, 14 * 14 * 64, 14 * 64, 64, 1)),
+        layers=(),
+        nodes=(),
+        options={"pool": 2},
+        algorithm="Winograd 4x4",
+        flops=1e6,
+    )
+    # 7 x 7 tiles of 36 products, for 28 x 28 outputs of 9: nothing lies outside the map.
+    assert roofline.work(conv, 1).algorithm_flops == pytest.approx(1e6 * 36 / (9 * 16))
+    border = replace(conv, operation="border", options={}, algorithm="border", flops=0.0, bytes=4.0 * 60 * 64)
+    assert roofline.work(border, 3).written == 3 * 4 * 60 * 64
 
 
 def test_a_profile_has_a_floor() -> None:

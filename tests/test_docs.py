@@ -9,6 +9,7 @@ import pytest
 
 import convcore as cc
 from convcore import cli
+from convcore.run import roofline
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,3 +34,15 @@ def test_documents_name_what_is_there(path: Path) -> None:
     verbs = re.findall(r"^\s*convcore ([a-z]+)\b", text, re.MULTILINE)
     wrong += [f"convcore {verb}" for verb in verbs if verb not in cli.VERBS]
     assert wrong == []
+
+
+def test_the_example_of_the_kernels_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(roofline, "_FLOATS", 1 << 20)
+    monkeypatch.setattr(roofline, "last_cache_bytes", lambda: 0)
+    text = (ROOT / "docs" / "kernels.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(code, {})
+    printed = capsys.readouterr().out
+    assert "Winograd 4x4" in printed and "of roofline" in printed

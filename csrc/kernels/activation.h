@@ -6,6 +6,9 @@
 
 #include <float.h>
 
+/* Floats ahead of those read, where the output is streamed: nothing else is in flight then. */
+enum { PREFETCH_STREAMED = 256 };
+
 typedef struct activation_parameters {
     vf a, b, c;
     vf least; /* what is smaller is raised to this; see least_argument */
@@ -84,24 +87,28 @@ CC_INLINE vf activate_vf(int kind, vf x, const activation_parameters *p)
     }
 }
 
-CC_INLINE void activate_kind(int kind, float *out, const float *in, int64_t n, const activation_parameters *p)
+/* kind and stream are constants; a streamed `out` is aligned, or n < VF_LANES. */
+CC_INLINE void activate_kind(int kind, float *out, const float *in, int64_t n, const activation_parameters *p,
+                             int stream)
 {
     int64_t i = 0;
-    for (; i + VF_LANES <= n; i += VF_LANES)
-        vf_store(out + i, activate_vf(kind, vf_load(in + i), p));
+    for (; i + VF_LANES <= n; i += VF_LANES) {
+        if (stream)
+            vf_prefetch(in + i + PREFETCH_STREAMED);
+        vf_put(out + i, activate_vf(kind, vf_load(in + i), p), stream);
+    }
     if (i < n)
         vf_store_n(out + i, activate_vf(kind, vf_load_n(in + i, (int)(n - i)), p), (int)(n - i));
 }
 
-/* out[i] = f(in[i]) for n contiguous floats; out may be in. */
-__attribute__((unused)) static void activate_to(float *out, const float *in, int64_t n, const cc_activation *a)
+CC_INLINE void activate_any(float *out, const float *in, int64_t n, const cc_activation *a, int stream)
 {
     const activation_parameters p = {vf_set1(a->parameter[0]), vf_set1(a->parameter[1]), vf_set1(a->parameter[2]),
                                      vf_set1(least_argument(a))};
     switch (a->kind) { /* one loop per kind: the choice is made here, not per vector */
 #define CC_CASE(kind) \
     case kind: \
-        activate_kind(kind, out, in, n, &p); \
+        activate_kind(kind, out, in, n, &p, stream); \
         break;
         CC_CASE(CC_RELU)
         CC_CASE(CC_RELU_GENERAL)
@@ -126,6 +133,12 @@ __attribute__((unused)) static void activate_to(float *out, const float *in, int
         if (out != in)
             memmove(out, in, (size_t)n * sizeof *out);
     }
+}
+
+/* out[i] = f(in[i]) for n contiguous floats; out may be in. */
+__attribute__((unused)) static void activate_to(float *out, const float *in, int64_t n, const cc_activation *a)
+{
+    activate_any(out, in, n, a, 0);
 }
 
 /* p[i] = f(p[i]) for n contiguous floats: what a fused epilogue calls. */

@@ -1,6 +1,6 @@
-/* Direct convolution of any rank, stride, dilation and number of groups; a dense layer is the case of
- * one tap. An item is one (group, panel of 32 output channels, output row, chunk of the row), panels
- * outermost, so that neighbouring items share a panel of weights in the L2 cache. */
+/* Direct convolution of any rank, stride, dilation and number of groups. An item is one (image, group, panel
+ * of 32 output channels, output row, chunk of the row), in this order, so that neighbouring items share a
+ * panel of weights in the L2 cache. */
 #include "tile.h"
 
 static void convolve_items(const cc_step *step, void *const *buffers, int64_t round, int64_t begin, int64_t end)

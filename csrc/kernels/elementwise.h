@@ -7,8 +7,6 @@
 #include "../elementwise_geometry.h"
 #include "kernel.h"
 
-enum { ELEMENTWISE_BLOCK = 1024 }; /* floats: two or three such blocks stay in the L1 cache */
-
 /* Rows [row, row_end), columns [column, column + length) of one item. */
 typedef struct elementwise_part {
     int64_t row, row_end, column, length;
@@ -77,6 +75,24 @@ CC_INLINE void scatter(float *p, int64_t ld, int64_t n, const float *block)
 {
     for (int64_t i = 0; i < n; i++)
         p[i * ld] = block[i];
+}
+
+/* How many of the n elements that remain of a row make the next block. One that is streamed ends at the
+ * first whole vector of the output, so that all after it are aligned, in the block and in the output. */
+CC_INLINE int64_t block_length(const float *y, int64_t n, int stream)
+{
+    const int64_t to_aligned = (int64_t)(-(uintptr_t)y / sizeof *y % VF_LANES);
+    return min_i64(n, stream && to_aligned ? to_aligned : ELEMENTWISE_BLOCK);
+}
+
+/* n floats from the L1 cache to where nobody will read them soon; p is aligned, or n < VF_LANES. */
+CC_INLINE void stream_floats(float *p, const float *block, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + VF_LANES <= n; i += VF_LANES)
+        vf_stream(p + i, vf_load(block + i));
+    if (i < n)
+        vf_store_n(p + i, vf_load_n(block + i, (int)(n - i)), (int)(n - i));
 }
 
 #endif

@@ -16,6 +16,7 @@ typedef struct hu_row {
     double padding_result; /* not yet rounded */
     int32_t padding_value;
     int has_padding;
+    int stream; /* the output is float32 and goes past the caches */
 } hu_row;
 
 enum { HU_INT16_LOW = -32768, HU_INT16_HIGH = 32767 };
@@ -85,10 +86,12 @@ static void hu_int16_from_floats(int16_t *restrict y, int64_t ld, const float *r
 #define HU_LOAD vi_load
 #include "hu_body.h"
 
-static hu_row hu_row_of(const cc_hu *hu, int64_t z)
+static hu_row hu_row_of(const cc_step *step, int64_t z)
 {
+    const cc_hu *hu = &step->hu;
     hu_row row = {.slope = hu->slope[z], .intercept = hu->intercept[z], .has_padding = hu->has_padding,
-                  .padding_value = hu->padding_value};
+                  .padding_value = hu->padding_value,
+                  .stream = step->out.type == CC_F32 && step->detail[ELEMENTWISE_STREAM]};
     uint64_t bits;
     memcpy(&bits, &row.slope, sizeof bits);
     bits &= ~(uint64_t)0xffffffffu;
@@ -130,7 +133,7 @@ void CC_FN(hu_rescale)(const cc_step *step, const cc_call *call, int64_t begin, 
     for (int64_t item = begin; item < end; item++) {
         const elementwise_part part = elementwise_item(step, item);
         for (int64_t z = part.row; z < part.row_end; z++) {
-            const hu_row row = hu_row_of(&step->hu, z);
+            const hu_row row = hu_row_of(step, z);
             const int single = takes_single(in, out, &row);
             const int64_t x = in->offset + z * in->ld[0] + part.column * in->ld[1];
             const int64_t y = out->offset + z * out->ld[0] + part.column * out->ld[1];
@@ -155,4 +158,5 @@ void CC_FN(hu_rescale)(const cc_step *step, const cc_call *call, int64_t begin, 
             }
         }
     }
+    vf_fence();
 }

@@ -5,6 +5,11 @@
 
 #include "../convcore.h"
 
+/* In cc_step.detail: 1 where the output goes past the caches (cc_streams); columns of an output row that
+ * are one item of a depthwise convolution, and how many such pieces a row has. */
+enum { DEPTHWISE_STRETCH = 32 }; /* outputs of a row made for all channels before it goes on */
+enum { WINDOW_STREAM, DEPTHWISE_PIECE, DEPTHWISE_PIECES };
+
 /* Global pooling: an item is this many channels of one image, whatever the instruction set. */
 enum { GLOBAL_CHANNELS = 64 };
 

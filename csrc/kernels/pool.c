@@ -12,7 +12,16 @@ typedef struct pool_cells {
     int64_t d, h, w;          /* cells of the window that lie inside the input */
     int64_t ld_d, ld_h, ld_w; /* of the input */
     float divisor;
+    int stream; /* whole vectors of the output are aligned, and go past the caches */
 } pool_cells;
+
+CC_INLINE void store_pooled(const pool_cells *cells, float *y, int64_t ld_c, int n, vf x)
+{
+    if (cells->stream && n == VF_LANES)
+        vf_stream(y, x);
+    else
+        store_channels(y, ld_c, n, x);
+}
 
 /* One output pixel, `vectors` (a constant) times n lanes of channels; x is the first cell inside. */
 CC_INLINE void pool_max(const pool_cells *cells, const float *x, int64_t in_ld_c, float *y, int64_t out_ld_c,
@@ -37,7 +46,7 @@ CC_INLINE void pool_max(const pool_cells *cells, const float *x, int64_t in_ld_c
                 }
         }
     for (int v = 0; v < vectors; v++)
-        store_channels(y + v * VF_LANES * out_ld_c, out_ld_c, n, vf_select(nan[v], vf_set1(NAN), top[v]));
+        store_pooled(cells, y + v * VF_LANES * out_ld_c, out_ld_c, n, vf_select(nan[v], vf_set1(NAN), top[v]));
 }
 
 CC_INLINE void pool_average(const pool_cells *cells, const float *x, int64_t in_ld_c, float *y, int64_t out_ld_c,
@@ -57,7 +66,7 @@ CC_INLINE void pool_average(const pool_cells *cells, const float *x, int64_t in_
         }
     const vf divisor = vf_set1(cells->divisor);
     for (int v = 0; v < vectors; v++)
-        store_channels(y + v * VF_LANES * out_ld_c, out_ld_c, n, vf_div(sum[v], divisor));
+        store_pooled(cells, y + v * VF_LANES * out_ld_c, out_ld_c, n, vf_div(sum[v], divisor));
 }
 
 CC_INLINE void pool(const pool_cells *cells, const float *x, int64_t in_ld_c, float *y, int64_t out_ld_c, int vectors,
@@ -87,6 +96,7 @@ CC_INLINE void pool_rows(const cc_step *step, void *const *buffers, int64_t begi
     const cc_view *in = &step->in, *out = &step->out;
     const int64_t *kernel = step->window.kernel, channels = out->shape[C];
     const int64_t window = kernel[0] * kernel[1] * kernel[2];
+    const int stream = streams_whole_vectors(step, buffers);
     for (int64_t item = begin; item < end; item++) {
         const cc_row row = row_of_item(out, item);
         const cc_taps d = clip_taps(step, 0, row.d), h = clip_taps(step, 1, row.h);
@@ -94,7 +104,8 @@ CC_INLINE void pool_rows(const cc_step *step, void *const *buffers, int64_t begi
                             .h = h.end - h.begin,
                             .ld_d = in->ld[D],
                             .ld_h = in->ld[H],
-                            .ld_w = in->ld[W]};
+                            .ld_w = in->ld[W],
+                            .stream = stream};
         const float *x_row = view_f32(in, buffers) + row.n * in->ld[0] + (d.start + d.begin) * in->ld[D] +
                              (h.start + h.begin) * in->ld[H];
         float *y_row = view_f32(out, buffers) + row.n * out->ld[0] + row.d * out->ld[D] + row.h * out->ld[H];
@@ -110,6 +121,8 @@ CC_INLINE void pool_rows(const cc_step *step, void *const *buffers, int64_t begi
                 pool_pixel(&cells, x, in->ld[C], y, out->ld[C], channels, average);
         }
     }
+    if (stream)
+        vf_fence();
 }
 
 void CC_FN(max_pool_f32)(const cc_step *step, const cc_call *call, int64_t begin, int64_t end)

@@ -118,7 +118,7 @@ void CC_FN(sample_f32)(const cc_step *step, const cc_call *call, int64_t begin, 
                 const int64_t n = min_i64(ELEMENTWISE_BLOCK, part.length - i);
                 const float *x = gather(in + walk.offset[0] + i * in_ld, in_ld, n, block);
                 float *y = out + walk.offset[1] + i * out_ld;
-                float *result = out_ld == 1 ? y : block;
+                float *result = out_ld == 1 ? y : block; /* drawing takes longer than storing: no streaming */
                 /* Collapsing axes kept their order: this is the row-major index of the caller's shape. */
                 sample(step, result, x, row * columns + part.column + i, n);
                 if (out_ld != 1)

@@ -1,41 +1,30 @@
 /* y[r,:] = exp(x[r,:] - max) / sum. An item is a block of rows.
  *
- * Three passes over a row: the maximum; the exponentials and their sum; the division. The sum is taken in
- * one order per row: four vectors of partial sums per block of 1024, and the blocks' sums one after the
- * other, so its error grows with n/1024 + 1024/(4 lanes) roundings, not with n. A NaN, or +inf, or nothing
+ * Three passes over a row: the maximum; the exponentials and their sum; the product with 1/sum. The sum is
+ * taken in one order per row: four vectors of partial sums per block of 1024, and the blocks' sums one after
+ * the other, so its error grows with n/1024 + 1024/(4 lanes) roundings, not with n. A NaN, or +inf, or nothing
  * but -inf makes the whole row NaN, as in Keras. */
 #include "elementwise.h"
 #include "vec_math.h"
 
 enum { SUMS = 4 };
 
-/* The first n lanes of p, and fill in the others. */
-CC_INLINE vf load_n_or(const float *p, int n, float fill)
+CC_INLINE float block_max(const float *x, int64_t n)
 {
-    float lanes[VF_LANES];
-    for (int i = 0; i < VF_LANES; i++)
-        lanes[i] = i < n ? p[i] : fill;
-    return vf_load(lanes);
-}
-
-static float block_max(const float *x, int64_t n)
-{
-    vf top = vf_set1(-INFINITY);
+    const vf lowest = vf_set1(-INFINITY);
+    vf top[SUMS] = {lowest, lowest, lowest, lowest};
     int64_t i = 0;
-    for (; i + VF_LANES <= n; i += VF_LANES)
-        top = vf_max(vf_load(x + i), top); /* passes over NaN, which the sum brings back */
-    if (i < n)
-        top = vf_max(load_n_or(x + i, (int)(n - i), -INFINITY), top);
-    float lanes[VF_LANES];
-    vf_store(lanes, top);
-    float result = lanes[0];
-    for (int k = 1; k < VF_LANES; k++)
-        result = lanes[k] > result ? lanes[k] : result;
-    return result;
+    for (; i + SUMS * VF_LANES <= n; i += SUMS * VF_LANES)
+#pragma GCC unroll 4
+        for (int k = 0; k < SUMS; k++)
+            top[k] = vf_max(vf_load(x + i + k * VF_LANES), top[k]); /* passes over NaN, which the sum brings back */
+    for (; i < n; i += VF_LANES)
+        top[0] = vf_max(vf_load_n_or(x + i, (int)min_i64(VF_LANES, n - i), lowest), top[0]);
+    return vf_max_lanes(vf_max(vf_max(top[0], top[1]), vf_max(top[2], top[3])));
 }
 
 /* y = exp(x - top); returns the sum */
-static float block_exp(float *y, const float *x, int64_t n, vf top)
+CC_INLINE float block_exp(float *y, const float *x, int64_t n, vf top)
 {
     vf sum[SUMS] = {vf_zero(), vf_zero(), vf_zero(), vf_zero()};
     int64_t i = 0;
@@ -46,29 +35,50 @@ static float block_exp(float *y, const float *x, int64_t n, vf top)
             vf_store(y + i + k * VF_LANES, e);
             sum[k] = vf_add(sum[k], e);
         }
-    for (int k = 0; i < n; i += VF_LANES, k++) {
+#pragma GCC unroll 4
+    for (int k = 0; k < SUMS; k++, i += VF_LANES) {
+        if (i >= n)
+            break;
+        /* Lanes beyond the end are exp(-inf) = 0, or NaN in a row that is nothing but -inf. */
         const int rest = (int)min_i64(VF_LANES, n - i);
-        vf_store_n(y + i, vf_exp(vf_sub(vf_load_n(x + i, rest), top)), rest);
-        sum[k] = vf_add(sum[k], vf_load_n(y + i, rest)); /* the lanes beyond count as 0 */
+        const vf e = vf_exp(vf_sub(vf_load_n_or(x + i, rest, vf_set1(-INFINITY)), top));
+        vf_store_n(y + i, e, rest);
+        sum[k] = vf_add(sum[k], e);
     }
-    float lanes[VF_LANES];
-    vf_store(lanes, vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
-    for (int width = VF_LANES / 2; width > 0; width /= 2)
-        for (int k = 0; k < width; k++)
-            lanes[k] += lanes[k + width];
-    return lanes[0];
+    return vf_add_lanes(vf_add(vf_add(sum[0], sum[1]), vf_add(sum[2], sum[3])));
 }
 
-static void block_divide(float *y, int64_t n, vf divisor)
+/* y = x * factor; a streamed y is aligned, or n < VF_LANES. */
+CC_INLINE void block_scale(float *y, const float *x, int64_t n, vf factor, int stream)
 {
     int64_t i = 0;
     for (; i + VF_LANES <= n; i += VF_LANES)
-        vf_store(y + i, vf_div(vf_load(y + i), divisor));
+        vf_put(y + i, vf_mul(vf_load(x + i), factor), stream);
     if (i < n)
-        vf_store_n(y + i, vf_div(vf_load_n(y + i, (int)(n - i)), divisor), (int)(n - i));
+        vf_store_n(y + i, vf_mul(vf_load_n(x + i, (int)(n - i)), factor), (int)(n - i));
 }
 
-static void softmax_row(float *y, int64_t y_ld, const float *x, int64_t x_ld, int64_t n)
+/* A row of one block, whose exponentials stay in the L1 cache. */
+static void softmax_short(float *y, int64_t y_ld, const float *x, int64_t x_ld, int64_t n, int stream)
+{
+    _Alignas(64) float block[ELEMENTWISE_BLOCK];
+    x = gather(x, x_ld, n, block);
+    const vf top = vf_set1(block_max(x, n));
+    const vf factor = vf_set1(1.0f / block_exp(block, x, n, top));
+    if (stream) {
+        for (int64_t i = 0, length; i < n; i += length) {
+            length = block_length(y + i, n - i, 1);
+            block_scale(y + i, block + i, length, factor, 1);
+        }
+    } else if (y_ld == 1) {
+        block_scale(y, block, n, factor, 0);
+    } else {
+        block_scale(block, block, n, factor, 0);
+        scatter(y, y_ld, n, block);
+    }
+}
+
+static void softmax_long(float *y, int64_t y_ld, const float *x, int64_t x_ld, int64_t n)
 {
     float block[ELEMENTWISE_BLOCK];
     float top = -INFINITY, sum = 0.0f;
@@ -84,11 +94,11 @@ static void softmax_row(float *y, int64_t y_ld, const float *x, int64_t x_ld, in
         if (y_ld != 1)
             scatter(y + i * y_ld, y_ld, length, result);
     }
+    const vf factor = vf_set1(1.0f / sum);
     for (int64_t i = 0; i < n; i += ELEMENTWISE_BLOCK) {
         const int64_t length = min_i64(ELEMENTWISE_BLOCK, n - i);
         float *result = y_ld == 1 ? y + i : block;
-        gather(y + i * y_ld, y_ld, length, block);
-        block_divide(result, length, vf_set1(sum));
+        block_scale(result, gather(y + i * y_ld, y_ld, length, block), length, factor, 0);
         if (y_ld != 1)
             scatter(y + i * y_ld, y_ld, length, result);
     }
@@ -100,7 +110,13 @@ void CC_FN(softmax_f32)(const cc_step *step, const cc_call *call, int64_t begin,
     const cc_view *in = &step->in, *out = &step->out;
     const float *x = view_f32(in, buffers);
     float *y = view_f32(out, buffers);
-    const int64_t rows = step->detail[ELEMENTWISE_ROWS];
+    const int64_t rows = step->detail[ELEMENTWISE_ROWS], n = out->shape[1];
+    const int stream = step->detail[ELEMENTWISE_STREAM] && n <= ELEMENTWISE_BLOCK;
     for (int64_t row = begin * rows; row < min_i64(end * rows, out->shape[0]); row++)
-        softmax_row(y + row * out->ld[0], out->ld[1], x + row * in->ld[0], in->ld[1], out->shape[1]);
+        if (n <= ELEMENTWISE_BLOCK)
+            softmax_short(y + row * out->ld[0], out->ld[1], x + row * in->ld[0], in->ld[1], n, stream);
+        else
+            softmax_long(y + row * out->ld[0], out->ld[1], x + row * in->ld[0], in->ld[1], n);
+    if (stream)
+        vf_fence();
 }

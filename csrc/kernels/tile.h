@@ -27,10 +27,6 @@
 #endif
 enum { TILE_VECTORS = 2, TILE_WIDTH = TILE_VECTORS * VF_LANES };
 
-/* Bytes ahead of the weights being read. A batch-1 dense layer is nothing but this stream, and the
- * hardware's own prefetcher stops at each 4 KiB page. */
-enum { PREFETCH_FLOATS = 4096 / sizeof(float) };
-
 enum { PARTIAL_PRODUCTS = 512 };
 
 typedef struct reduction {
@@ -75,10 +71,6 @@ CC_INLINE void tile_body(const int nr, const int ld_constant, const int fetch, c
 #define TILE_STEP(c)                                           \
     do {                                                       \
         const vf w0 = vf_load(wc), w1 = vf_load(wc + VF_LANES); \
-        if (nr <= 2)                                           \
-            vf_prefetch(wc + PREFETCH_FLOATS);                 \
-        if (nr <= 2 && VF_LANES == 16)                         \
-            vf_prefetch(wc + PREFETCH_FLOATS + CC_BLOCK);      \
         if (fetch) {                                           \
             vf_prefetch_l2(next);                              \
             vf_prefetch_l2(next + next_step / 2);              \

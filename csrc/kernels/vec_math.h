@@ -168,10 +168,16 @@ CC_INLINE vf_scaled sigmoid_scaled(vf z, vf z_lo)
     return y;
 }
 
+/* 2^k/(2^k + m), where exp(-x) = m 2^-k, m = 1 + t: one division for both signs, and no power overflows.
+ * What rounding takes from 1 + 2^k is put back. */
 CC_INLINE vf vf_sigmoid(vf x)
 {
-    const vf_scaled y = sigmoid_scaled(vf_clamp(x, -120.0f, 120.0f), vf_zero());
-    return vf_ldexp(vf_add(y.mantissa.hi, y.mantissa.lo), y.exponent);
+    const vf one = vf_set1(1.0f);
+    vf n;
+    const vf t = exp_reduce(vf_negate(vf_clamp(x, -104.0f, 88.0f)), vf_zero(), &n);
+    const vf k = vf_negate(n), power = vf_ldexp(one, k);
+    const vf sum = vf_add(one, power), lost = vf_sub(power, vf_sub(sum, one));
+    return vf_ldexp(vf_div(one, vf_add(sum, vf_add(t, lost))), k);
 }
 
 /* x * y, x not -inf, y >= 0. Where x is large, y is 1 and nothing else: inf * 0 must not arise. */
@@ -199,8 +205,10 @@ CC_INLINE vf vf_tanh(vf x)
     p = vf_fma(p, z, vf_set1(0.133332297f));
     p = vf_fma(p, z, vf_set1(-0.333333313f));
     const vf small = vf_fma(vf_mul(a, z), p, a);
-    const vf twice = vf_at_most(vf_add(a, a), 20.0f); /* tanh(10) rounds to 1 */
-    const vf large = vf_sub(one, vf_div(vf_set1(2.0f), vf_add(one, vf_exp(twice))));
+    vf n;
+    const vf t = exp_reduce(vf_at_most(vf_add(a, a), 20.0f), vf_zero(), &n); /* tanh(10) rounds to 1 */
+    const vf exp = vf_ldexp(vf_add(one, t), n);
+    const vf large = vf_sub(one, vf_div(vf_set1(2.0f), vf_add(one, exp)));
     return vf_with_sign(vf_select(vf_lt(a, vf_set1(0.6f)), small, large), x);
 }
 

@@ -3,6 +3,7 @@
 #ifndef CC_WINDOW_H
 #define CC_WINDOW_H
 
+#include "items.h"
 #include "kernel.h"
 
 enum { D = 1, H = 2, W = 3, C = 4 }; /* axes of a rank-5 view */
@@ -60,6 +61,17 @@ CC_INLINE void store_channels(float *p, int64_t ld, int n, vf x)
         for (int i = 0; i < n; i++)
             p[i * ld] = lanes[i];
     }
+}
+
+/* Whether the output goes past the caches: choose_window.c says that it should, and every pixel of it begins
+ * on a whole vector. */
+CC_INLINE int streams_whole_vectors(const cc_step *step, void *const *buffers)
+{
+    const cc_view *out = &step->out;
+    uint64_t together = (uintptr_t)view_f32(out, buffers) / sizeof(float);
+    for (int a = 0; a < C; a++)
+        together |= (uint64_t)out->ld[a];
+    return step->detail[WINDOW_STREAM] && together % VF_LANES == 0;
 }
 
 #endif

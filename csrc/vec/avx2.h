@@ -65,6 +65,27 @@ CC_INLINE vi vi_load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_load
 CC_INLINE vi vi_load_i16(const int16_t *p) { return _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)p)); }
 CC_INLINE vi vi_load_u16(const uint16_t *p) { return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)); }
 
-/* A store that does not pull the line into the caches; p aligned to the vector. */
+/* Past the caches; p is aligned to the vector. vf_fence makes it visible to others before what follows. */
 CC_INLINE void vf_stream(float *p, vf x) { _mm256_stream_ps(p, x); }
 CC_INLINE void vf_fence(void) { _mm_sfence(); }
+
+CC_INLINE vf vf_load_n_or(const float *p, int n, vf fill)
+{
+    const __m256i first = vm_first(n);
+    return _mm256_blendv_ps(fill, _mm256_maskload_ps(p, first), _mm256_castsi256_ps(first));
+}
+/* Halves folded onto each other until one lane is left. */
+CC_INLINE float vf_add_lanes(vf a)
+{
+    const __m128 c = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 d = _mm_add_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_add_ss(d, _mm_shuffle_ps(d, d, 1)));
+}
+CC_INLINE float vf_max_lanes(vf a)
+{
+    const __m128 c = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 d = _mm_max_ps(c, _mm_movehl_ps(c, c));
+    return _mm_cvtss_f32(_mm_max_ss(d, _mm_shuffle_ps(d, d, 1)));
+}
+/* Lane i of the result is lane index[i] of a. */
+CC_INLINE vf vf_permute(vf a, vi index) { return _mm256_permutevar8x32_ps(a, index); }

@@ -75,6 +75,11 @@ CC_INLINE vi vi_load_u8(const uint8_t *p) { return *p; }
 CC_INLINE vi vi_load_i16(const int16_t *p) { return *p; }
 CC_INLINE vi vi_load_u16(const uint16_t *p) { return *p; }
 
-/* A store that does not pull the line into the caches; p aligned to the vector. */
+/* Past the caches, where there is such a way. */
 CC_INLINE void vf_stream(float *p, vf x) { *p = x; }
-CC_INLINE void vf_fence(void) { }
+CC_INLINE void vf_fence(void) {}
+
+CC_INLINE vf vf_load_n_or(const float *p, int n, vf fill) { return n > 0 ? *p : fill; }
+CC_INLINE float vf_add_lanes(vf a) { return a; }
+CC_INLINE float vf_max_lanes(vf a) { return a; }
+CC_INLINE vf vf_permute(vf a, vi index) { return (void)index, a; }

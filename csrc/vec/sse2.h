@@ -86,6 +86,35 @@ CC_INLINE vi vi_load_u16(const uint16_t *p)
     return _mm_unpacklo_epi16(_mm_loadl_epi64((const __m128i *)p), _mm_setzero_si128());
 }
 
-/* A store that does not pull the line into the caches; p aligned to the vector. */
+/* Past the caches; p is aligned to the vector. vf_fence makes it visible to others before what follows. */
 CC_INLINE void vf_stream(float *p, vf x) { _mm_stream_ps(p, x); }
 CC_INLINE void vf_fence(void) { _mm_sfence(); }
+
+CC_INLINE vf vf_load_n_or(const float *p, int n, vf fill)
+{
+    float lanes[4];
+    _mm_storeu_ps(lanes, fill);
+    for (int i = 0; i < n; i++)
+        lanes[i] = p[i];
+    return _mm_loadu_ps(lanes);
+}
+/* Halves folded onto each other until one lane is left. */
+CC_INLINE float vf_add_lanes(vf a)
+{
+    const vf d = _mm_add_ps(a, _mm_movehl_ps(a, a));
+    return _mm_cvtss_f32(_mm_add_ss(d, _mm_shuffle_ps(d, d, 1)));
+}
+CC_INLINE float vf_max_lanes(vf a)
+{
+    const vf d = _mm_max_ps(a, _mm_movehl_ps(a, a));
+    return _mm_cvtss_f32(_mm_max_ss(d, _mm_shuffle_ps(d, d, 1)));
+}
+/* Lane i of the result is lane index[i] of a. */
+CC_INLINE vf vf_permute(vf a, vi index)
+{
+    float lanes[4];
+    int32_t from[4];
+    _mm_storeu_ps(lanes, a);
+    _mm_storeu_si128((__m128i *)from, index);
+    return _mm_setr_ps(lanes[from[0]], lanes[from[1]], lanes[from[2]], lanes[from[3]]);
+}

@@ -11,8 +11,10 @@
  *   vf_select(m, a, b)        a where m, else b
  *   vi_from_vf                rounds to nearest even; vf_from_vi exact up to 2^24
  *   vi_bits vf_bits           reinterpretation
- *   vf_stream                 a store past the caches, p aligned to the vector; then vf_fence() before
- *                             another thread may look
+ *   vf_load_n_or              the first n lanes, and `fill` in the others
+ *   vf_permute(a, index)      lane index[i] of a in lane i
+ *   vf_add_lanes vf_max_lanes all lanes to one number, halves folded onto each other
+ *   vf_stream vf_fence        a store past the caches, to an aligned address; the fence that must follow
  */
 #ifndef CC_VEC_H
 #define CC_VEC_H
@@ -32,5 +34,14 @@
 #else
 #include "scalar.h"
 #endif
+
+/* stream is a constant wherever this is called. */
+CC_INLINE void vf_put(float *p, vf x, int stream)
+{
+    if (stream)
+        vf_stream(p, x);
+    else
+        vf_store(p, x);
+}
 
 #endif

@@ -58,9 +58,10 @@ def load_model(
         ``"float32"``.
     accuracy
         ``"direct"``: convolutions are sums of products as their definition states them.
-        ``"standard"``: 3x3 ones may be computed by Winograd's F(4x4, 3x3), which needs a quarter of the
-        products; a NaN or infinity then reaches all 16 outputs of its tile. ``"fast"`` is for larger
-        transforms, of which there are none yet.
+        ``"standard"``: 3x3 and 3x3x3 ones with stride 1 may be computed by Winograd's F(4x4, 3x3), on small
+        maps F(2x2, 3x3), which need 1/4 and 4/9 of the products; a NaN or infinity then reaches all outputs
+        of its tile. ``"fast"``: by F(6x6, 3x3) too, which needs 1/5 of them and has about four
+        times the error of F(4x4, 3x3). ``docs/kernels.md`` has measured errors.
     weights
         Weights file, where `path` holds the architecture alone.
     architecture

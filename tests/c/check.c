@@ -14,9 +14,12 @@ static uint64_t state;
 
 void random_seed(uint64_t seed)
 {
-    state = seed;
-    for (int i = 0; i < 8; i++)
-        below(2); /* small seeds differ in their low bits only */
+    /* Neighbouring seeds must begin differently in every bit (Steele, Lea and Flood 2014): without this all
+     * draws of an operation took the same turn first. */
+    state = seed * 0x9E3779B97F4A7C15u;
+    state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9u;
+    state = (state ^ (state >> 27)) * 0x94D049BB133111EBu;
+    state ^= state >> 31;
 }
 
 int64_t below(int64_t n)
@@ -98,11 +101,18 @@ int64_t elements(const cc_view *v)
     return n;
 }
 
+static int64_t along(const cc_view *v, int32_t axis, int64_t i)
+{
+    if (v->ld_block && axis == 4)
+        return i / CC_BLOCK * v->ld_block + i % CC_BLOCK * v->ld[4];
+    return i * v->ld[axis];
+}
+
 int64_t position(const cc_view *v, const int64_t *index)
 {
     int64_t at = v->offset;
     for (int32_t a = 0; a < v->rank; a++)
-        at += index[a] * v->ld[a];
+        at += along(v, a, index[a]);
     return at;
 }
 
@@ -110,8 +120,26 @@ int64_t position_of(const cc_view *v, int64_t i)
 {
     int64_t at = v->offset;
     for (int32_t a = v->rank - 1; a >= 0; a--) {
-        at += i % v->shape[a] * v->ld[a];
+        at += along(v, a, i % v->shape[a]);
         i /= v->shape[a];
     }
     return at;
+}
+
+void each_float(const cc_view *v, int cells, void (*visit)(void *argument, int64_t position), void *argument)
+{
+    const int64_t channels = v->ld_block ? (v->shape[4] + CC_BLOCK - 1) / CC_BLOCK * CC_BLOCK : v->shape[4];
+    int64_t end[CC_SPATIAL], i[5];
+    for (int a = 0; a < CC_SPATIAL; a++)
+        end[a] = v->shape[a + 1] + v->halo_high[a];
+    for (i[0] = 0; i[0] < v->shape[0]; i[0]++)
+        for (i[1] = -v->halo_low[0]; i[1] < end[0]; i[1]++)
+            for (i[2] = -v->halo_low[1]; i[2] < end[1]; i[2]++)
+                for (i[3] = -v->halo_low[2]; i[3] < end[2]; i[3]++) {
+                    int inside = 1;
+                    for (int a = 1; a <= CC_SPATIAL; a++)
+                        inside = inside && i[a] >= 0 && i[a] < v->shape[a];
+                    for (i[4] = 0; i[4] < channels && inside == cells; i[4]++)
+                        visit(argument, position(v, i));
+                }
 }

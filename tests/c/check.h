@@ -44,6 +44,10 @@ int64_t elements(const cc_view *v);
 int64_t position(const cc_view *v, const int64_t *index); /* in elements, from the buffer's base */
 int64_t position_of(const cc_view *v, int64_t i);         /* of the i-th element in row-major order */
 
+/* Calls `visit` with the position of every float of a spatial view's halo, and of its cells: `cells` chooses.
+ * A blocked view has whole blocks, floats behind the last channel among them. */
+void each_float(const cc_view *v, int cells, void (*visit)(void *argument, int64_t position), void *argument);
+
 /* Buffers' addresses, as cc_run takes them. */
 enum { IN, IN2, OUT, WORKSPACE, BUFFERS };
 

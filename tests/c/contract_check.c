@@ -43,6 +43,9 @@ static cc_step sound_step(int operation)
     case CC_GLOBAL_AVERAGE_POOL:
         s.out = contiguous(OUT, CC_F32, 5, (const int64_t[]){2, 1, 1, 1, 4});
         return s;
+    case CC_BORDER:
+        s.out.halo_low[1] = s.out.halo_high[2] = 1;
+        return s;
     default:
         s.in = contiguous(IN, CC_F32, 2, flat);
         s.in2 = contiguous(IN2, CC_F32, 2, flat);
@@ -73,7 +76,7 @@ static void check_views(int operation)
     cc_step s = sound_step(operation);
     CHECK(cc_choose(&s) == CC_OK, "operation %d: the sound step is refused", operation);
     cc_view *const views[] = {&s.out, &s.in, &s.in2};
-    const int inputs = operation == CC_FILL ? 0 : operation == CC_BINARY ? 2 : 1;
+    const int inputs = operation == CC_FILL || operation == CC_BORDER ? 0 : operation == CC_BINARY ? 2 : 1;
     for (int v = 0; v <= inputs; v++) {
         s = sound_step(operation);
         views[v]->rank = 0;
@@ -231,6 +234,103 @@ static void check_fields(void)
     CHECK(cc_choose(NULL) == CC_ERROR_ARGUMENT, "no step");
 }
 
+/* A 3x3 convolution that Winograd's algorithm takes, of whole blocks on both sides. */
+static cc_step blocked_step(void)
+{
+    cc_step s = conv_step();
+    cc_view *const views[] = {&s.in, &s.out};
+    s.accuracy = CC_STANDARD;
+    for (int v = 0; v < 2; v++) {
+        const int64_t side = v ? 16 : 18;
+        *views[v] = contiguous(v ? OUT : IN, CC_F32, 5, (const int64_t[]){2, 1, side, side, 32});
+        views[v]->ld_block = side * side * CC_BLOCK;
+        for (int a = 3, ld = CC_BLOCK; a > 0; a--, ld *= (int)side)
+            views[v]->ld[a] = ld;
+    }
+    return s;
+}
+
+static int takes_blocks(int operation)
+{
+    return operation == CC_CONV || operation == CC_CONV_TRANSPOSE || operation == CC_BORDER;
+}
+
+static void check_blocks(void)
+{
+    cc_step s;
+    for (int operation = 0; operation < CC_OPERATION_COUNT; operation++) {
+        cc_view *const views[] = {&s.out, &s.in, &s.in2};
+        const int inputs = operation == CC_FILL || operation == CC_BORDER ? 0 : operation == CC_BINARY ? 2 : 1;
+        for (int v = 0; v <= inputs; v++) {
+            s = sound_step(operation);
+            views[v]->ld_block = -1;
+            refused(s, CC_ERROR_ARGUMENT, "a negative distance of blocks");
+            views[v]->ld_block = INT64_MAX;
+            refused(s, CC_ERROR_ARGUMENT, "a distance of blocks of 2^63 - 1");
+            views[v]->ld_block = 1 << 16;
+            refused(s, takes_blocks(operation) ? CC_OK : CC_ERROR_ARGUMENT, "blocked channels");
+            if (views[v]->rank != 5)
+                continue;
+            for (int a = 0; a < CC_SPATIAL; a++)
+                for (int high = 0; high < 2; high++) {
+                    s = sound_step(operation);
+                    int32_t *const halo = high ? &views[v]->halo_high[a] : &views[v]->halo_low[a];
+                    *halo = -1;
+                    refused(s, CC_ERROR_ARGUMENT, "a negative halo");
+                    *halo = INT32_MIN;
+                    refused(s, CC_ERROR_ARGUMENT, "a halo of -2^31");
+                    *halo = INT32_MAX;
+                    views[v]->shape[4] = (int64_t)1 << 12;
+                    refused(s, CC_ERROR_SHAPE, "a halo of 2^31 - 1 cells, with 2^12 channels");
+                }
+        }
+    }
+    s = blocked_step();
+    refused(s, CC_OK, "blocks on both sides");
+    s.in.ld_block = s.out.ld_block = (int64_t)1 << 41;
+    refused(s, CC_ERROR_ARGUMENT, "two blocks 2^41 apart");
+    s = blocked_step();
+    s.in.ld[4] = 2;
+    refused(s, CC_ERROR_ARGUMENT, "channels of a block that are not neighbours");
+    s = blocked_step();
+    s.groups = 2;
+    refused(s, CC_OK, "groups of whole blocks");
+    s.groups = 4;
+    refused(s, CC_ERROR_ARGUMENT, "groups that do not begin a block");
+    s.in.ld_block = 0;
+    refused(s, CC_ERROR_ARGUMENT, "groups of the output that do not begin a block");
+    s = sound_step(CC_BORDER);
+    s.out.ld[4] = 2;
+    refused(s, CC_ERROR_ARGUMENT, "channels of a border that are not neighbours");
+}
+
+static void check_pool(void)
+{
+    const int32_t pools[] = {INT32_MIN, -1, 3, 4, INT32_MAX};
+    cc_step s = blocked_step();
+    s.out.shape[2] = s.out.shape[3] = 8;
+    s.pool = 2;
+    refused(s, CC_OK, "pooling behind Winograd's algorithm");
+    for (size_t i = 0; i < sizeof pools / sizeof *pools; i++) {
+        s.pool = pools[i];
+        refused(s, CC_ERROR_ARGUMENT, "this pooling");
+    }
+    s.pool = 2;
+    for (int32_t kind = 0; kind < CC_ACTIVATION_KIND_COUNT; kind++) {
+        s.activation.kind = kind;
+        refused(s, kind == CC_LINEAR || kind == CC_RELU ? CC_OK : CC_ERROR_ARGUMENT, "pooling behind this activation");
+    }
+    s.activation.kind = CC_LINEAR;
+    s.accuracy = CC_DIRECT;
+    refused(s, CC_ERROR_ARGUMENT, "pooling behind a direct convolution");
+    s.pool = 1;
+    const int32_t accuracies[] = {INT32_MIN, -1, CC_FAST + 1, INT32_MAX};
+    for (size_t i = 0; i < sizeof accuracies / sizeof *accuracies; i++) {
+        s.accuracy = accuracies[i];
+        refused(s, CC_ERROR_ARGUMENT, "an unknown accuracy");
+    }
+}
+
 static void check_isas(void)
 {
     const int32_t isas[] = {-1, CC_ISA_SCALAR, CC_ISA_SSE2, CC_ISA_AVX2, CC_ISA_AVX512, CC_ISA_COUNT, INT32_MAX};
@@ -334,6 +434,8 @@ int main(void)
         check_windows(windowed[i]);
     check_products();
     check_fields();
+    check_blocks();
+    check_pool();
     check_isas();
     check_calls();
     check_pack_file();

@@ -125,25 +125,110 @@ static int too_large(const cc_step *s, int64_t products)
     return products > MOST_PRODUCTS || elements(&s->in) > MOST_ELEMENTS || elements(&s->out) > MOST_ELEMENTS;
 }
 
-/* A 3x3 convolution that Winograd's algorithm takes: tiles cut by the borders, channels that end inside a
- * vector, few tiles and many. */
-static void draw_winograd(drawn *d)
+/* A blocked view whose shape and halo are set; cells may lie apart, and images side by side in a block. */
+static int64_t lay_out_blocks(cc_view *v)
+{
+    const int64_t blocks = (v->shape[4] + CC_BLOCK - 1) / CC_BLOCK, lead = below(2) * below(4);
+    int64_t ld = below(4) ? CC_BLOCK : 2 * CC_BLOCK;
+    v->ld[4] = 1;
+    v->offset = lead;
+    for (int a = CC_SPATIAL; a >= 1; a--) {
+        v->ld[a] = ld;
+        v->offset += v->halo_low[a - 1] * ld;
+        ld *= v->halo_low[a - 1] + v->shape[a] + v->halo_high[a - 1];
+        ld += below(4) ? 0 : CC_BLOCK;
+    }
+    const int images_inside = below(4) == 0;
+    v->ld_block = images_inside ? ld * v->shape[0] : ld;
+    v->ld[0] = images_inside ? ld : ld * blocks;
+    return lead + ld * blocks * v->shape[0];
+}
+
+static int64_t lay_out_output_blocks(cc_view *v)
+{
+    for (int a = 0; a < CC_SPATIAL; a++) {
+        v->halo_low[a] = (int32_t)below(3);
+        v->halo_high[a] = (int32_t)below(3);
+    }
+    return lay_out_blocks(v);
+}
+
+/* With the halo that the kernel asks for, or more; or with too little. */
+static int64_t lay_out_input_blocks(const cc_step *s, cc_view *v)
+{
+    cc_step asked = *s;
+    lay_out_blocks(&asked.in);
+    cc_choose(&asked); /* an error will be met again */
+    const int enough = below(3) != 0, none = below(2) == 0;
+    for (int a = 0; a < CC_SPATIAL; a++) {
+        v->halo_low[a] = asked.need_low[a] + (int32_t)(below(3) == 0);
+        v->halo_high[a] = asked.need_high[a] + (int32_t)(below(3) == 0);
+        if (!enough && none)
+            v->halo_low[a] = v->halo_high[a] = 0;
+    }
+    if (!enough && !none) { /* a cell too few at one end */
+        const int a = (int)below(CC_SPATIAL);
+        int32_t *const end = below(2) ? &v->halo_low[a] : &v->halo_high[a];
+        const int32_t need = end == &v->halo_low[a] ? asked.need_low[a] : asked.need_high[a];
+        *end = need > 0 ? need - 1 : 0;
+    }
+    return lay_out_blocks(v);
+}
+
+/* Maps of a convolution: plain or blocked, each side for itself. */
+static void lay_out_maps(drawn *d)
 {
     cc_step *s = &d->step;
-    const int64_t most = below(4) ? 13 : 34;
-    const int64_t in[5] = {1 + below(2), 1 + below(2), most - below(3), most - below(3), 16 + below(4)};
-    int64_t out[5] = {in[0], in[1], 0, 0, 16 + below(20)};
-    for (int a = 0; a < CC_SPATIAL; a++) {
-        s->window.kernel[a] = a ? 3 : 1;
-        s->window.stride[a] = s->window.dilation[a] = 1;
-        s->window.pad_low[a] = a ? below(3) : 0;
-        out[a + 1] = in[a + 1] + (a ? s->window.pad_low[a] + below(3) - 2 : 0);
-    }
+    const int64_t groups = s->operation == CC_CONV ? s->groups : 1;
+    const int in_fits = groups == 1 || s->in.shape[4] / groups % CC_BLOCK == 0;
+    const int out_fits = groups == 1 || s->out.shape[4] / groups % CC_BLOCK == 0;
+    lay_out_all(d, ANY_LAYOUT, CHANNELS_LAST);
+    if (out_fits && below(2))
+        d->span[OUT] = lay_out_output_blocks(&s->out);
+    if (in_fits && below(2))
+        d->span[IN] = lay_out_input_blocks(s, &s->in);
+}
+
+/* A 3x3 or 3x3x3 convolution that Winograd's algorithm takes: tiles cut by the borders, channels that end
+ * inside a vector, few tiles and many, few of them under many weights. Sizes are those before pooling, and
+ * the same tile suits them behind it. */
+static void draw_winograd(drawn *d)
+{
+    static const struct {
+        int64_t tile, h, w, many; /* weights are many from so many channels on */
+    } maps[] = {
+        {2, 7, 8, 182},  {2, 9, 8, 182}, {2, 6, 8, 182},  {4, 13, 12, 121}, {4, 11, 13, 121}, {4, 8, 16, 121},
+        {4, 34, 33, 0}, {6, 17, 23, 91}, {6, 12, 23, 91}, {6, 23, 24, 91},  {6, 36, 35, 91},
+    };
+    enum { MOST_WINOGRAD = 40 << 20 }; /* two images under many weights */
+    cc_step *s = &d->step;
+    const int64_t which = below(sizeof maps / sizeof *maps);
+    int64_t products;
+    do {
+        const int many = maps[which].many && below(4) == 0;
+        const int64_t least = many ? maps[which].many : CC_BLOCK, pool = 1 + below(2);
+        int64_t in[5] = {1 + below(3), 0, 0, 0, least + below(20)};
+        const int64_t depth = many ? 1 : 1 + below(below(3) ? 3 : 8);
+        int64_t out[5] = {in[0], depth, maps[which].h, maps[which].w, least + below(40)};
+        for (int a = 0; a < CC_SPATIAL; a++) {
+            const int64_t k = a ? 3 : many ? 1 : small();
+            s->window.kernel[a] = k;
+            s->window.stride[a] = s->window.dilation[a] = 1;
+            s->window.pad_low[a] = below(k);
+            in[a + 1] = out[a + 1] + k - 1 - s->window.pad_low[a] - below(k);
+            in[a + 1] = in[a + 1] < 1 ? 1 : in[a + 1];
+        }
+        d->tile = maps[which].tile;
+        d->weights = taps(&s->window) * in[4] * out[4];
+        products = d->weights * out[0] * out[1] * out[2] * out[3];
+        out[2] /= pool;
+        out[3] /= pool;
+        s->pool = pool == 2 ? 2 : (int32_t)below(2);
+        set_shape(&s->in, 5, in);
+        set_shape(&s->out, 5, out);
+    } while (products > MOST_WINOGRAD);
     s->groups = 1;
-    s->accuracy = CC_STANDARD;
-    set_shape(&s->in, 5, in);
-    set_shape(&s->out, 5, out);
-    d->weights = 9 * in[4] * out[4];
+    s->accuracy = d->tile == 6 || (d->tile == 2 && below(2)) ? CC_FAST : CC_STANDARD;
 }
 
 static void draw_direct(drawn *d)
@@ -155,14 +240,15 @@ static void draw_direct(drawn *d)
         draw_map(in);
         draw_window(&s->window, 1);
         s->groups = below(3) ? 1 : small();
-        in[4] = (in[4] + s->groups - 1) / s->groups * s->groups;
+        const int64_t multiple = s->groups * (s->groups > 1 && below(2) ? CC_BLOCK : 1); /* groups of whole blocks */
+        in[4] = (in[4] + multiple - 1) / multiple * multiple;
         out[0] = in[0];
         for (int a = 0; a < CC_SPATIAL; a++) {
             const cc_window *w = &s->window;
             const int64_t reach = (w->kernel[a] - 1) * w->dilation[a] + 1;
             out[a + 1] = draw_output((in[a + 1] + w->pad_low[a] + below(2) * w->pad_low[a] - reach) / w->stride[a] + 1);
         }
-        out[4] = (awkward() + s->groups - 1) / s->groups * s->groups;
+        out[4] = (awkward() + multiple - 1) / multiple * multiple;
         set_shape(&s->in, 5, in);
         set_shape(&s->out, 5, out);
         d->weights = taps(&s->window) * in[4] / s->groups * out[4];
@@ -173,14 +259,16 @@ static void draw_direct(drawn *d)
 static void draw_conv(drawn *d)
 {
     cc_step *s = &d->step;
-    if (below(4))
+    if (below(2))
         draw_direct(d);
     else
         draw_winograd(d);
     d->bias = below(2) * s->out.shape[4];
     s->flip = (int32_t)below(2);
     draw_activation(s);
-    lay_out_all(d, ANY_LAYOUT, CHANNELS_LAST);
+    if (s->pool == 2)
+        s->activation.kind = below(2) ? CC_RELU : CC_LINEAR;
+    lay_out_maps(d);
 }
 
 static void draw_transpose(drawn *d)
@@ -206,7 +294,7 @@ static void draw_transpose(drawn *d)
     d->bias = below(2) * s->out.shape[4];
     s->flip = (int32_t)below(2);
     draw_activation(s);
-    lay_out_all(d, ANY_LAYOUT, CHANNELS_LAST);
+    lay_out_maps(d);
 }
 
 static void draw_depthwise(drawn *d)
@@ -333,6 +421,31 @@ static void draw_elementwise(drawn *d, int rank, int inputs)
     lay_out_all(d, ANY_LAYOUT, ANY_LAYOUT);
 }
 
+/* A map with a halo, blocked or plain; the plain one is wider in memory than its cells. */
+static void draw_border(drawn *d)
+{
+    cc_view *v = &d->step.out;
+    int64_t shape[5];
+    do {
+        draw_map(shape);
+        set_shape(v, 5, shape);
+    } while (elements(v) > MOST_ELEMENTS / 10);
+    v->buffer = OUT;
+    d->span[OUT] = lay_out_output_blocks(v);
+    if (below(2))
+        return;
+    int64_t ld = 1;
+    v->ld_block = v->offset = 0;
+    for (int a = 4; a >= 0; a--) {
+        const int spatial = a >= 1 && a <= CC_SPATIAL;
+        const int64_t low = spatial ? v->halo_low[a - 1] : 0, high = spatial ? v->halo_high[a - 1] : below(2);
+        v->ld[a] = ld;
+        v->offset += low * ld;
+        ld *= low + v->shape[a] + high;
+    }
+    d->span[OUT] = ld;
+}
+
 static void draw_probe(drawn *d)
 {
     cc_step *s = &d->step;
@@ -414,6 +527,9 @@ void draw_step(int operation, drawn *d)
     case CC_FILL:
         s->value = random_float();
         draw_elementwise(d, 0, 0);
+        break;
+    case CC_BORDER:
+        draw_border(d);
         break;
     case CC_RESIZE:
         draw_resize(d);

@@ -2,9 +2,13 @@
  *
  *     steps_check [COUNT [SEED [OPERATION]]]      COUNT steps of each operation, 20 if not given
  *
- * Every buffer is exactly as long as the step says. A step must give the values of a naive loop within
- * float32's bound, the same bits with one and with three threads and alone as in its batch; it must leave
- * the gaps of the output and all of the inputs as they were. Exit code 1 if anything is wrong. */
+ * Every buffer is exactly as long as the step says; of blocked inputs the halo holds zeros, and what lies
+ * behind the last channel is anything. A step must choose the algorithm meant, give the values of a naive loop
+ * within float32's bound, the same bits with one thread and with three, which also store past the caches where
+ * the kernel can, and alone as in its batch; it must leave the gaps of the output and all of the inputs as they
+ * were. Exit code 1 if anything is wrong. */
+#include "elementwise_geometry.h"
+#include "kernels/items.h"
 #include "naive.h"
 
 #include <math.h>
@@ -43,6 +47,26 @@ static memory copy_of(const memory *m, int guarded)
 
 static int same_bytes(const memory *a, const memory *b) { return a->bytes == 0 || !memcmp(a->at, b->at, a->bytes); }
 
+/* What cc_choose does for outputs that outgrow the caches. */
+static void stream_output(cc_step *step)
+{
+    if (step->out.ld[step->out.rank - 1] != 1)
+        return;
+    switch (step->operation) {
+    case CC_MAX_POOL:
+    case CC_AVERAGE_POOL:
+        step->detail[WINDOW_STREAM] = 1;
+        break;
+    case CC_AFFINE:
+    case CC_ACTIVATION:
+    case CC_SOFTMAX:
+    case CC_BINARY:
+    case CC_HU_RESCALE:
+        step->detail[ELEMENTWISE_STREAM] = 1;
+        break;
+    }
+}
+
 /* Runs a chosen step, with a workspace full of NaN, into an output full of GAP. */
 static memory run(const material *m, const cc_step *chosen, int threads)
 {
@@ -54,14 +78,24 @@ static memory run(const material *m, const cc_step *chosen, int threads)
     memory_fill(&workspace, 0xFF);
     step.workspace_buffer = WORKSPACE;
     step.workspace_offset = before;
-    if (threads > 1)
+    if (threads > 1) {
         step.flops = step.bytes = 1e12; /* drawn steps are too small to be shared out otherwise */
+        stream_output(&step);
+    }
     void *const buffers[BUFFERS] = {m->in.at, m->in2.at, out.at, workspace.at};
     const cc_run_options options = {.threads = threads};
     const cc_status status = cc_run(&step, 1, buffers, &options);
     CHECK(status == CC_OK, "%s: cc_run: %s", m->name, cc_status_text(status));
     memory_free(&workspace);
     return out;
+}
+
+static void clear(void *floats, int64_t position) { ((float *)floats)[position] = 0; }
+
+static const char *algorithm_of(const drawn *d)
+{
+    static const char *const winograd[] = {"direct", "Winograd 2x2", "Winograd 4x4", "Winograd 6x6"};
+    return winograd[d->tile / 2];
 }
 
 /* Chooses, packs (into step->weights, which packed owns) and says whether that worked. */
@@ -71,6 +105,8 @@ static int prepare(const material *m, cc_step *step, memory *packed)
     CHECK(status == CC_OK, "%s: cc_choose: %s", m->name, cc_status_text(status));
     if (status != CC_OK)
         return 0;
+    CHECK(step->operation != CC_CONV || !strcmp(step->algorithm, algorithm_of(m->d)), "%s: %s, not %s", m->name,
+          step->algorithm, algorithm_of(m->d));
     CHECK(step->workspace_bytes % 64 == 0, "%s: workspace_bytes %lld", m->name, (long long)step->workspace_bytes);
     *packed = memory_new(step->packed_floats * (int64_t)sizeof(float), m->guarded);
     if (m->weights.bytes) {
@@ -95,14 +131,25 @@ static void check_values(const material *m, const memory *out)
     }
 }
 
-/* What no element of the view lies on has kept its filling. */
+static void mark(void *written, int64_t position) { memset((char *)written + position * 4, 1, 4); }
+
+/* What no element of the view lies on has kept its filling; nor in a blocked view what lies behind the last
+ * channel; nor behind CC_BORDER, whose zeros these are, the halo. */
 static void check_gaps(const material *m, const memory *out)
 {
     const cc_view *v = &m->d->step.out;
+    const int border = m->d->step.operation == CC_BORDER;
     const int64_t size = type_size(v->type);
     char *written = calloc(out->bytes, 1);
-    for (int64_t i = 0; i < elements(v); i++)
+    if (border || v->ld_block)
+        each_float(v, !border, mark, written);
+    for (int64_t i = 0; i < elements(v) && !border; i++)
         memset(written + position_of(v, i) * size, 1, (size_t)size);
+    for (size_t i = 0; i < out->bytes && border; i++)
+        if (written[i] && ((const unsigned char *)out->at)[i] != 0) {
+            CHECK(0, "%s: byte %zu of the halo is not zero", m->name, i);
+            break;
+        }
     for (size_t i = 0; i < out->bytes; i++)
         if (!written[i] && ((const unsigned char *)out->at)[i] != GAP) {
             CHECK(0, "%s: byte %zu lies between the elements and was written", m->name, i);
@@ -170,6 +217,8 @@ static void check_draw(int64_t seed, int operation, int64_t number)
     m.weights = memory_new(d.weights * (int64_t)sizeof(float), m.guarded);
     m.bias = memory_new(d.bias * (int64_t)sizeof(float), m.guarded && d.bias);
     randomise(&m.in, d.step.in.type);
+    if (d.step.in.ld_block)
+        each_float(&d.step.in, 0, clear, m.in.at);
     randomise(&m.in2, CC_F32);
     randomise(&m.weights, CC_F32);
     randomise(&m.bias, CC_F32);

@@ -192,7 +192,7 @@ def _winograd_share(step: PlanStep) -> float:
     if not step.algorithm.startswith("Winograd") or not found:
         return 1.0
     m = int(found[1])
-    pool = int(step.options.get("pool", 1))  # the tiles are those of the map before it is pooled
-    height, width = (pool * n for n in step.output.shape[-3:-1])
+    pool = max(int(step.options.get("pool", 1)), 1)
+    height, width = step.output.shape[-3] * pool, step.output.shape[-2] * pool
     tiles = math.ceil(height / m) * math.ceil(width / m)
     return tiles * (m + 2) ** 2 / (9 * height * width)
