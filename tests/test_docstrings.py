@@ -19,6 +19,7 @@ MODULES = sorted(
 )
 #: Modules whose examples need more than the base installation.
 NEEDS = {
+    "convcore.bench.chart": "matplotlib",
     "convcore.inputs.pictures": "cv2",
     "convcore.medical.overlay": "cv2",
     "convcore.medical.phantom_dicom": "pydicom",

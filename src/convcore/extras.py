@@ -22,7 +22,7 @@ def import_cv2() -> Any:
 
 def import_matplotlib() -> Any:
     """Return the module ``matplotlib``, or raise :class:`MissingExtraError` saying how to get it."""
-    return _import("matplotlib", "drawing charts", extra="bench")
+    return _import("matplotlib", "drawing charts", extra="app")
 
 
 def _import(name: str, purpose: str, called: str = "", extra: str = "app") -> Any:
