@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import convcore as cc
-from convcore.bench import interleaved, machine, median_ratio
+from convcore.bench import machine, median_ratio
 from convcore.ops.call import Call, instruction_set
 
 Array = NDArray[Any]
@@ -389,19 +389,31 @@ def _dense(threads: int) -> Iterator[Case]:
         yield case
 
 
-def _in_a_row(run: Run) -> tuple[Run, int]:
-    """Repeat a short call for some milliseconds: its data is then where it is left by the call itself, and
-    threads that the candidate before left spinning have gone to sleep."""
-    start = time.perf_counter()
-    for _ in range(3):
+def _times(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of a call, in turn like ``convcore.bench.interleaved``.
+
+    Some libraries' threads keep spinning for a while after a call, on the CPUs that the next candidate wants:
+    each turn begins with a pause. Short calls are repeated for some milliseconds, so that their data is where
+    the call itself leaves it.
+    """
+    counts: dict[str, int] = {}
+    for name, run in runs.items():
+        time.sleep(0.02)
         run()
-    count = min(500, math.ceil(4e-3 / ((time.perf_counter() - start) / 3)))
-
-    def runs() -> None:
-        for _ in range(count):
+        start = time.perf_counter()
+        for _ in range(3):
             run()
-
-    return (run, 1) if count == 1 else (runs, count)
+        counts[name] = min(500, math.ceil(4e-3 / ((time.perf_counter() - start) / 3)))
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    order = list(runs.items())
+    for r in range(rounds):
+        for name, run in order if r % 2 == 0 else reversed(order):
+            time.sleep(0.02)
+            start = time.perf_counter()
+            for _ in range(counts[name]):
+                run()
+            times[name].append(1e3 * (time.perf_counter() - start) / counts[name])
+    return times
 
 
 GROUPS = {
@@ -465,9 +477,7 @@ def main() -> None:
                 if options.peers is not None:
                     kept = ("convcore", *options.peers)
                     case.runs = {name: run for name, run in case.runs.items() if name.startswith(kept)}
-                rows = {name: _in_a_row(run) for name, run in {**roof, **case.runs}.items()}
-                times = interleaved({name: run for name, (run, _) in rows.items()}, options.rounds)
-                times = {name: [t / rows[name][1] for t in ms] for name, ms in times.items()}
+                times = _times({**roof, **case.runs}, options.rounds)
                 speed = {
                     n: size / statistics.median(times.pop(f"[{n}]")) for n, (size, _) in bandwidths.items()
                 }

@@ -24,7 +24,7 @@ int cc_streams(const cc_step *step)
 {
     const cc_view *in = &step->in, *out = &step->out;
     const int64_t size = out->type == CC_F32 || out->type == CC_I32 ? 4 : 2;
-    const int in_place = in->buffer == out->buffer && in->offset == out->offset;
+    const int in_place = step->operation != CC_FILL && in->buffer == out->buffer && in->offset == out->offset;
     return out->ld[out->rank - 1] == 1 && !in_place && cc_elements(out) > cc_last_level_cache() / 2 / size;
 }
 

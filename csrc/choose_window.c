@@ -135,6 +135,7 @@ static cc_status choose_fill(cc_step *step, const cc_kernels *kernels)
     step->items[0] = copy_loops(NULL, &step->out).items;
     step->flops = 0;
     step->bytes = bytes_of(&step->out);
+    step->detail[WINDOW_STREAM] = cc_streams(step);
     return CC_OK;
 }
 

@@ -23,11 +23,17 @@ static copy_tile tile_of_item(const cc_copy_loops *l, int64_t item)
     return t;
 }
 
-static void fill_row(float *y, int64_t y_ld, int64_t n, float value)
+static void fill_row(float *y, int64_t y_ld, int64_t n, float value, int stream)
 {
     if (y_ld == 1) {
         const vf v = vf_set1(value);
         int64_t i = 0;
+        if (stream) {
+            i = min_i64((int64_t)(-(uintptr_t)y / sizeof *y % VF_LANES), n); /* up to the first whole vector */
+            vf_store_n(y, v, (int)i);
+            for (; i + VF_LANES <= n; i += VF_LANES)
+                vf_stream(y + i, v);
+        }
         for (; i + VF_LANES <= n; i += VF_LANES)
             vf_store(y + i, v);
         vf_store_n(y + i, v, (int)(n - i));
@@ -85,7 +91,7 @@ void CC_FN(copy_f32)(const cc_step *step, const cc_call *call, int64_t begin, in
             const float *x = tile_x + i * l.in_ld[outer];
             float *y = tile_y + i * l.out_ld[outer];
             if (x_ld == 0)
-                fill_row(y, y_ld, t.size[inner], *x);
+                fill_row(y, y_ld, t.size[inner], *x, 0);
             else if (x_ld == 1 && y_ld == 1)
                 copy_row(x, y, t.size[inner]);
             else
@@ -98,9 +104,13 @@ void CC_FN(fill_f32)(const cc_step *step, const cc_call *call, int64_t begin, in
 {
     void *const *buffers = call->buffers;
     const cc_copy_loops l = copy_loops(NULL, &step->out);
+    const int stream = step->detail[WINDOW_STREAM] != 0;
     for (int64_t item = begin; item < end; item++) {
         const copy_tile t = tile_of_item(&l, item);
         for (int64_t i = 0; i < t.size[1]; i++)
-            fill_row(view_f32(&step->out, buffers) + t.out + i * l.out_ld[1], l.out_ld[0], t.size[0], step->value);
+            fill_row(view_f32(&step->out, buffers) + t.out + i * l.out_ld[1], l.out_ld[0], t.size[0], step->value,
+                     stream);
     }
+    if (stream)
+        vf_fence();
 }

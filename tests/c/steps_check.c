@@ -55,6 +55,7 @@ static void stream_output(cc_step *step)
     switch (step->operation) {
     case CC_MAX_POOL:
     case CC_AVERAGE_POOL:
+    case CC_FILL:
         step->detail[WINDOW_STREAM] = 1;
         break;
     case CC_AFFINE:
