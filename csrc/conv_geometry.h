@@ -7,6 +7,10 @@
 /* Packed weights are blocked by so many output channels: two channel blocks. */
 enum { CC_PANEL = 2 * CC_BLOCK };
 
+/* Sums go to a second accumulator after so many products (see tile.h). One number for convolutions and for
+ * dense layers: a dense layer of one row must have the bits of the same row in a batch. */
+enum { PARTIAL_PRODUCTS = 512 };
+
 /* The input that the kernel reads is either the caller's own (repack = 0: blocked with a halo wide enough,
  * or plain with nothing of the window outside it) or a copy in the workspace with a halo of zeros,
  *     [group][channel block][d][h][w][16]   or, of few channels,   [d][h][w][ic],

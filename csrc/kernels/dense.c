@@ -20,8 +20,8 @@ enum { DENSE_VECTORS = 8, DENSE_ROWS = 1 };
 #endif
 enum { DENSE_WIDTH = DENSE_VECTORS * VF_LANES, DENSE_MOST_ROWS = 96 };
 
-/* As in tile.h. */
-enum { PARTIAL_PRODUCTS = 512, PREFETCH_FLOATS = 4096 / sizeof(float) };
+/* So far ahead of the weights being read; the hardware's own prefetcher stops at each 4 KiB page. */
+enum { PREFETCH_FLOATS = 4096 / sizeof(float) };
 
 /* nr rows, DENSE_WIDTH outputs, `channels` products each. Sums begin at `bias`, or, where that is NULL, the
  * products are added to the sums so far. nr and stream, which says that the weights come from memory, are constants. */

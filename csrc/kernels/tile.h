@@ -27,8 +27,6 @@
 #endif
 enum { TILE_VECTORS = 2, TILE_WIDTH = TILE_VECTORS * VF_LANES };
 
-enum { PARTIAL_PRODUCTS = 512 };
-
 typedef struct reduction {
     int64_t taps[CC_SPATIAL];   /* how many along d, h, w */
     int64_t x_step[CC_SPATIAL]; /* floats from one tap's input to the next */

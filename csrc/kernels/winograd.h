@@ -3,10 +3,10 @@
  *
  *     y = A^T [ (G w G^T) . (B^T x B) ] A
  *
- * Interpolation points, beside infinity, and the error that they give (rms, against the direct sum's):
- *     m = 2: 0, +-1              0.6
- *     m = 4: 0, +-3/4, +-3/2     1.7 (with the usual 0, +-1, +-2: 3.6)
- *     m = 6: 0, +-1/2, +-1, +-2  7.5
+ * Interpolation points, beside infinity; docs/kernels.md has the errors that they give:
+ *     m = 2: 0, +-1
+ *     m = 4: 0, +-3/4, +-3/2     (the usual 0, +-1, +-2 give twice the error)
+ *     m = 6: 0, +-1/2, +-1, +-2
  * Every constant of A and B is a dyadic fraction, hence exact in float32. G is applied in double when
  * weights are packed (pack_conv.c has the same points).
  *
