@@ -84,7 +84,7 @@ def test_packed_from_the_file_or_from_memory_the_bits_are_the_same(
     path: Path, x: np.ndarray, accuracy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lazy = Model(load_graph(path), Device(accuracy=accuracy))
-    monkeypatch.setattr(hdf5, "_LAZY_BYTES", 1 << 40)
+    monkeypatch.setattr(hdf5, "LAZY_BYTES", 1 << 40)
     graph = load_graph(path)
     assert not any(isinstance(k, LazyArray) for k in kernels(graph).values())
     eager = Model(graph, Device(accuracy=accuracy))

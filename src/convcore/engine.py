@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from convcore.errors import ArgumentError, DeviceError, DTypeError, ModelError
 from convcore.loader import load_graph
@@ -21,17 +19,19 @@ from convcore.run.cpu import CpuRunner
 from convcore.tables import text_table
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
     from convcore.plan.cache import WeightCache
     from convcore.run.profile import Profile
     from convcore.run.verify import Verification
+
+    FloatArray = NDArray[np.float32]
+    Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 __all__ = ["Model", "load_model"]
 
 #: Shapes of inputs that take the short way at the same time.
 _KEPT_CALLS = 4
-
-FloatArray = NDArray[np.float32]
-Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
 
 
 def load_model(
@@ -120,8 +120,7 @@ def load_model(
     )
 
 
-@dataclass(frozen=True)
-class _Cache:
+class _Cache(NamedTuple):
     folder: Path
     verify: bool
 

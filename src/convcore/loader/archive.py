@@ -21,7 +21,7 @@ from numpy.lib import format as npy
 
 from convcore.errors import ModelFormatError, UnsafeModelError, WeightsError, printable
 from convcore.loader import limits
-from convcore.loader.hdf5 import StoredArray
+from convcore.loader.hdf5 import LAZY_BYTES, StoredArray
 
 #: From this size on, a member's checksum is looked at when its numbers are first needed: a packed-weight
 #: cache does without them.
@@ -64,10 +64,11 @@ class Archive:
         return data
 
     def open(self, name: str, limit: int) -> BinaryIO:
-        """A member as a seekable file; one that is stored uncompressed is not read into memory."""
+        """A member as a seekable file; a large one that is stored uncompressed is not read into memory."""
         with self._guarded():
             info = self._zip.getinfo(name)
-            if info.compress_type != zipfile.ZIP_STORED or self._path is None:
+            stored = info.compress_type == zipfile.ZIP_STORED
+            if self._path is None or not stored or info.file_size < LAZY_BYTES:
                 return io.BytesIO(self.read(name, limit))
             limits.check_size(info.file_size, limit, f"{self.where}: {name}", "member")
             window = _Window(self._path, info)

@@ -23,8 +23,7 @@ class Value(NamedTuple):
     shape: Shape
 
 
-@dataclass(frozen=True)
-class Era:
+class Era(NamedTuple):
     """What the versions of Keras differ in, as the file's own version and backend decide it.
 
     Attributes

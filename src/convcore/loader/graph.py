@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from convcore.loader.lazy import Weight
 
@@ -100,8 +100,7 @@ class Node:
         object.__setattr__(self, "weights", _frozen(self.weights))
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A layer as the file names it, for summaries and traces. `node` carries its output.
 
     A layer used more than once (a shared layer) is listed once per use, as ``name``, ``name:1``, ...
@@ -115,8 +114,7 @@ class Layer:
     parameters: int
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """Where a graph came from: shown by ``inspect``, hashed into caches and pickles.
 
     `precision` is the least precise type in which Keras would compute any layer: ``"float32"``,

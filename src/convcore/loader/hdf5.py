@@ -18,10 +18,9 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -42,7 +41,7 @@ _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 _READS = 400_000
 _STRUCTURE_BYTES = 256 << 20
 #: Arrays of this size and more stay in the file until they are packed.
-_LAZY_BYTES = 1 << 20
+LAZY_BYTES = 1 << 20
 
 
 class _StandIn(ModuleType):
@@ -178,8 +177,7 @@ class _BoundedHandle(io.RawIOBase):
         super().close()
 
 
-@dataclass(frozen=True)
-class StoredArray:
+class StoredArray(NamedTuple):
     """An array in a weights file that has not been read yet."""
 
     path: str
@@ -309,10 +307,13 @@ class Hdf5File:
         if not isinstance(parent, self._pyfive.Group):
             return None
         with self._guarded():
-            if name in ("", ".", "..") or name not in parent:
+            if name in ("", ".", ".."):
                 return None
-            # get_lazy_view reads no chunk index yet. A soft link gives an object of another name.
-            found = parent.get_lazy_view(name)
+            try:
+                # get_lazy_view reads no chunk index yet. A soft link gives an object of another name.
+                found = parent.get_lazy_view(name)
+            except KeyError:  # asked beforehand (`in`), pyfive would make the object and its index to see
+                return None
             if found is None or found.name.strip("/") != path:
                 raise ModelFormatError(
                     self.where, f"{path} is a link", remedy="Links inside a model file are never followed."
@@ -333,7 +334,7 @@ class Hdf5File:
             layout = dataset.id.layout_class
             if layout == _CONTIGUOUS:
                 offset = self._offset(dataset, shape, stored, where)
-                if stored == np.float32 and math.prod(shape) * 4 >= _LAZY_BYTES:
+                if stored == np.float32 and math.prod(shape) * 4 >= LAZY_BYTES:
                     lazy = self._handle.lazy(shape, offset, where)
                     if lazy is not None:
                         return lazy

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from convcore.errors import ModelFormatError, UnsafeModelError, UnsupportedLayerError, printable
 from convcore.loader import limits
@@ -29,8 +29,7 @@ _OPS_MODULES = ("keras.ops", "keras.src.ops")
 _MODULES = ("keras", "tensorflow.keras", "tensorflow.python.keras", "tf_keras")
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(NamedTuple):
     """One tensor: output `tensor` of call `call` of the layer `layer`, in the same model."""
 
     layer: str

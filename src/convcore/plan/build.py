@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -155,7 +154,7 @@ def _own_storage(lowering: Lowering, inputs: Sequence[str], wanted: Sequence[str
         lowering.storage[name] = name
 
     def rename(view: View) -> View:
-        return replace(view, value=renamed.get(view.value, view.value))
+        return view._replace(value=renamed.get(view.value, view.value))
 
     for value, storage in lowering.storage.items():
         lowering.storage[value] = renamed.get(storage, storage)

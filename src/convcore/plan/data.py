@@ -7,15 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from convcore.plan.printed import plan_text
 
-
-@dataclass(frozen=True)
-class Device:
+class Device(NamedTuple):
     """What a plan is made for. `isa` is None for the process's own choice."""
 
     name: str = "cpu"
@@ -24,8 +21,7 @@ class Device:
     precision: str = "float32"
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """Part of a value, as a kernel sees it. `value` names the value; the rest is in elements.
 
     The first axis is the batch's: for a batch of n, shape[0] becomes n * shape[0].
@@ -42,8 +38,7 @@ class View:
     halo: tuple[tuple[int, int], ...] = ((0, 0),) * 3
 
 
-@dataclass(frozen=True)
-class Value:
+class Value(NamedTuple):
     """What a step writes, or an input: `shape` as the graph has it, without the batch axis.
 
     It takes `floats` per image. With `blocked` its channels lie in blocks of 16, with `halo` cells of zeros
@@ -163,4 +158,6 @@ class Plan:
         return tuple(rows)
 
     def __str__(self) -> str:
+        from convcore.plan.printed import plan_text  # to run a plan needs none of it
+
         return plan_text(self)

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -41,8 +42,7 @@ _LARGEST_SHIFT = 2.0
 _OUTPUT_AXIS = {"conv": -1, "dense": -1, "conv_transpose": -2}
 
 
-@dataclass(frozen=True)
-class Group:
+class Group(NamedTuple):
     """A node with what was fused into it. The result is the value named `output`.
 
     `pool` is a 2x2 max-pooling at the end of it, if the kernel chosen can do that; `before_pool` is the
