@@ -1,11 +1,10 @@
-"""The results that the documents quote: VGG16 and the named layers beside every peer that is installed.
+"""The results that the documents quote: VGG16 and the named layers beside the peers that are installed.
 
     pip install ".[bench-peers]"
-    python benchmarks/peers.py [NAME...] [--rounds 20] [--isa avx2] [--results benchmarks/results]
+    python benchmarks/peers.py [NAME...] [--rounds 20] [--results benchmarks/results]
 
-Writes NAME_peers.json and NAME_peers.png for each, 1 thread and all (VGG16: batch 1 and 8). It is
-``convcore bench`` with the right words; use that for anything else. Making VGG16 in every library takes
-minutes, and up to 15 GB of memory.
+Writes NAME.json and NAME.png for each, 1 thread and all. It is ``convcore bench`` with the right words; use
+that for anything else. Making VGG16 in every library takes minutes, and up to 15 GB of memory.
 """
 
 from __future__ import annotations
@@ -15,14 +14,30 @@ import sys
 from pathlib import Path
 
 from convcore import _native
-from convcore.bench import GROUPS
+from convcore.bench import GROUPS, MEMORY_BOUND, installed
 from convcore.cli import main as convcore
 
+#: Whom operations are measured beside that every library has; the others take minutes to build them.
+OPERATIONS = ("tensorflow", "torch", "onnxruntime", "numpy", "pydicom")
+#: All instruction sets that are worth it, the widest first, and the fastest peer beside them.
+ISAS = [isa for isa in reversed(_native.isas()) if isa != "scalar"]
+NCNN = "ncnn" if "ncnn" in installed() else "none"
+ALL = str(_native.get_num_threads())
+EACH = ",".join(map(str, sorted({1, _native.get_num_threads()})))
+ONE_EACH = ",".join(name for name in OPERATIONS if name in installed())
 #: What is measured, by the name of its files.
 CALLS = {
-    "vgg16": ["vgg16", "--batch", "1,8"],
-    **{group.replace(" ", "_"): ["kernels", "--only", group] for group in GROUPS if group != "network"},
-}
+    "vgg16_peers": ["vgg16", "--batch", "1,8", "--threads", EACH, "--peers", "all"],
+    "vgg16_isa": ["vgg16", "--isa", ",".join(ISAS), "--threads", ALL, "--peers", NCNN],
+    **{
+        f"{group.replace(' ', '_')}_peers": ["kernels", "--only", group, "--threads", EACH, "--peers", "all"]
+        for group in GROUPS
+        if group != "network" and group not in MEMORY_BOUND
+    },
+    "memory_bound_peers": [
+        "kernels", "--only", ",".join(MEMORY_BOUND), "--threads", EACH, "--peers", ONE_EACH,
+    ],
+}  # fmt: skip
 
 
 def main() -> int:
@@ -31,20 +46,17 @@ def main() -> int:
     )
     parser.add_argument("names", nargs="*", default=[*CALLS], metavar="NAME", help=", ".join(CALLS))
     parser.add_argument("--rounds", default="20")
-    parser.add_argument("--isa")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     unknown = sorted({*options.names} - {*CALLS})
     if unknown:
         parser.error(f"{unknown} is not among {', '.join(CALLS)}")
-    threads = ",".join(map(str, sorted({1, _native.get_num_threads()})))
-    shared = ["--threads", threads, "--peers", "all", "--rounds", options.rounds]
-    shared += ["--isa", options.isa] if options.isa else []
     code = 0
     for name in options.names:
-        target = options.results / f"{name}_peers{f'_{options.isa}' if options.isa else ''}"
-        files = ["--json", f"{target}.json", "--plot", f"{target}.png"]
-        code |= convcore(["bench", *CALLS[name], *shared, *files])
+        target = options.results / name
+        files = ["--json", f"{target}.json"]
+        files += [] if "none" in CALLS[name] else ["--plot", f"{target}.png"]
+        code |= convcore(["bench", *CALLS[name], "--rounds", options.rounds, *files])
     return code
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from convcore import _native, bench, data
 from convcore.bench import comparison as comparing
+from convcore.bench.comparison import Comparison, Measured
 from convcore.cli import main
 from convcore.run import roofline
 
@@ -61,6 +63,32 @@ def test_a_forced_instruction_set_is_the_one_measured(capsys: Capture) -> None:
     assert "mmx" in capsys.readouterr().err
 
 
+def test_instruction_sets_side_by_side(capsys: Capture, tmp_path: Path) -> None:
+    path = tmp_path / "isa.json"
+    words = ["bench", "kernels", "--only", "sonar_*,sonar_mlp", "--isa", "sse2,scalar", "--peers", "numpy"]
+    assert main([*words, "--rounds", "2", "--json", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert "convcore scalar takes" in out and "of the time of convcore sse2" in out and "of numpy's" in out
+    record = json.loads(path.read_text())
+    assert [r["isa"] for r in record["rooflines"]] == ["sse2", "scalar"]
+    assert [p["peaks"]["isa"] for p in record["profiles"]] == ["sse2", "scalar"]
+    assert set(record["peers"][0]["instruction_sets"]) == {"convcore sse2", "convcore scalar"}
+
+
+def test_what_is_no_network_is_timed_all_the_same(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def compare(name: str, **options: Any) -> Comparison:
+        asked.append(options)
+        return Comparison(name, 1, 1, {"convcore": Measured("timed", ms=[1.0])})
+
+    monkeypatch.setattr(bench, "compare", compare)
+    assert main(["bench", "kernels", "--only", "hounsfield", "--threads", "1"]) == 0
+    assert asked[0]["peers"] == ["convcore", "roofline"]
+    out = capsys.readouterr().out
+    assert "hu_rescale_300_512_512" in out and "algorithm" not in out
+
+
 def test_a_peer_that_was_asked_for_and_is_missing_is_named_and_1(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,7 +106,7 @@ def test_a_peer_that_was_asked_for_and_is_missing_is_named_and_1(
         (["model", "x.keras", "--peers", "all"], "measured alone"),
         (["--plot", "x.png"], "--peers all"),
         (["--only", "conv*"], "kernels"),
-        (["kernels", "--only", "nonsense"], "matches none"),
+        (["kernels", "--only", "memory,nonsense"], "nonsense matches none"),
         (["--peers", "nonsense"], "it knows .*tensorflow"),
         (["--threads", "0"], "no list of numbers"),
         (["--batch", "one"], "no list of numbers"),

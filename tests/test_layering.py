@@ -38,6 +38,7 @@ ALLOWED: dict[str, set[str]] = {
         "extras",
         "loader",
         "memory",
+        "ops",
         "plan",
         "run",
         "writers",

@@ -2,8 +2,8 @@
 
 A case is its name: a process that is told ``vgg16`` makes the same network and the same images as any
 other. Sizes are those of networks that people run: VGG16 and its nine distinct convolutions, ResNet-50's
-convolutions that Winograd's algorithm does not serve, MobileNet's depthwise ones, a volume, and the
-operations that only move memory.
+convolutions that Winograd's algorithm does not serve, MobileNet's depthwise ones, a volume, the operations
+that only move memory, and a CT volume's way to Hounsfield units.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from convcore.errors import ArgumentError
 from convcore.loader.graph import Graph, Node, Source
 
-__all__ = ["CASES", "GROUPS", "Case", "case", "sonar_mlp", "vgg16"]
+__all__ = ["CASES", "GROUPS", "MEMORY_BOUND", "Case", "case", "sonar_mlp", "vgg16"]
+
+#: Groups whose cases take the time that their bytes take, where those fit no cache.
+MEMORY_BOUND = ("depthwise conv", "dense", "memory", "hounsfield")
 
 _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 _DENSE = (4096, 4096, 1000)
@@ -27,16 +30,25 @@ _DENSE = (4096, 4096, 1000)
 
 @dataclass(frozen=True)
 class Case:
-    """A workload: `build()` makes its graph, for images of `shape`; `group` is its family."""
+    """A workload: `build()` makes its graph, for images of `shape`; `group` is its family.
+
+    Images are float32, those of ``hounsfield`` the int16 that a scanner stores. `planned` says whether the
+    graph is a network, for which there is a plan; otherwise it is one function on arrays.
+    """
 
     name: str
     group: str
     shape: tuple[int, ...]
     build: Callable[[], Graph]
+    planned: bool = True
 
-    def inputs(self, batch: int = 1, seed: int = 1) -> NDArray[np.float32]:
-        """Return seeded normal numbers for `batch` images; image i is the same in every batch."""
-        return np.random.default_rng(seed).standard_normal((batch, *self.shape), np.float32)
+    def inputs(self, batch: int = 1, seed: int = 1) -> NDArray[Any]:
+        """Return seeded numbers (normal if float32) for `batch` images; image i is alike in every batch."""
+        random = np.random.default_rng(seed)
+        if self.group == "hounsfield":
+            # None is -2000, "outside the scan", of which pydicom knows nothing: all compute the same.
+            return random.integers(-1999, 4096, (batch, *self.shape), np.int16)
+        return random.standard_normal((batch, *self.shape), np.float32)
 
 
 class _Builder:
@@ -81,16 +93,16 @@ class _Builder:
             padding=((pad, pad),) * rank,
         )
 
-    def depthwise(self, stride: int = 1) -> _Builder:
+    def depthwise(self, size: int = 3, stride: int = 1) -> _Builder:
         *sizes, channels = self.shape
         out = [(n - 1) // stride + 1 for n in sizes]
         return self.add(
             "depthwise_conv",
             (*out, channels),
-            self._weights(3, 3, channels, 1, biases=channels),
+            self._weights(size, size, channels, 1, biases=channels),
             strides=(stride, stride),
             dilation=(1, 1),
-            padding=((1, 1), (1, 1)),
+            padding=((size // 2, size // 2),) * 2,
         )
 
     def dense(self, width: int) -> _Builder:
@@ -170,6 +182,12 @@ def sonar_mlp(seed: int = 0) -> Graph:
     )
 
 
+def _hounsfield(shape: tuple[int, ...]) -> Graph:
+    """A CT volume's stored values to float32 Hounsfield units: no network's operation, but a graph here."""
+    network = _Builder(f"hu_rescale_{'_'.join(map(str, shape))}", shape)
+    return network.add("hu_rescale", shape, slope=1.0, intercept=-1024.0).graph()
+
+
 def _single(name: str, shape: tuple[int, ...], add: Callable[[_Builder], _Builder]) -> Callable[[], Graph]:
     return lambda: add(_Builder(name, shape)).graph()
 
@@ -187,8 +205,14 @@ _DIRECT_CONVOLUTIONS = (
     (56, 128, 128, 3, 2, 1), (28, 256, 256, 3, 2, 1), (14, 512, 512, 3, 2, 1),
     (28, 64, 96, 5, 1, 1), (28, 256, 256, 3, 1, 2),
 )  # fmt: skip
-#: MobileNet's: map, channels, stride.
-_DEPTHWISE = ((112, 32, 1), (112, 64, 2), (56, 128, 1), (28, 256, 1), (14, 512, 1), (7, 1024, 1))
+#: MobileNet's, and two of EfficientNet's: map, channels, kernel, stride.
+_DEPTHWISE = (
+    (112, 32, 3, 1), (112, 64, 3, 2), (56, 128, 3, 1), (56, 128, 3, 2), (28, 256, 3, 1), (28, 256, 3, 2),
+    (14, 512, 3, 1), (14, 512, 3, 2), (7, 1024, 3, 1),
+    (28, 240, 5, 1), (14, 480, 5, 2),
+)  # fmt: skip
+#: VGG16's, whose kernels are streams of weights.
+_DENSE_LAYERS = ((25088, 4096), (4096, 4096), (4096, 1000))
 #: 64 MiB of float32: larger than most last caches.
 _LARGE = (4096, 4096)
 
@@ -207,16 +231,20 @@ def _cases() -> dict[str, Case]:
         settings = (k, size, stride, dilation)
         add(name, "direct conv", (n, n, c), lambda b, s=settings: b.conv(*s))  # type: ignore[misc]
     add("conv3x3x3_64_32_64", "volume conv", (64, 64, 64, 32), lambda b: b.conv(64, 3))
-    for n, c, stride in _DEPTHWISE:
-        name = f"depthwise3x3_{n}_{c}" + f"_stride{stride}" * (stride > 1)
-        add(name, "depthwise conv", (n, n, c), lambda b, s=stride: b.depthwise(s))  # type: ignore[misc]
-    add("dense_25088_4096", "dense", (25088,), lambda b: b.dense(4096))
+    for n, c, size, stride in _DEPTHWISE:
+        name = f"depthwise{size}x{size}_{n}_{c}" + f"_stride{stride}" * (stride > 1)
+        add(name, "depthwise conv", (n, n, c), lambda b, k=size, s=stride: b.depthwise(k, s))  # type: ignore[misc]
+    for n, k in _DENSE_LAYERS:
+        add(f"dense_{n}_{k}", "dense", (n,), lambda b, k=k: b.dense(k))  # type: ignore[misc]
     add("max_pool_224_64", "memory", (224, 224, 64), lambda b: b.max_pool())
     add("max_pool_64_64_64_64", "memory", (64, 64, 64, 64), lambda b: b.max_pool())
-    for kind in ("relu", "sigmoid", "tanh", "elu"):
+    for kind in ("relu", "sigmoid", "tanh", "elu", "exponential", "silu", "gelu"):
         add(f"{kind}_64MiB", "memory", _LARGE, lambda b, k=kind: b.activation(k))  # type: ignore[misc]
-    add("softmax_4096_4096", "memory", _LARGE, lambda b: b.softmax())
+    for rows, columns in (_LARGE, (16384, 1000), (64, 1000), (100_000, 10)):
+        add(f"softmax_{rows}_{columns}", "memory", (rows, columns), lambda b: b.softmax())
     add("batch_norm_512_512_64", "memory", (512, 512, 64), lambda b: b.batch_norm())
+    volume = (300, 512, 512)
+    found.append(Case("hu_rescale_300_512_512", "hounsfield", volume, lambda: _hounsfield(volume), False))
     return {c.name: c for c in found}
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from convcore.bench.cases import case
-from convcore.bench.peers import installed
+from convcore.bench.peers import OWN, installed
+from convcore.bench.timing import median_ratio
 from convcore.bench.worker import Worker, WorkerError
 
 __all__ = ["Comparison", "Measured", "compare"]
@@ -57,7 +58,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All peers on one case, by name; ours is called ``convcore``."""
+    """All peers on one case, by name.
+
+    Ours is called ``convcore``, or where several instruction sets were asked for ``convcore avx512`` and so
+    on. ``roofline`` is the time that the case's bytes need at the machine's best.
+    """
 
     case: str
     batch: int
@@ -65,30 +70,52 @@ class Comparison:
     peers: Mapping[str, Measured]
 
     @property
+    def ours(self) -> tuple[str, ...]:
+        """Our own names, ``convcore_call`` and ``roofline`` left out."""
+        return tuple(name for name in self.peers if name.partition(" ")[0] == "convcore")
+
+    @property
     def fastest(self) -> str | None:
         """The fastest of the others; None if none was timed."""
-        medians = {n: m.median for n, m in self.peers.items() if n != "convcore" and m.median is not None}
+        own = {*self.ours, *OWN}
+        medians = {n: m.median for n, m in self.peers.items() if n not in own and m.median is not None}
         return min(medians, key=lambda name: medians[name] or 0.0) if medians else None
 
     @property
     def ratio(self) -> float | None:
-        """Median over rounds of ours over that of the fastest other: below 1 we are faster."""
-        ours = self.peers.get("convcore")
-        if ours is None or not ours.ms or self.fastest is None:
-            return None
-        theirs = self.peers[self.fastest].ms
-        return statistics.median(a / b for a, b in zip(ours.ms, theirs, strict=True))
+        """Median over rounds of ours (the first) over that of the fastest other: below 1 we are faster."""
+        return self.ratio_of(self.ours[0], self.fastest) if self.ours else None
+
+    @property
+    def share_of_roofline(self) -> float | None:
+        """Median over rounds of the roofline's time over ours: 1 is as fast as memory; None if unknown."""
+        return self.ratio_of("roofline", self.ours[0]) if self.ours else None
+
+    def ratio_of(self, name: str, other: str | None) -> float | None:
+        """Median over rounds of the time of `name` over that of `other`; None if one was not timed."""
+        pair = [self.peers[n].ms if n in self.peers else [] for n in (name, other or "")]
+        return median_ratio(*pair) if all(pair) else None
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain data, for JSON."""
-        return {
+        found: dict[str, Any] = {
             "case": self.case,
             "batch": self.batch,
             "threads": self.threads,
             "peers": {name: measured.as_dict() for name, measured in self.peers.items()},
             "fastest_peer": self.fastest,
             "ratio_to_fastest_peer": self.ratio,
+            "share_of_roofline": self.share_of_roofline,
         }
+        if len(self.ours) > 1:
+            found["instruction_sets"] = {
+                name: {
+                    f"ratio_to_{self.ours[0]}": self.ratio_of(name, self.ours[0]),
+                    "ratio_to_fastest_peer": self.ratio_of(name, self.fastest),
+                }
+                for name in self.ours
+            }
+        return found
 
 
 def compare(
@@ -98,7 +125,7 @@ def compare(
     batch: int = 1,
     threads: int = 1,
     rounds: int = 10,
-    environment: Mapping[str, str] | None = None,
+    isas: Sequence[str] = (),
     say: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Build the case in every peer, compare the outputs, and time those that agree in turn.
@@ -115,8 +142,8 @@ def compare(
         Names of :data:`convcore.bench.PEERS`; the first that works is what the others are compared with.
     batch, threads, rounds
         Images in a call, threads of every peer, rounds of timing.
-    environment
-        Variables for our own process, such as ``CONVCORE_ISA``.
+    isas
+        Instruction sets for ``convcore``: it gets a process for each of them. By default its own choice.
     say
         Is told what is being done.
 
@@ -137,21 +164,24 @@ def compare(
     with contextlib.ExitStack() as stack:
         workers: dict[str, Worker] = {}
         expected: np.ndarray | None = None
-        for peer in dict.fromkeys(peers):
-            if peer not in found:
+        for peer, adapter, environment in _processes(peers, isas):
+            if adapter not in found:
                 measured[peer] = Measured("not installed", 'pip install "convcore[bench-peers]"')
                 continue
             if say:
                 say(f"{name}: {peer}")
-            worker = stack.enter_context(Worker(peer, threads, environment if peer == "convcore" else None))
+            worker = stack.enter_context(Worker(adapter, threads, environment))
             try:
                 y = worker.build(name, batch)
             except WorkerError as error:
                 measured[peer] = Measured(error.kind, str(error))
                 worker.close()
                 continue
-            expected = y if expected is None else expected
-            measured[peer] = _compared(y, expected)
+            if y is None:  # it has no output, the roofline
+                measured[peer] = Measured("timed")
+            else:
+                expected = y if expected is None else expected
+                measured[peer] = _compared(y, expected)
             if measured[peer].status == "timed":
                 workers[peer] = worker
                 worker.pause()
@@ -165,6 +195,16 @@ def compare(
                 measured[peer].ms.append(statistics.median(workers[peer].time(_TURN)))
                 workers[peer].pause()
     return Comparison(name, batch, threads, measured)
+
+
+def _processes(peers: Sequence[str], isas: Sequence[str]) -> Iterator[tuple[str, str, dict[str, str]]]:
+    """What a process is called, whose adapter it runs, and the variables that it gets."""
+    for peer in dict.fromkeys(peers):
+        if peer != "convcore" or not isas:
+            yield peer, peer, {}
+            continue
+        for isa in dict.fromkeys(isas):
+            yield (peer if len(isas) == 1 else f"{peer} {isa}"), peer, {"CONVCORE_ISA": isa}
 
 
 def _compared(y: np.ndarray, expected: np.ndarray) -> Measured:

@@ -26,8 +26,8 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-_ONNX_ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "elu": "Elu"}
-_NCNN_ACTIVATIONS = {"relu": "ReLU", "sigmoid": "Sigmoid", "tanh": "TanH", "elu": "ELU"}
+_ONNX_ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "elu": "Elu", "exponential": "Exp"}
+_NCNN_ACTIVATIONS = {"relu": "ReLU", "sigmoid": "Sigmoid", "tanh": "TanH", "elu": "ELU", "silu": "Swish"}
 
 
 class UnsupportedError(Exception):

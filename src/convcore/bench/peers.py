@@ -15,7 +15,9 @@ Every library is used as its documents say it is fastest, in float32:
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
+import math
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,10 +41,12 @@ from convcore.bench.formats import (
 from convcore.engine import Model
 from convcore.loader.graph import Graph, Node
 from convcore.memory import aligned_floats
+from convcore.ops import hu_rescale
 from convcore.plan import Device, build
 from convcore.run.cpu import CpuRunner
+from convcore.run.roofline import last_cache_bytes, traffic
 
-__all__ = ["PEERS", "Peer", "installed"]
+__all__ = ["OWN", "PEERS", "Peer", "installed"]
 
 Array = NDArray[np.float32]
 #: Float32 and no other type, whatever the CPU has.
@@ -73,14 +77,17 @@ class Convcore:
         _native.set_num_threads(threads)
 
     def build(self, graph: Graph, x: Array) -> None:
-        plan = build(graph, Device())
-        self._program = CpuRunner(plan).program(len(x))
-        self._x = x
-        (_, shape), *_ = plan.outputs
-        self._y = aligned_floats(x.shape[0] * int(np.prod(shape))).reshape(len(x), *shape)
+        shape = [n or 0 for n in graph.node(graph.outputs[0]).shape]
+        self._y = y = aligned_floats(len(x) * math.prod(shape)).reshape(len(x), *shape)
+        if graph.nodes[-1].operation == "hu_rescale":
+            given = graph.nodes[-1].attributes
+            self._run: Callable[[], object] = lambda: hu_rescale(x, **given, out=y)
+        else:
+            program = CpuRunner(build(graph, Device())).program(len(x))
+            self._run = lambda: program.run([x], [y])
 
     def run(self) -> None:
-        self._program.run([self._x], [self._y])
+        self._run()
 
     def output(self) -> Array:
         return self._y
@@ -103,6 +110,33 @@ class ConvcoreCall:
 
     def output(self) -> Array:
         return np.asarray(self._y)
+
+
+class Roofline:
+    """No library: the bytes of the case read and written at this machine's best, so that others have a floor.
+
+    Inputs, weights and output count once each; all of that must be larger than the last cache, twice, or
+    the time would be a cache's.
+    """
+
+    packages = ("convcore",)
+
+    def __init__(self, threads: int) -> None:
+        _native.set_num_threads(threads)
+
+    def build(self, graph: Graph, x: Array) -> None:
+        weights = sum(4 * math.prod(a.shape) for node in graph.nodes for a in node.weights.values())
+        read = x.nbytes + weights
+        written = 4 * len(x) * math.prod(n or 0 for n in graph.node(graph.outputs[0]).shape)
+        if read + written < 2 * last_cache_bytes():
+            raise UnsupportedError("its bytes fit the caches")
+        self._run = traffic(read, written)
+
+    def run(self) -> None:
+        self._run()
+
+    def output(self) -> None:
+        """Nothing is computed."""
 
 
 class NumPy:
@@ -155,7 +189,25 @@ class NumPy:
             pooled: Array = x.reshape(n, *pairs, c).max(axis=within)
             return pooled
 
+        def hu_rescale(x: Array) -> Array:
+            # By slices, which stay in a cache between the passes: a fifth to a third faster than whole.
+            nonlocal y
+            if y.shape != x.shape:
+                y = np.empty(x.shape, np.float32)
+            slope, intercept = (np.float32(node.attributes[name]) for name in ("slope", "intercept"))
+            scratch: Array = np.empty(x.shape[2:], np.float32)
+            for raw, hu in zip(x.reshape(-1, *scratch.shape), y.reshape(-1, *scratch.shape), strict=True):
+                np.copyto(scratch, raw)
+                scratch[raw == -2000] = 0
+                np.multiply(scratch, slope, out=scratch)
+                np.add(scratch, intercept, out=hu)
+            return y
+
         match node.operation, node.attributes.get("kind"):
+            case "hu_rescale", _:
+                return hu_rescale
+            case "activation", "exponential":
+                return lambda x: np.exp(x, out=memory(x))
             case "activation", "relu":
                 return lambda x: np.maximum(x, np.float32(0), out=memory(x))
             case "activation", "tanh":
@@ -182,6 +234,33 @@ class NumPy:
 
     def output(self) -> Array:
         return self._y
+
+
+class PyDicom:
+    """pydicom's own path to Hounsfield units: the volume in one call, which returns float64."""
+
+    packages = ("pydicom",)
+
+    def __init__(self, threads: int) -> None:
+        pass
+
+    def build(self, graph: Graph, x: Array) -> None:
+        from pydicom.dataset import Dataset
+
+        node = graph.nodes[-1]
+        if node.operation != "hu_rescale":
+            raise UnsupportedError(f"pydicom has no {node.operation}")
+        header: Any = Dataset()
+        header.RescaleSlope, header.RescaleIntercept = (node.attributes[n] for n in ("slope", "intercept"))
+        self._x = x
+        rescale = importlib.import_module("pydicom.pixels").apply_rescale
+        self._rescale: Callable[[Array], Array] = lambda raw: rescale(raw, header)
+
+    def run(self) -> None:
+        self._y = self._rescale(self._x)
+
+    def output(self) -> Array:
+        return self._y.astype(np.float32)
 
 
 class Torch:
@@ -235,16 +314,18 @@ class Torch:
             case "batch_norm", _:
                 arrays = [w[name] for name in ("mean", "variance", "gamma", "beta")]
                 return lambda x: functional.batch_norm(x, *arrays, eps=node.attributes["epsilon"])
-            case "activation", ("relu" | "sigmoid" | "tanh") as kind:
+            case "activation", ("relu" | "sigmoid" | "tanh" | "exponential") as kind:
                 y = torch.empty_like(x)
                 if kind == "relu":
                     return lambda x: torch.clamp_min(x, 0, out=y)
-                function = getattr(torch, str(kind))
+                function = torch.exp if kind == "exponential" else getattr(torch, str(kind))
                 return lambda x: function(x, out=y)
-            case "activation", "elu":
-                return lambda x: functional.elu(x)
+            case "activation", ("elu" | "silu" | "gelu") as kind:
+                function = getattr(functional, str(kind))
+                return lambda x: function(x)
             case "softmax", _:
-                return lambda x: torch.softmax(x, -1)
+                y = torch.empty_like(x)
+                return lambda x: torch.softmax(x, -1, out=y)
             case "reshape", _:
                 return lambda x: x.flatten(1)
         raise UnsupportedError(f"no PyTorch form of {node.operation} is written")
@@ -321,9 +402,11 @@ class _TensorFlowGraph:
             case "batch_norm", _:
                 arrays = [w[name] for name in ("mean", "variance", "beta", "gamma")]
                 return lambda x: tf.nn.batch_normalization(x, *arrays, given["epsilon"])
-            case "activation", ("relu" | "sigmoid" | "tanh" | "elu") as kind:
+            case "activation", ("relu" | "sigmoid" | "tanh" | "elu" | "silu" | "gelu") as kind:
                 function = getattr(tf.nn, str(kind))
                 return lambda x: function(x)
+            case "activation", "exponential":
+                return lambda x: tf.exp(x)
             case "softmax", _:
                 return lambda x: tf.nn.softmax(x)
             case "reshape", _:
@@ -560,9 +643,13 @@ PEERS: Mapping[str, type[Any]] = MappingProxyType(
         "ncnn": Ncnn,
         "mnn": Mnn,
         "numpy": NumPy,
+        "pydicom": PyDicom,
+        "roofline": Roofline,
     }
 )
-_MODULES = {"convcore_call": "convcore", "litert": "ai_edge_litert", "mnn": "MNN"}
+#: Those of the above that are this library's.
+OWN = ("convcore", "convcore_call", "roofline")
+_MODULES = {"convcore_call": "convcore", "roofline": "convcore", "litert": "ai_edge_litert", "mnn": "MNN"}
 
 
 def installed() -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from convcore.cli.terminal import note, plain, print_json, print_table, progress
 
 if TYPE_CHECKING:
     from convcore.bench import Comparison
+    from convcore.run.profile import Profile
 
 __all__ = ["add_arguments", "run"]
 
@@ -27,6 +28,10 @@ def _counts(text: str) -> tuple[int, ...]:
     if not counts or min(counts) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers such as 1,2")
     return counts
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text.split(",")))
 
 
 def _count(text: str) -> int:
@@ -48,7 +53,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     parser.add_argument("--threads", type=_counts, metavar="N[,N]", help="by default all")
     parser.add_argument("--batch", type=_counts, default=(1,), metavar="N[,N]", help="images in a call")
-    parser.add_argument("--isa", metavar="NAME", help="an instruction set: scalar, sse2, avx2, avx512")
+    parser.add_argument(
+        "--isa",
+        type=_names,
+        default=(),
+        metavar="NAME[,NAME]",
+        help="instruction sets: scalar, sse2, avx2, avx512; several are measured in turn",
+    )
     parser.add_argument(
         "--peers",
         default="none",
@@ -56,7 +67,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="other libraries to measure beside, if installed",
     )
     parser.add_argument(
-        "--only", metavar="PATTERN", help="with `kernels`: names or groups, such as 'conv3x3_*' or 'memory'"
+        "--only",
+        type=_names,
+        default=(),
+        metavar="PATTERN[,PATTERN]",
+        help="with `kernels`: names or groups, such as 'conv3x3_*' or 'memory,dense'",
     )
     parser.add_argument("--rounds", type=_count, default=10, metavar="N", help="rounds of timing")
     parser.add_argument(
@@ -82,11 +97,10 @@ def run(args: argparse.Namespace) -> int:
     found: list[Comparison] = []
     for threads in args.threads or (_native.get_num_threads(),):
         with _threads(threads):
-            _roofline(args, threads, record, quiet)
-            if args.what == "kernels":
-                _kernels(args, threads, peers, record, found, quiet)
-            else:
-                _network(args, threads, peers, record, found, quiet)
+            for isa in args.isa or (_native.default_isa(),):
+                _roofline(isa, threads, record, quiet)
+            for batch in args.batch:
+                _workloads(args, threads, batch, peers, record, found, quiet)
     if args.json and not quiet:
         write_json(args.json, plain(record))
     if quiet:
@@ -102,12 +116,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _peers(args: argparse.Namespace) -> tuple[str, ...]:
-    from convcore.bench import PEERS, installed
+    from convcore.bench import OWN, PEERS, installed
 
     if args.peers == "none":
         return ()
     if args.peers == "all":
-        return tuple(name for name in installed() if name != "convcore_call")
+        return tuple(name for name in installed() if name == "convcore" or name not in OWN)
     names = tuple(dict.fromkeys(["convcore", *args.peers.split(",")]))
     unknown = [name for name in names if name not in PEERS]
     if unknown:
@@ -124,22 +138,23 @@ def _check(args: argparse.Namespace, peers: Sequence[str]) -> None:
         raise UsageError("--plot draws peers: say --peers all")
     if args.only and args.what != "kernels":
         raise UsageError("--only chooses among `kernels`")
-    if args.what == "kernels" and not _chosen(args):
-        from convcore.bench import CASES
-
-        raise UsageError(f"--only {args.only} matches none of {', '.join(CASES)}")
+    if args.what == "kernels":
+        _chosen(args)
 
 
 def _chosen(args: argparse.Namespace) -> list[str]:
+    """The kernels that --only names, in the order of the cases."""
     from convcore.bench import CASES
 
     if not args.only:
         return [name for name, case in CASES.items() if case.group != "network"]
-    return [
-        name
-        for name, case in CASES.items()
-        if fnmatch.fnmatch(name, args.only) or fnmatch.fnmatch(case.group, args.only)
-    ]
+    chosen: set[str] = set()
+    for pattern in args.only:
+        found = {n for n, case in CASES.items() if any(fnmatch.fnmatch(s, pattern) for s in (n, case.group))}
+        if not found:
+            raise UsageError(f"--only {pattern} matches none of {', '.join(CASES)}")
+        chosen |= found
+    return [name for name in CASES if name in chosen]
 
 
 def _packages(peers: Sequence[str]) -> list[str]:
@@ -174,10 +189,10 @@ def _told(args: argparse.Namespace, found: Sequence[Comparison]) -> int:
 # ---------------------------------------------------------------------------------------- the measuring
 
 
-def _roofline(args: argparse.Namespace, threads: int, record: dict[str, Any], quiet: bool) -> None:
+def _roofline(isa: str, threads: int, record: dict[str, Any], quiet: bool) -> None:
     from convcore.bench import roofline
 
-    peaks = roofline(args.isa or _native.default_isa(), threads)
+    peaks = roofline(isa, threads)
     record["rooflines"].append(peaks.as_dict())
     if quiet:
         return
@@ -186,102 +201,89 @@ def _roofline(args: argparse.Namespace, threads: int, record: dict[str, Any], qu
     print_table(head, [row], title=f"Roofline of {threads} thread(s), {peaks.isa}", left=())
 
 
-def _network(
+def _workloads(
     args: argparse.Namespace,
     threads: int,
+    batch: int,
     peers: Sequence[str],
     record: dict[str, Any],
     found: list[Comparison],
     quiet: bool,
 ) -> None:
-    from convcore.bench import compare, profile_graph, vgg16
+    """Profile every workload, compare it with the peers, and print both."""
+    from convcore.bench import CASES, MEMORY_BOUND, compare
+
+    kernels = args.what == "kernels"
+    names = _chosen(args) if kernels else [args.model or "vgg16"]
+    profiles: list[tuple[str, Profile]] = []
+    comparisons: list[Comparison] = []
+    for name in progress(names, len(names), f"{args.what}, batch {batch}, {threads} thread(s)"):
+        planned = name not in CASES or CASES[name].planned
+        for isa in args.isa or (None,) if planned else ():
+            profile = _profile(args, name, batch, isa)
+            profiles.append((name, profile))
+            record["profiles"].append({"case" if kernels else "network": name, **profile.as_dict()})
+        if peers or not planned:
+            roofline = kernels and CASES[name].group in MEMORY_BOUND
+            beside = [*(peers or ("convcore",)), *(["roofline"] if roofline else [])]
+            comparisons.append(
+                compare(name, peers=beside, batch=batch, threads=threads, rounds=args.rounds, isas=args.isa)
+            )
+            record["peers"].append(comparisons[-1].as_dict())
+    found += comparisons
+    if quiet:
+        return
+    if kernels and profiles:
+        _print_kernels(profiles, f"\nKernels, batch {batch}, {threads} thread(s)")
+    for name, profile in () if kernels else profiles:
+        head, rows = profile.rows()
+        title = f"\n{'VGG16' if name == 'vgg16' else name}, batch {batch}, {profile.peaks.isa}"
+        print_table(head, rows, title=title, left=profile.LEFT)
+        print(profile.summary())
+    if comparisons:
+        _print_comparisons(comparisons, f"\nMilliseconds in turn, batch {batch}, {threads} thread(s)")
+
+
+def _profile(args: argparse.Namespace, name: str, batch: int, isa: str | None) -> Profile:
+    from convcore.bench import profile_case, profile_graph
     from convcore.loader import load_graph
 
-    if args.what == "model":
-        graph = load_graph(args.model, weights=args.weights, kernel_flip=kernel_flip(args))
-    else:
-        graph = vgg16()
-    for batch in progress(args.batch, len(args.batch), f"{args.model or 'VGG16'}, {threads} thread(s)"):
-        profile = profile_graph(graph, batch=batch, isa=args.isa, repeats=args.rounds)
-        record["profiles"].append({"network": args.model or "vgg16", **profile.as_dict()})
-        if not quiet:
-            head, rows = profile.rows()
-            print_table(head, rows, title=f"\n{args.model or 'VGG16'}, batch {batch}", left=profile.LEFT)
-            print(profile.summary())
-        if not peers:
-            continue
-        comparison = compare(
-            "vgg16",
-            peers=peers,
-            batch=batch,
-            threads=threads,
-            rounds=args.rounds,
-            environment={"CONVCORE_ISA": args.isa} if args.isa else None,
+    if args.what != "model":
+        return profile_case(name, batch=batch, isa=isa, repeats=args.rounds)
+    graph = load_graph(args.model, weights=args.weights, kernel_flip=kernel_flip(args))
+    return profile_graph(graph, batch=batch, isa=isa, repeats=args.rounds)
+
+
+def _print_kernels(profiles: Sequence[tuple[str, Profile]], title: str) -> None:
+    rows = [
+        (
+            name,
+            " + ".join(s.algorithm for s in profile.steps),
+            profile.peaks.isa,
+            f"{profile.ms:.3f}",
+            f"{sum(s.flops for s in profile.steps) / max(profile.ms, 1e-9) / 1e6:.1f}",
+            f"{100 * profile.least_ms / max(profile.ms, 1e-9):.0f} %",
         )
-        found.append(comparison)
-        record["peers"].append(comparison.as_dict())
-        if not quiet:
-            _print_peers(comparison)
+        for name, profile in profiles
+    ]
+    head = ("kernel", "algorithm", "set", "ms", "GFLOP/s", "of roofline")
+    print_table(head, rows, title=title, left=(0, 1, 2))
 
 
-def _print_peers(comparison: Comparison) -> None:
-    rows: list[tuple[str | None, ...]] = []
-    for name, m in sorted(comparison.peers.items(), key=lambda item: item[1].median or float("inf")):
-        if m.median is None:
-            rows.append((name, None, None, None, m.status))
-        else:
-            rows.append(
-                (name, f"{m.median:.3f}", f"{min(m.ms):.3f}", f"{max(m.ms):.3f}", f"{m.difference:.1e}")
-            )
-    title = f"\n{comparison.case}, batch {comparison.batch}, {comparison.threads} thread(s), in turn"
-    print_table(("library", "median, ms", "least", "most", "difference"), rows, title=title)
-    if comparison.ratio is not None:
-        print(f"convcore takes {comparison.ratio:.2f} of the time of {comparison.fastest}")
-
-
-def _kernels(
-    args: argparse.Namespace,
-    threads: int,
-    peers: Sequence[str],
-    record: dict[str, Any],
-    found: list[Comparison],
-    quiet: bool,
-) -> None:
-    from convcore.bench import compare, profile_case
-
-    others = [name for name in peers if name != "convcore"]
-    for batch in args.batch:
-        rows = []
-        names = _chosen(args)
-        for name in progress(names, len(names), f"kernels, batch {batch}, {threads} thread(s)"):
-            profile = profile_case(name, batch=batch, isa=args.isa, repeats=args.rounds)
-            record["profiles"].append({"case": name, **profile.as_dict()})
-            flops = sum(s.flops for s in profile.steps)
-            row: list[str | None] = [
-                name,
-                " + ".join(s.algorithm for s in profile.steps),
-                f"{profile.ms:.3f}",
-                f"{flops / max(profile.ms, 1e-9) / 1e6:.1f}",
-                f"{100 * profile.least_ms / max(profile.ms, 1e-9):.0f} %",
-            ]
-            if peers:
-                comparison = compare(
-                    name,
-                    peers=peers,
-                    batch=batch,
-                    threads=threads,
-                    rounds=args.rounds,
-                    environment={"CONVCORE_ISA": args.isa} if args.isa else None,
-                )
-                found.append(comparison)
-                record["peers"].append(comparison.as_dict())
-                medians = [comparison.peers[peer].median for peer in ("convcore", *others)]
-                row += [None if ms is None else f"{ms:.3f}" for ms in medians]
-                row.append(None if comparison.ratio is None else f"{comparison.ratio:.2f}")
-            rows.append(row)
-        if quiet:
-            continue
-        head = ["kernel", "algorithm", "ms", "GFLOP/s", "of roofline"]
-        if peers:
-            head += ["in turn, ms", *others, "of the fastest"]
-        print_table(head, rows, title=f"\nKernels, batch {batch}, {threads} thread(s)", left=(0, 1))
+def _print_comparisons(comparisons: Sequence[Comparison], title: str) -> None:
+    """One row a workload, one column a library, and how the first of ours stands to the fastest other."""
+    names = list(dict.fromkeys(name for c in comparisons for name, m in c.peers.items() if m.ms))
+    rows: list[list[str | None]] = []
+    for c in comparisons:
+        medians = [c.peers[name].median if name in c.peers else None for name in names]
+        row = [None if ms is None else f"{ms:.3f}" for ms in medians]
+        ratio, share = c.ratio, c.share_of_roofline
+        row += [None if ratio is None else f"{ratio:.2f}", None if share is None else f"{100 * share:.0f} %"]
+        rows.append([c.case, *row])
+    print_table(["workload", *names, "of the fastest", "of bandwidth"], rows, title=title)
+    for c in comparisons:
+        for name in c.ours[1:]:
+            ratio, beside = c.ratio_of(name, c.ours[0]), c.ratio_of(name, c.fastest)
+            if ratio is not None:
+                theirs = "" if beside is None else f", {beside:.2f} of {c.fastest}'s"
+                print(f"{c.case}: {name} takes {ratio:.2f} of the time of {c.ours[0]}{theirs}")

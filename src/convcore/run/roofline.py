@@ -12,6 +12,7 @@ import math
 import re
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -126,6 +127,27 @@ def measure(isa: str, threads: int = 0, *, floats: int = 0) -> Peaks:
     True
     """
     return _measure(isa, threads or _native.get_num_threads(), floats or max(_FLOATS, last_cache_bytes()))
+
+
+def traffic(read: int, written: int) -> Callable[[], None]:
+    """Return a call that reads and writes so many bytes of its own, by the probes; in whole rows of 64 KiB.
+
+    Examples
+    --------
+    >>> traffic(1 << 20, 1 << 16)()
+    """
+    isa = _native.default_isa()
+    rows = [max(1, round(size / (4 * _ROW))) for size in (read, written)]
+    buffers = [aligned_floats(rows[0] * _ROW), aligned_floats(rows[1] * _ROW), aligned_floats(rows[0])]
+    for buffer in buffers:
+        buffer[:] = 1.0
+    source, target = _view(0, rows[0], _ROW), _view(1, rows[1], _ROW)
+    steps = [
+        _native.Step("probe", probe="read", x=source, out=_view(2, rows[0], 1), isa=isa),
+        _native.Step("probe", probe="write", value=1.0, x=target, out=target, isa=isa),
+    ]
+    program = _native.Program(steps)
+    return lambda: program.run(buffers)
 
 
 @lru_cache(maxsize=16)
