@@ -17,6 +17,7 @@ __all__ = ["write_chart"]
 _COLOURS = {
     "convcore": "#b3261e", "tensorflow": "#e0a030", "torch": "#8a6fb0", "onnxruntime": "#4f7cac",
     "openvino": "#5aa9c0", "litert": "#6f9f5f", "ncnn": "#3f6f5f", "mnn": "#8f8f4f", "numpy": "#9a9a9a",
+    "roofline": "#444444",
 }  # fmt: skip
 _LABELS = {
     "tensorflow": "TensorFlow", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO",
