@@ -97,8 +97,16 @@ def grouped() -> Graph:
     return b.graph(b.conv(y, 32, (3, 3), groups=2))
 
 
+def squeezed() -> Graph:
+    """MobileNet's end, and what squeezes and excites: a convolution of what global pooling left."""
+    b = GraphBuilder(8)
+    y = _block(b, _block(b, b.input(12, 12, 3), 32), 32)
+    y = b.add("global_average_pool", y, {"keepdims": True})
+    return b.graph(b.conv(b.activation(b.conv(y, 16, (1, 1)), "relu"), 20, (1, 1)))
+
+
 GRAPHS: dict[str, Callable[[], Graph]] = {
-    make.__name__: make for make in (vgg_like, residual, u_net, volume, signal, padded, grouped)
+    make.__name__: make for make in (vgg_like, residual, u_net, volume, signal, padded, grouped, squeezed)
 }
 
 
