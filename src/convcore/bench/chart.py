@@ -17,7 +17,8 @@ __all__ = ["write_chart"]
 _COLOURS = {
     "convcore": "#b3261e", "tensorflow": "#e0a030", "torch": "#8a6fb0", "onnxruntime": "#4f7cac",
     "openvino": "#5aa9c0", "litert": "#6f9f5f", "ncnn": "#3f6f5f", "mnn": "#8f8f4f", "numpy": "#9a9a9a",
-    "roofline": "#444444",
+    "pydicom": "#c9a7a0", "roofline": "#444444",
+    "convcore avx512": "#b3261e", "convcore avx2": "#d9746c", "convcore sse2": "#efb8b3",
 }  # fmt: skip
 _LABELS = {
     "tensorflow": "TensorFlow", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO",
@@ -70,7 +71,7 @@ def write_chart(path: str | os.PathLike[str], comparisons: Sequence[Comparison],
                 va="center",
                 ha="left",
                 fontsize=8,
-                fontweight="bold" if name == "convcore" else "normal",
+                fontweight="bold" if name.startswith("convcore") else "normal",
             )
             y += 1
         y += 1
