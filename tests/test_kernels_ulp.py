@@ -66,12 +66,19 @@ def _unit(exact: Doubles) -> Doubles:
     return unit
 
 
-def _chunks(first: int, last: int, step: int) -> Iterator[Floats]:
-    """Floats with the bits from `first` up to `last`, both signs, in arrays that fit the L2 cache."""
-    for begin in range(first, last, step << 16):
-        bits = np.arange(begin, min(last, begin + (step << 16)), step, np.uint32)
-        yield bits.view(np.float32)
-        yield (bits | np.uint32(1 << 31)).view(np.float32)
+def _bits(x: np.float32) -> int:
+    return int(x.view(np.uint32))
+
+
+def _chunks(first: int, last: int, step: int) -> Iterator[range]:
+    """The bits from `first` up to `last` in pieces, which fit the L2 cache with all that is made of them.
+
+    They are no arrays yet: the pool takes all its work at once, and 2^32 floats would not fit the memory.
+    """
+    in_float64 = _bits(SMALL) <= first < _bits(LARGE)
+    count = step << (14 if in_float64 else 16)
+    for begin in range(first, last, count):
+        yield range(begin, min(last, begin + count), step)
 
 
 def _of_every_isa(function: Function, x: Floats) -> Iterator[Floats]:
@@ -103,13 +110,23 @@ def _error(function: Function, x: Floats) -> float:
         return float(max(worst))
 
 
+def _error_of_both_signs(function: Function, bits: range) -> float:
+    x = np.arange(bits.start, bits.stop, bits.step, np.uint32)
+    return max(_error(function, signed.view(np.float32)) for signed in (x, x | np.uint32(1 << 31)))
+
+
 def _worst(function: Function, step: int) -> float:
-    edges = [0, *(int(x.view(np.uint32)) for x in (SMALL, LARGE, np.float32(np.inf))), 1 << 31]
-    with ThreadPoolExecutor(cc.get_num_threads()) as pool:
-        return max(
-            max(pool.map(partial(_error, function), _chunks(first, last, step)))
-            for first, last in pairwise(edges)
-        )
+    edges = [0, *map(_bits, (SMALL, LARGE, np.float32(np.inf))), 1 << 31]
+    threads = cc.get_num_threads()
+    cc.set_num_threads(1)  # every core has pieces of its own: to share one costs more than it gives
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            return max(
+                max(pool.map(partial(_error_of_both_signs, function), _chunks(first, last, step)))
+                for first, last in pairwise(edges)
+            )
+    finally:
+        cc.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
