@@ -29,6 +29,8 @@ typedef struct pack_job {
     int64_t offset;
     const float *bias;
     float *packed;
+    int shares;        /* of the work, one for every thread */
+    _Atomic int taken; /* of them */
     _Atomic int status;
     _Atomic int finite;
 } pack_job;
@@ -219,22 +221,22 @@ static void pack_winograd_head(const pack_job *job, int64_t p)
 
 /* ---- sharing ------------------------------------------------------------------------------------ */
 
-/* The rows or channels that this thread packs. One run each: a page that is new is touched by one thread. */
-static void share(int64_t items, int64_t block, int thread, int threads, int64_t *begin, int64_t *end)
+/* The rows or channels of share i of `shares`. One run each: a page that is new is touched by one thread. */
+static void share(int64_t items, int64_t block, int i, int shares, int64_t *begin, int64_t *end)
 {
     const int64_t blocks = (items + block - 1) / block;
-    *begin = min_i64(items, blocks * thread / threads * block);
-    *end = min_i64(items, blocks * (thread + 1) / threads * block);
+    *begin = min_i64(items, blocks * i / shares * block);
+    *end = min_i64(items, blocks * (i + 1) / shares * block);
 }
 
-static void share_rows(pack_job *job, int thread, int threads)
+static void share_rows(pack_job *job, int i, int shares)
 {
     const cc_conv_geometry *g = conv_geometry(job->step);
     const int64_t *k = job->step->window.kernel;
     const int64_t rows = k[0] * k[1] * k[2] * g->ic, width = g->groups * g->oc;
     int64_t block = BLOCK_FLOATS / width, begin, end;
     block = block < 1 ? 1 : min_i64(block, MOST_ROWS);
-    share(rows, block, thread, threads, &begin, &end);
+    share(rows, block, i, shares, &begin, &end);
     float *buffer = job->weights ? NULL : malloc((size_t)(block * width) * sizeof *buffer);
     if (!job->weights && !buffer) {
         atomic_store(&job->status, CC_ERROR_MEMORY);
@@ -248,16 +250,16 @@ static void share_rows(pack_job *job, int thread, int threads)
         pack_rows(job, from, r, stop);
     }
     free(buffer);
-    for (int64_t p = thread; p < g->groups * g->panels; p += threads)
+    for (int64_t p = i; p < g->groups * g->panels; p += shares)
         pack_bias(job, p, job->packed + p * cc_panel_floats(job->step));
 }
 
-static void share_channels(pack_job *job, int thread, int threads)
+static void share_channels(pack_job *job, int i, int shares)
 {
     const cc_conv_geometry *g = conv_geometry(job->step);
     const int64_t most = CHANNELS * g->oc, depth = job->step->window.kernel[0];
     int64_t begin, end;
-    share(g->ic, CHANNELS, thread, threads, &begin, &end);
+    share(g->ic, CHANNELS, i, shares, &begin, &end);
     float *buffer = job->weights ? NULL : malloc((size_t)(9 * most) * sizeof *buffer);
     if (!job->weights && !buffer) {
         atomic_store(&job->status, CC_ERROR_MEMORY);
@@ -277,29 +279,34 @@ static void share_channels(pack_job *job, int thread, int threads)
                 goto done; /* job->status says why */
             pack_winograd_channels(job, from, d, c, stop);
         }
-    for (int64_t p = thread; p < g->panels; p += threads)
+    for (int64_t p = i; p < g->panels; p += shares)
         pack_winograd_head(job, p);
 done:
     free(buffer);
 }
 
-static void pack_share(void *argument, int thread, int threads)
+static void pack_shares(void *argument, int thread, int threads)
 {
     pack_job *job = argument;
     const cc_conv_geometry *g = conv_geometry(job->step);
-    if (g->tile)
-        share_channels(job, thread, threads);
-    else if (job->step->operation != CC_CONV_TRANSPOSE)
-        share_rows(job, thread, threads);
-    else
-        for (int64_t p = thread; p < g->panels; p += threads)
-            pack_transposed_panel(job, p);
+    (void)thread, (void)threads; /* who comes takes what is left */
+    for (int i; (i = atomic_fetch_add(&job->taken, 1)) < job->shares;) {
+        if (g->tile)
+            share_channels(job, i, job->shares);
+        else if (job->step->operation != CC_CONV_TRANSPOSE)
+            share_rows(job, i, job->shares);
+        else
+            for (int64_t p = i; p < g->panels; p += job->shares)
+                pack_transposed_panel(job, p);
+    }
 }
 
 static cc_status pack(pack_job *job)
 {
     const int64_t worth_sharing = 1 << 16; /* floats: below, waking the pool costs more than it saves */
-    cc_parallel(job->step->packed_floats < worth_sharing ? 1 : cc_get_num_threads(), pack_share, job);
+    const double seconds = (double)job->step->packed_floats * 1e-9;
+    job->shares = job->step->packed_floats < worth_sharing ? 1 : cc_get_num_threads();
+    cc_parallel(job->shares, seconds, pack_shares, job);
     return (cc_status)atomic_load(&job->status);
 }
 

@@ -6,17 +6,14 @@
 
 enum { CC_MOST_THREADS = 256 };
 
-/* Runs task(argument, thread, threads) on up to `wanted` threads, the caller among them as thread 0, and
- * returns when all are done. `threads` is the number that really take part: 1 if another caller has the
- * pool just now, so that concurrent callers do not wait for each other. */
-void cc_parallel(int wanted, void (*task)(void *argument, int thread, int threads), void *argument);
+/* Runs task(argument, thread, threads) on the caller, as thread 0, and on those of up to `wanted` - 1 workers who
+ * come before the caller is done: any or none, so the caller must be able to do all of the work. Returns when all
+ * who came are done. `seconds`, about as long as the work would take one thread, says whether it is worth waking
+ * them. `threads` is 1 if another caller has the pool just now, so that concurrent callers do not wait for each
+ * other. */
+void cc_parallel(int wanted, double seconds, void (*task)(void *argument, int thread, int threads), void *argument);
 
-typedef struct cc_barrier {
-    _Atomic int waiting;
-    _Atomic int turn;
-} cc_barrier;
-
-/* Returns once all `threads` have come. The last one runs serial(argument) before it lets them go. */
-void cc_barrier_wait(cc_barrier *barrier, int threads, void (*serial)(void *argument), void *argument);
+/* One turn, after `spins` others, of a loop that waits for another thread. */
+void cc_wait_a_little(int spins);
 
 #endif

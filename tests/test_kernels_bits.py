@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 import convcore as cc
@@ -44,6 +45,24 @@ def test_any_batch(isa: str, channels: int) -> None:
             for i in range(len(x)):
                 alone = case.call(x[i : i + 1], *rest)
                 assert alone.tobytes() == together[i : i + 1].tobytes(), f"{case.name}, image {i}"
+
+
+@pytest.mark.parametrize("isa", _native.isas())
+def test_a_dense_row_in_a_long_batch(isa: str) -> None:
+    """More rows than a tile and than an item, more channels than a block, outputs that end anywhere."""
+    rng = np.random.default_rng(5)
+    for channels, outputs in ((60, 1), (60, 16), (513, 17), (1031, 33), (1500, 60)):
+        x = rng.standard_normal((100, channels), np.float32)
+        w = rng.standard_normal((channels, outputs), np.float32)
+        for activation in ("linear", "relu", "sigmoid"):
+            wide = np.full((100, outputs + 3), 7, np.float32)
+            with instruction_set(isa):
+                cc.dense(x, w, activation=activation, out=wide[:, :outputs])
+                rows = [cc.dense(x[i : i + 1], w, activation=activation) for i in (0, 41, 83, 84, 99)]
+                together = cc.dense(x, w, activation=activation)
+            assert together.tobytes() == wide[:, :outputs].tobytes()
+            assert (wide[:, outputs:] == 7).all()
+            assert np.concatenate(rows).tobytes() == together[[0, 41, 83, 84, 99]].tobytes()
 
 
 def test_many_python_threads_at_once() -> None:

@@ -5,8 +5,10 @@
 #include "threads.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { SIDE = 24, CHANNELS = 17, FLOATS = SIDE * SIDE * CHANNELS, STEPS = 6, RUNS = 25, CALLERS = 4 };
@@ -115,7 +117,7 @@ static void check_fork(const network *n, const memory *expected, int busy)
             const cc_run_options options = {.threads = 3};
             int threads = 0;
             alarm(60); /* ends a child that waits for workers that it does not have */
-            cc_parallel(3, note_threads, &threads);
+            cc_parallel(3, 1, note_threads, &threads);
             if (threads != 3)
                 _exit(2);
             for (int k = 0; k < 5; k++)
@@ -194,6 +196,42 @@ static void check_poll_and_seconds(const network *n, const memory *expected)
     memory_free(&workspace);
 }
 
+/* How many threads came to a job, and whether the caller stays until one does. */
+typedef struct visit {
+    _Atomic int came;
+    int wait;
+} visit;
+
+static void come(void *argument, int thread, int threads)
+{
+    visit *v = argument;
+    (void)threads;
+    atomic_fetch_add(&v->came, 1);
+    for (int i = 0; thread == 0 && v->wait && i < 10000 && atomic_load(&v->came) == 1; i++)
+        usleep(1000);
+}
+
+static int visitors(double seconds, int wait)
+{
+    visit v = {.wait = wait};
+    cc_parallel(2, seconds, come, &v);
+    return atomic_load(&v.came);
+}
+
+/* A short job wakes nobody, and waits for nobody; a long one, and one that comes right after another, does wake. */
+static void check_sleepers(void)
+{
+    for (int i = 0; i < 3; i++) {
+        CHECK(visitors(1, 1) == 2, "a long job woke nobody");
+        usleep(300000); /* the worker is asleep again */
+        CHECK(visitors(1e-6, 0) == 1, "a short job woke a worker");
+    }
+    int came = 0;
+    for (const time_t end = time(NULL) + 10; came < 2 && time(NULL) < end;)
+        came = visitors(1e-6, 0);
+    CHECK(came == 2, "short jobs one right after the other woke nobody");
+}
+
 int main(int argc, char **argv)
 {
     const int forks = argc < 2 || strcmp(argv[1], "no-fork") != 0;
@@ -205,6 +243,7 @@ int main(int argc, char **argv)
     CHECK(run(&n, &expected, &other, &n.workspace, &alone) == CC_OK, "cc_run");
     check_callers(&n, &expected);
     check_poll_and_seconds(&n, &expected);
+    check_sleepers();
     if (forks) {
         check_fork(&n, &expected, 0);
         check_fork(&n, &expected, 1);
