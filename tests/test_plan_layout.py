@@ -97,8 +97,15 @@ def grouped() -> Graph:
     return b.graph(b.conv(y, 32, (3, 3), groups=2))
 
 
+def pooled_head() -> Graph:
+    """A convolution for a classifier, as MobileNet has it: it reads a pooled map of one cell."""
+    b = GraphBuilder(8)
+    y = b.add("global_average_pool", _block(b, _block(b, b.input(9, 9, 3), 16), 32), {"keepdims": True})
+    return b.graph(b.conv(y, 10, (1, 1)))
+
+
 GRAPHS: dict[str, Callable[[], Graph]] = {
-    make.__name__: make for make in (vgg_like, residual, u_net, volume, signal, padded, grouped)
+    make.__name__: make for make in (vgg_like, residual, u_net, volume, signal, padded, grouped, pooled_head)
 }
 
 

@@ -78,7 +78,7 @@ def blocked_values(
         elif node.operation in _ALIKE and _agrees(group, shapes):
             alike.append({*inputs, group.output})
         elif node.operation in _READS and all(shapes[i][-1] % BLOCK == 0 for i in inputs):
-            pass
+            candidates.discard(group.output)
         else:
             candidates -= {*inputs, group.output}
     # Where one side of an operation cannot be blocked, none is; and blocks that no convolution reads serve
