@@ -212,14 +212,12 @@ cc_status cc_choose_window(cc_step *step, const cc_kernels *kernels)
 
 void cc_pack_depthwise(const cc_step *step, const float *weights, const float *bias, float *packed)
 {
-    const int64_t oc = step->out.shape[4], padded = depthwise_padded(oc), taps = taps_of(&step->window);
-    for (int64_t o = 0; o < padded; o++)
-        packed[o] = bias && o < oc ? bias[o] : 0.0f;
-    for (int64_t t = 0; t < taps; t++) {
-        /* Reversing every axis of the window is reversing the order of its taps. */
-        const float *from = weights + (step->flip ? taps - 1 - t : t) * oc;
-        float *to = packed + (1 + t) * padded;
-        for (int64_t o = 0; o < padded; o++)
-            to[o] = o < oc ? from[o] : 0.0f;
-    }
+    const int64_t oc = step->out.shape[4], taps = taps_of(&step->window);
+    for (int64_t first = 0; first < oc; first += CC_BLOCK)
+        for (int64_t row = 0; row <= taps; row++) {
+            /* Reversing every axis of the window is reversing the order of its taps. */
+            const float *from = row == 0 ? bias : weights + (step->flip ? taps - row : row - 1) * oc;
+            for (int64_t o = first; o < first + CC_BLOCK; o++)
+                *packed++ = from && o < oc ? from[o] : 0.0f;
+        }
 }

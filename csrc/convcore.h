@@ -32,7 +32,7 @@ extern "C" {
 
 /* What cc_pack writes, which people keep in files: raise it when a step's packed floats change their order,
  * or their values, in any way. */
-#define CC_PACKED_VERSION 1
+#define CC_PACKED_VERSION 2
 
 #if defined(_WIN32)
 #define CC_API

@@ -254,6 +254,21 @@ def _depthwise_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterat
             exact(x, w, bias),
             dot_bound(7, exact(abs(x), abs(w), abs(bias))),
         )
+    # Windows that slide along a row in tiles of outputs: the ends of the map, and of the last tile.
+    for width, stride in ((3, 1), (3, 2), (5, 1), (5, 2), (7, 1)):
+        for columns in (3, 7 * s):
+            x, w, bias = _floats(rng, n, 3, columns, c), _floats(rng, 2, width, c, 1), _floats(rng, c)
+            pairs = shapes.conv_padding("same", (3, columns), (2, width), (stride,) * 2, (1, 1), "test")
+            steps = {"strides": (stride,) * 2, "dilation": (1, 1)}
+            exact = partial(reference.depthwise_conv, padding=pairs, **steps)
+            yield Case(
+                f"depthwise_conv2d 2x{width} by {stride} on {columns} columns",
+                "depthwise_f32",
+                partial(cc.depthwise_conv2d, strides=stride, padding="same"),
+                (x, w, bias),
+                exact(x, w, bias),
+                dot_bound(2 * width + 1, exact(abs(x), abs(w), abs(bias))),
+            )
 
 
 def _pool_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:

@@ -131,6 +131,17 @@ def test_convolution_with_nan_and_infinity(isa: str) -> None:
     assert infinite[0, 5:, 5:].all() and infinite.sum() == 4 * 5
 
 
+@pytest.mark.parametrize("width", [3, 4, 5, 7])
+@pytest.mark.parametrize("isa", ISAS)
+def test_depthwise_taps_in_the_padding_are_left_out(isa: str, width: int) -> None:
+    x, w = np.ones((1, 3, 20, 17), np.float32), np.ones((1, width, 17, 1), np.float32)
+    w[:, 0] = np.inf
+    with instruction_set(isa):
+        y = cc.depthwise_conv2d(x, w, padding="same")
+    outside = (width - 1) // 2  # columns whose first tap would multiply padding
+    assert np.isfinite(y[:, :, :outside]).all() and np.isinf(y[:, :, outside:]).all()
+
+
 @pytest.mark.parametrize("isa", ISAS)
 def test_denormals_are_not_flushed(isa: str) -> None:
     x = np.full((1, 4, 4, 16), 3 * TINY, np.float32)

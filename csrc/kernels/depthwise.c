@@ -1,8 +1,8 @@
 /* Depthwise convolution: every input channel has `multiplier` filters of its own. An item is one output
  * row, or a piece of a long one.
  *
- * Weights are packed as bias [oc], then [tap][oc], each row padded to whole vectors (items.h), so one
- * vector holds output channels o, o+1, ... whatever the multiplier; only the load of the input differs.
+ * Weights are packed in blocks of 16 output channels, bias and then tap by tap (items.h), so one vector holds
+ * output channels o, o+1, ... whatever the multiplier; only the load of the input differs.
  * An output starts as its bias and takes one vf_fma per tap, in row-major order (d, h, w); taps outside
  * the input are left out, not multiplied by zero. That order is the same in every tile below, so a
  * pixel's bits do not depend on where it lies. */
@@ -14,7 +14,8 @@
 
 enum {
     SMALL_TILE = 4,
-    TILE = VF_LANES >= 8 ? 8 : SMALL_TILE /* output pixels in registers */
+    TILE = VF_LANES >= 8 ? 8 : SMALL_TILE, /* output pixels in registers */
+    PIXELS = VF_LANES == 16 ? 14 : 7 /* the same, of windows of 3, 5 or 7: with 7 weights and an input, 22 or 15 */
 };
 
 /* How VF_LANES output channels find their inputs. */
@@ -39,13 +40,139 @@ typedef struct depthwise_block {
 /* One output row. */
 typedef struct depthwise_row {
     const cc_step *step;
-    const float *x; /* the image */
-    float *y;       /* the row */
-    const float *bias, *taps;
-    int64_t padded; /* floats from one tap's weights to the next's */
-    int64_t ow;     /* the output pixel being made */
+    const float *x;       /* the image */
+    float *y;             /* the row */
+    int64_t block_floats; /* from the weights of a block of channels to those of the next */
+    int64_t ow;           /* the output pixel being made */
     cc_taps d, h;
 } depthwise_row;
+
+/* The bias of channel o and of those behind it; tap t's weights are (1 + t) * CC_BLOCK floats on. */
+CC_INLINE const float *depthwise_weights(const depthwise_row *row, int64_t o)
+{
+    return row->step->weights + o / CC_BLOCK * row->block_floats + o % CC_BLOCK;
+}
+
+/* ---- windows of 3, 5 or 7 columns, channels one to one and neighbours in memory --------------------- */
+
+/* The lines of the input under an output row, clipped to the map, and the distances between what they hold. */
+typedef struct window_lines {
+    int64_t planes, lines;
+    int64_t ld_plane, ld_line, ld_in, ld_out;
+    int64_t first_tap, plane_taps; /* floats of weights: to the first line's, and of one plane of the window */
+} window_lines;
+
+/* PIXELS outputs side by side. */
+typedef struct window_tile {
+    const float *x;  /* channel 0 of the first column of the first window, which may lie outside the input */
+    float *y;        /* channel 0 of the first output */
+    uint32_t inside; /* bit j: column j from there is one of the input, and an output to be stored reads it */
+    int outputs;     /* to be stored: all, but at the end of a row */
+} window_tile;
+
+/* Channels [o, o + lanes) of a tile: each input is loaded once and goes to every output whose window holds it, in
+ * the order of the taps. What follows `lanes` is constant: whole, that all columns are inside; upto, that lanes may
+ * be less than VF_LANES. */
+CC_INLINE void window_channels(const window_lines *l, const window_tile *tile, const float *weights, int64_t o,
+                               int lanes, int kernel, int stride, int whole, int upto)
+{
+    vf sum[PIXELS];
+#pragma GCC unroll 14
+    for (int p = 0; p < PIXELS; p++)
+        sum[p] = vf_load(weights);
+    const float *plane = tile->x + o, *plane_taps = weights + l->first_tap;
+    for (int64_t d = l->planes; d > 0; d--, plane += l->ld_plane, plane_taps += l->plane_taps) {
+        const float *line = plane, *taps = plane_taps;
+        for (int64_t h = l->lines; h > 0; h--, line += l->ld_line, taps += kernel * CC_BLOCK) {
+            const float *cell = line;
+            vf weight[7];
+#pragma GCC unroll 7
+            for (int t = 0; t < kernel; t++)
+                weight[t] = vf_load(taps + t * CC_BLOCK);
+#pragma GCC unroll 31
+            for (int j = 0; j < (PIXELS - 1) * stride + kernel; j++, cell += l->ld_in)
+                if (whole || tile->inside >> j & 1) {
+                    /* Where a mask costs nothing it is used for all: gcc takes a plain load for free, and would
+                     * repeat it for each multiply-add, of which there are then fewer than loads. */
+                    const vf value = upto || VF_LANES == 16 ? vf_load_n(cell, lanes) : vf_load(cell);
+#pragma GCC unroll 14
+                    for (int p = 0; p < PIXELS; p++)
+                        if (j >= p * stride && j < p * stride + kernel)
+                            sum[p] = vf_fma(value, weight[j - p * stride], sum[p]);
+                }
+        }
+    }
+    float *y = tile->y + o;
+#pragma GCC unroll 14
+    for (int p = 0; p < PIXELS; p++, y += l->ld_out)
+        if (whole || p < tile->outputs)
+            store_channels(y, 1, upto ? lanes : VF_LANES, sum[p]);
+}
+
+/* Outputs [begin, end) of a row, all channels. */
+CC_INLINE void window_columns(const depthwise_row *row, int64_t begin, int64_t end, int kernel, int stride)
+{
+    const cc_view *in = &row->step->in, *out = &row->step->out;
+    const cc_window *window = &row->step->window;
+    const int64_t channels = out->shape[C], block_floats = row->block_floats;
+    const float *const weights = row->step->weights;
+    const float *const x = row->x + (row->d.start + row->d.begin * window->dilation[0]) * in->ld[D] +
+                           (row->h.start + row->h.begin * window->dilation[1]) * in->ld[H];
+    const window_lines lines = {
+        .planes = row->d.end - row->d.begin,
+        .lines = row->h.end - row->h.begin,
+        .ld_plane = window->dilation[0] * in->ld[D],
+        .ld_line = window->dilation[1] * in->ld[H],
+        .ld_in = in->ld[W],
+        .ld_out = out->ld[W],
+        .first_tap = (1 + (row->d.begin * window->kernel[1] + row->h.begin) * kernel) * CC_BLOCK,
+        .plane_taps = window->kernel[1] * kernel * CC_BLOCK,
+    };
+    for (int64_t ow = begin; ow < end; ow += PIXELS) {
+        const int64_t first = ow * stride - window->pad_low[2];
+        window_tile tile = {.x = x + first * in->ld[W],
+                            .y = row->y + ow * out->ld[W],
+                            .outputs = (int)min_i64(PIXELS, end - ow)};
+        for (int j = 0; j < (tile.outputs - 1) * stride + kernel; j++)
+            tile.inside |= (uint32_t)(first + j >= 0 && first + j < in->shape[W]) << j;
+        const int whole = tile.inside == (1u << ((PIXELS - 1) * stride + kernel)) - 1;
+        for (int64_t o = 0; o < channels; o += VF_LANES) {
+            const float *w = weights + o / CC_BLOCK * block_floats + o % CC_BLOCK;
+            const int lanes = (int)min_i64(channels - o, VF_LANES);
+            if (o + VF_LANES > channels)
+                window_channels(&lines, &tile, w, o, lanes, kernel, stride, 0, 1);
+            else if (whole)
+                window_channels(&lines, &tile, w, o, lanes, kernel, stride, 1, 0);
+            else
+                window_channels(&lines, &tile, w, o, lanes, kernel, stride, 0, 0);
+        }
+    }
+}
+
+typedef void window_fn(const depthwise_row *row, int64_t begin, int64_t end);
+
+#define WINDOW_DEFINE(kernel, stride)                                                                     \
+    CC_APART void window_##kernel##_by_##stride(const depthwise_row *row, int64_t begin, int64_t end)     \
+    {                                                                                                     \
+        window_columns(row, begin, end, kernel, stride);                                                  \
+    }
+WINDOW_DEFINE(3, 1) WINDOW_DEFINE(3, 2) WINDOW_DEFINE(5, 1) WINDOW_DEFINE(5, 2) WINDOW_DEFINE(7, 1)
+
+/* NULL where another window, or other channels, are in the way. */
+static window_fn *window_of(const cc_step *step)
+{
+    const int64_t kernel = step->window.kernel[2], stride = step->window.stride[2];
+    if (step->in.shape[C] != step->out.shape[C] || step->in.ld[C] != 1 || step->out.ld[C] != 1 ||
+        step->window.dilation[2] != 1)
+        return NULL;
+    if (kernel == 3)
+        return stride == 1 ? window_3_by_1 : stride == 2 ? window_3_by_2 : NULL;
+    if (kernel == 5)
+        return stride == 1 ? window_5_by_1 : stride == 2 ? window_5_by_2 : NULL;
+    return kernel == 7 && stride == 1 ? window_7_by_1 : NULL;
+}
+
+/* ---- any window, any channels ----------------------------------------------------------------------- */
 
 CC_INLINE vf load_inputs(const float *pixel, const depthwise_block *block, channel_map map)
 {
@@ -74,22 +201,23 @@ CC_APART void store_apart(const depthwise_row *row, const depthwise_block *block
         y[i * row->step->out.ld[C]] = lanes[i];
 }
 
-/* The widths of a window along a row; constants on the fast path. */
+/* The widths of a window along a row; constants in spread_three. */
 typedef struct depthwise_widths {
     int64_t kernel, stride, dilation;
 } depthwise_widths;
 
 /* `pixels` outputs side by side, the window of the first starting at column w.start; all have the taps
- * [w.begin, w.end). `map`, `pixels` and, on the fast path, the widths and taps are constants: neighbouring
+ * [w.begin, w.end). `map`, `pixels` and, in spread_three, the widths and taps are constants: neighbouring
  * pixels then share their loads. */
 CC_INLINE void depthwise_tile(const depthwise_row *row, const depthwise_block *block, channel_map map,
                               depthwise_widths width, cc_taps w, int pixels)
 {
     const cc_view *in = &row->step->in;
     const cc_window *window = &row->step->window;
-    const int64_t ld_w = in->ld[W], padded = row->padded;
+    const int64_t ld_w = in->ld[W];
+    const float *weights = depthwise_weights(row, block->o);
     vf sum[TILE];
-    const vf bias = vf_load(row->bias + block->o);
+    const vf bias = vf_load(weights);
 #pragma GCC unroll 8
     for (int p = 0; p < pixels; p++)
         sum[p] = bias;
@@ -97,10 +225,10 @@ CC_INLINE void depthwise_tile(const depthwise_row *row, const depthwise_block *b
         for (int64_t th = row->h.begin; th < row->h.end; th++) {
             const float *line = row->x + (row->d.start + td * window->dilation[0]) * in->ld[D] +
                                 (row->h.start + th * window->dilation[1]) * in->ld[H] + block->first;
-            const float *taps = row->taps + (td * window->kernel[1] + th) * width.kernel * padded + block->o;
-#pragma GCC unroll 5
+            const float *taps = weights + (1 + (td * window->kernel[1] + th) * width.kernel) * CC_BLOCK;
+#pragma GCC unroll 3
             for (int64_t tw = w.begin; tw < w.end; tw++) {
-                const vf weight = vf_load(taps + tw * padded);
+                const vf weight = vf_load(taps + tw * CC_BLOCK);
 #pragma GCC unroll 8
                 for (int p = 0; p < pixels; p++) {
                     const int64_t cell = w.start + p * width.stride + tw * width.dilation;
@@ -131,102 +259,6 @@ CC_INLINE void depthwise_pixels(const depthwise_row *row, const depthwise_block 
         depthwise_tile(row, block, map, width, w, 1);
 }
 
-/* Outputs [begin, end) of a row whose windows are `rows` lines of 3 neighbours. Those in [inside, outside) lie
- * inside the input: there the window slides along in registers, and every input is loaded once. rows and stride
- * are constants. */
-CC_INLINE void slide_three(const depthwise_row *row, const depthwise_block *block, int64_t begin, int64_t end,
-                           int64_t inside, int64_t outside, int rows, int stride)
-{
-    const cc_view *in = &row->step->in, *out = &row->step->out;
-    const cc_window *window = &row->step->window;
-    const int64_t ld_in = in->ld[W], ld_out = out->ld[W], pad = window->pad_low[2];
-    const float *x = row->x + (row->d.start + row->d.begin * window->dilation[0]) * in->ld[D] + block->first;
-    const float *taps = row->taps + (row->d.begin * window->kernel[1] + row->h.begin) * 3 * row->padded + block->o;
-    float *y = row->y + begin * ld_out + block->o;
-    const vf bias = vf_load(row->bias + block->o);
-    vf weight[3][3], cell[3][3];
-    const float *line[3]; /* where the window of output `ow` begins */
-#pragma GCC unroll 3
-    for (int r = 0; r < rows; r++) {
-        line[r] = x + (row->h.start + (row->h.begin + r) * window->dilation[1]) * in->ld[H] +
-                  (begin * stride - pad) * ld_in;
-#pragma GCC unroll 3
-        for (int t = 0; t < 3; t++)
-            weight[r][t] = vf_load(taps + (r * 3 + t) * row->padded);
-    }
-    for (int64_t ow = begin; ow < end;) {
-        const int64_t until = ow >= inside && ow < outside ? min_i64(outside, end) : ow + 1;
-        if (ow < inside || ow >= outside) { /* at an edge, where taps are left out */
-            vf sum = bias;
-#pragma GCC unroll 3
-            for (int r = 0; r < rows; r++)
-#pragma GCC unroll 3
-                for (int t = 0; t < 3; t++) {
-                    const int64_t column = ow * stride - pad + t;
-                    if (column >= 0 && column < in->shape[W])
-                        sum = vf_fma(vf_load(line[r] + t * ld_in), weight[r][t], sum);
-                }
-            vf_store(y, sum);
-        } else {
-#pragma GCC unroll 3
-            for (int r = 0; r < rows; r++)
-#pragma GCC unroll 2
-                for (int t = 0; t < 3 - stride; t++)
-                    cell[r][t] = vf_load(line[r] + t * ld_in);
-            const float *next[3];
-            for (int r = 0; r < rows; r++)
-                next[r] = line[r] + (3 - stride) * ld_in;
-            float *to = y;
-            for (int64_t n = until - ow; n > 0; n--, to += ld_out) {
-                vf sum = bias;
-#pragma GCC unroll 3
-                for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 2
-                    for (int t = 0; t < stride; t++)
-                        cell[r][3 - stride + t] = vf_load(next[r] + t * ld_in);
-                    next[r] += stride * ld_in;
-#pragma GCC unroll 3
-                    for (int t = 0; t < 3; t++)
-                        sum = vf_fma(cell[r][t], weight[r][t], sum);
-#pragma GCC unroll 2
-                    for (int t = 0; t < 3 - stride; t++)
-                        cell[r][t] = cell[r][t + stride];
-                }
-                vf_store(to, sum);
-            }
-        }
-        y += (until - ow) * ld_out;
-#pragma GCC unroll 3
-        for (int r = 0; r < rows; r++)
-            line[r] += (until - ow) * stride * ld_in;
-        ow = until;
-    }
-}
-
-typedef void slide_fn(const depthwise_row *row, const depthwise_block *block, int64_t begin, int64_t end,
-                      int64_t inside, int64_t outside);
-
-#define SLIDE_DEFINE(rows, stride)                                                                    \
-    CC_APART void slide_##rows##_by_##stride(const depthwise_row *row, const depthwise_block *block,  \
-                                             int64_t begin, int64_t end, int64_t inside, int64_t outside) \
-    {                                                                                                 \
-        slide_three(row, block, begin, end, inside, outside, rows, stride);                           \
-    }
-SLIDE_DEFINE(1, 1) SLIDE_DEFINE(2, 1) SLIDE_DEFINE(3, 1) SLIDE_DEFINE(1, 2) SLIDE_DEFINE(2, 2) SLIDE_DEFINE(3, 2)
-
-/* NULL where the window of this row does not slide. */
-static slide_fn *slide_of(const depthwise_row *row, const depthwise_block *block)
-{
-    static slide_fn *const slides[2][3] = {{slide_1_by_1, slide_2_by_1, slide_3_by_1},
-                                           {slide_1_by_2, slide_2_by_2, slide_3_by_2}};
-    const cc_window *window = &row->step->window;
-    const int64_t rows = row->h.end - row->h.begin;
-    const int slides_here = block->map == CHANNELS_FULL && row->step->out.ld[C] == 1 && window->kernel[2] == 3 &&
-                            window->dilation[2] == 1 && window->stride[2] <= 2 && row->d.end - row->d.begin == 1 &&
-                            rows >= 1 && rows <= 3;
-    return slides_here ? slides[window->stride[2] - 1][rows - 1] : NULL;
-}
-
 typedef void depthwise_fn(const depthwise_row *row, const depthwise_block *block, cc_taps w, int64_t pixels);
 
 CC_INLINE depthwise_widths widths_of(const depthwise_row *row)
@@ -237,16 +269,6 @@ CC_INLINE depthwise_widths widths_of(const depthwise_row *row)
 
 /* One function for each kind of tile, never inlined into one large one, where the compiler would run out
  * of registers for the sums. */
-CC_APART void full_five(const depthwise_row *row, const depthwise_block *block, cc_taps w, int64_t pixels)
-{
-    depthwise_pixels(row, block, CHANNELS_FULL, (depthwise_widths){5, 1, 1}, (cc_taps){w.start, 0, 5}, pixels);
-}
-
-CC_APART void full_five_by_two(const depthwise_row *row, const depthwise_block *block, cc_taps w, int64_t pixels)
-{
-    depthwise_pixels(row, block, CHANNELS_FULL, (depthwise_widths){5, 2, 1}, (cc_taps){w.start, 0, 5}, pixels);
-}
-
 CC_APART void spread_three(const depthwise_row *row, const depthwise_block *block, cc_taps w, int64_t pixels)
 {
     depthwise_pixels(row, block, CHANNELS_SPREAD, (depthwise_widths){3, 1, 1}, (cc_taps){w.start, 0, 3}, pixels);
@@ -285,17 +307,10 @@ static void depthwise_dispatch(const depthwise_row *row, const depthwise_block *
                                               [CHANNELS_ONE] = one_any,
                                               [CHANNELS_SPREAD] = spread_any,
                                               [CHANNELS_ANY] = any_any};
-    /* [channels full, spread][3, 5 taps][stride 1, 2], for windows that lie inside the input */
-    static depthwise_fn *const known_width[2][2][2] = {
-        {{full_any, full_any}, {full_five, full_five_by_two}},
-        {{spread_three, spread_any}, {spread_any, spread_any}},
-    };
     const depthwise_widths width = widths_of(row);
-    const int known = (block->map == CHANNELS_FULL || block->map == CHANNELS_SPREAD) && width.dilation == 1 &&
-                      (width.kernel == 3 || width.kernel == 5) && width.stride <= 2 && w.begin == 0 &&
-                      w.end == width.kernel;
-    if (known)
-        known_width[block->map == CHANNELS_SPREAD][width.kernel == 5][width.stride - 1](row, block, w, pixels);
+    if (block->map == CHANNELS_SPREAD && width.kernel == 3 && width.stride == 1 && width.dilation == 1 &&
+        w.begin == 0 && w.end == 3)
+        spread_three(row, block, w, pixels);
     else
         any_width[block->map](row, block, w, pixels);
 }
@@ -335,11 +350,6 @@ static void depthwise_columns(depthwise_row *row, const depthwise_block *block, 
                               int64_t inside, int64_t outside)
 {
     const int64_t span = outside - inside;
-    slide_fn *const slide = slide_of(row, block);
-    if (slide) {
-        slide(row, block, begin, end, inside, outside);
-        return;
-    }
     for (int64_t ow = begin; ow < end;) {
         const int64_t left = ow < inside ? 0 : outside - ow;
         int64_t pixels = 1;
@@ -372,7 +382,7 @@ static void activate_columns(const cc_step *step, float *y, int64_t begin, int64
 static int64_t stretch_of(const cc_step *step)
 {
     const int64_t *kernel = step->window.kernel;
-    if (kernel[2] == 3) /* which most often slides, and reads nothing again */
+    if (kernel[2] == 3) /* which reads little again */
         return step->detail[DEPTHWISE_PIECE];
     const int64_t column = kernel[0] * kernel[1] * step->window.stride[2] * step->in.shape[C] * (int64_t)sizeof(float);
     const int64_t columns = 16384 / column / TILE * TILE;
@@ -384,12 +394,13 @@ void CC_FN(depthwise_f32)(const cc_step *step, const cc_call *call, int64_t begi
     void *const *buffers = call->buffers;
     const cc_view *in = &step->in, *out = &step->out;
     const cc_window *window = &step->window;
-    const int64_t padded = depthwise_padded(out->shape[C]), columns = out->shape[W];
+    const int64_t columns = out->shape[W];
     const int64_t pad = window->pad_low[2], stride = window->stride[2];
     const int64_t room = in->shape[W] - (window->kernel[2] - 1) * window->dilation[2] + pad - 1;
     const int64_t outside = room < 0 ? 0 : min_i64(columns, room / stride + 1);
     const int64_t inside = min_i64((pad + stride - 1) / stride, outside);
     const int64_t multiplier = out->shape[C] / in->shape[C], stretch = stretch_of(step);
+    window_fn *const make_columns = window_of(step);
     depthwise_block block;
     const int64_t piece = step->detail[DEPTHWISE_PIECE], pieces = step->detail[DEPTHWISE_PIECES];
     for (int64_t item = begin; item < end; item++) {
@@ -398,12 +409,12 @@ void CC_FN(depthwise_f32)(const cc_step *step, const cc_call *call, int64_t begi
         depthwise_row row = {.step = step,
                              .x = view_f32(in, buffers) + at.n * in->ld[0],
                              .y = view_f32(out, buffers) + at.n * out->ld[0] + at.d * out->ld[D] + at.h * out->ld[H],
-                             .bias = step->weights,
-                             .taps = step->weights + padded,
-                             .padded = padded,
+                             .block_floats = CC_BLOCK * (1 + window->kernel[0] * window->kernel[1] * window->kernel[2]),
                              .d = clip_taps(step, 0, at.d),
                              .h = clip_taps(step, 1, at.h)};
-        for (int64_t ow = from; ow < to; ow += stretch)
+        if (make_columns)
+            make_columns(&row, from, to);
+        for (int64_t ow = make_columns ? to : from; ow < to; ow += stretch)
             for (int64_t o = 0; o < out->shape[C]; o += VF_LANES) {
                 block_of_channels(step, multiplier, o, &block);
                 depthwise_columns(&row, &block, ow, min_i64(ow + stretch, to), max_i64(inside, from),

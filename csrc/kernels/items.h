@@ -21,8 +21,8 @@ static inline int64_t global_channel_blocks(int64_t channels)
 /* The probe of multiply-adds: an item works this long on each of this many chains, in elements. */
 enum { PROBE_CHAINS = 14, PROBE_ELEMENTS = 1 << 15 };
 
-/* Depthwise weights are packed as bias, then one row per tap (d, h, w), each padded to whole vectors of
- * the widest instruction set, so that no load of weights is ever partial. */
+/* Depthwise weights are packed in blocks of CC_BLOCK output channels: their biases, then their weights of each
+ * tap (d, h, w). A block is read from end to end, and, behind the last channel filled with zeros, never in part. */
 static inline int64_t depthwise_padded(int64_t oc) { return (oc + 15) / 16 * 16; }
 
 /* The loops of a copy, innermost first. Axis 0 is the one whose neighbours are closest in the output;

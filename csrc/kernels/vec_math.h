@@ -97,15 +97,21 @@ CC_INLINE vf vf_ldexp(vf m, vf n)
 #endif
 }
 
-/* exp(r) - 1 and n, where x + x_lo = n ln2 + r, |x| <= 170. The error is 2^-28.2 of exp(r). */
-CC_INLINE vf exp_reduce(vf x, vf x_lo, vf *n)
+/* 2^n for integers -126 <= n <= 127 */
+CC_INLINE vf vf_power_of_two(vf n) { return vf_bits(vi_shl(vi_add(vi_from_vf(n), vi_set1(127)), 23)); }
+
+/* x = n ln2 + r, |x| <= 170: returns r, |r| <= ln2/2, exact but for one rounding, and n. */
+CC_INLINE vf exp_reduce(vf x, vf *n)
 {
     const vf to_integer = vf_set1(0x1.8p23f); /* adding this leaves no fraction bits */
     *n = vf_sub(vf_fma(x, vf_set1(0x1.715476p0f), to_integer), to_integer);
     /* ln2 in two parts, the first of 10 bits: n times that is exact, with FMA and without. */
-    vf r = vf_fnma(*n, vf_set1(0.693359375f), x);
-    r = vf_fnma(*n, vf_set1(-0.000212194442f), r);
-    r = vf_add(r, x_lo);
+    return vf_fnma(*n, vf_set1(-0.000212194442f), vf_fnma(*n, vf_set1(0.693359375f), x));
+}
+
+/* exp(r) - 1. The error is 2^-28.2 of exp(r). */
+CC_INLINE vf exp_rest(vf r)
+{
     vf q = vf_set1(0.00138202496f);
     q = vf_fma(q, r, vf_set1(0.0083688749f));
     q = vf_fma(q, r, vf_set1(0.0416682772f));
@@ -118,7 +124,7 @@ CC_INLINE vf exp_reduce(vf x, vf x_lo, vf *n)
 CC_INLINE vf_scaled exp_scaled(vf x, vf x_lo)
 {
     vf_scaled y;
-    const vf t = exp_reduce(x, x_lo, &y.exponent);
+    const vf t = exp_rest(vf_add(exp_reduce(x, &y.exponent), x_lo));
     y.mantissa = vf2_sum_ordered(vf_set1(1.0f), t);
     return y;
 }
@@ -126,7 +132,7 @@ CC_INLINE vf_scaled exp_scaled(vf x, vf x_lo)
 CC_INLINE vf vf_exp(vf x)
 {
     vf n;
-    const vf t = exp_reduce(vf_clamp(x, -104.0f, 89.0f), vf_zero(), &n); /* 0 and inf beyond */
+    const vf t = exp_rest(exp_reduce(vf_clamp(x, -104.0f, 89.0f), &n)); /* 0 and inf beyond */
     return vf_ldexp(vf_add(vf_set1(1.0f), t), n);
 }
 
@@ -134,8 +140,8 @@ CC_INLINE vf vf_exp(vf x)
 CC_INLINE vf vf_expm1_negative(vf x)
 {
     vf n;
-    const vf t = exp_reduce(vf_at_least(x, -30.0f), vf_zero(), &n);
-    const vf power = vf_bits(vi_shl(vi_add(vi_from_vf(n), vi_set1(127)), 23));
+    const vf t = exp_rest(exp_reduce(vf_at_least(x, -30.0f), &n));
+    const vf power = vf_power_of_two(n);
     const vf y = vf_fma(power, t, vf_sub(power, vf_set1(1.0f)));
     return vf_with_sign(y, x); /* -0 */
 }
@@ -174,7 +180,7 @@ CC_INLINE vf vf_sigmoid(vf x)
 {
     const vf one = vf_set1(1.0f);
     vf n;
-    const vf t = exp_reduce(vf_negate(vf_clamp(x, -104.0f, 88.0f)), vf_zero(), &n);
+    const vf t = exp_rest(exp_reduce(vf_negate(vf_clamp(x, -104.0f, 88.0f)), &n));
     const vf k = vf_negate(n), power = vf_ldexp(one, k);
     const vf sum = vf_add(one, power), lost = vf_sub(power, vf_sub(sum, one));
     return vf_ldexp(vf_div(one, vf_add(sum, vf_add(t, lost))), k);
@@ -192,24 +198,17 @@ CC_INLINE vf vf_silu(vf x)
     return vf_times_scaled(vf_at_least(x, -120.0f), sigmoid_scaled(vf_clamp(x, -120.0f, 120.0f), vf_zero()));
 }
 
-/* Below 0.6 an odd polynomial, within 2^-32.9; above, where 1 - 2/(exp(2x) + 1) has lost nothing. */
+/* u/(1 + u), 2u = exp(2|x|) - 1 = 2^n t + (2^n - 1), where nothing cancels. Of a large u the quotient forgets the
+ * error; of a small one it is written u - u (u/(1 + u)), so that u, the large term, is not rounded again. */
 CC_INLINE vf vf_tanh(vf x)
 {
-    const vf one = vf_set1(1.0f);
-    const vf a = vf_abs(x);
-    const vf z = vf_mul(a, a);
-    vf p = vf_set1(0.00219548889f);
-    p = vf_fma(p, z, vf_set1(-0.0082305437f));
-    p = vf_fma(p, z, vf_set1(0.02172051f));
-    p = vf_fma(p, z, vf_set1(-0.0539500713f));
-    p = vf_fma(p, z, vf_set1(0.133332297f));
-    p = vf_fma(p, z, vf_set1(-0.333333313f));
-    const vf small = vf_fma(vf_mul(a, z), p, a);
+    const vf half = vf_set1(0.5f), one = vf_set1(1.0f);
     vf n;
-    const vf t = exp_reduce(vf_at_most(vf_add(a, a), 20.0f), vf_zero(), &n); /* tanh(10) rounds to 1 */
-    const vf exp = vf_ldexp(vf_add(one, t), n);
-    const vf large = vf_sub(one, vf_div(vf_set1(2.0f), vf_add(one, exp)));
-    return vf_with_sign(vf_select(vf_lt(a, vf_set1(0.6f)), small, large), x);
+    const vf t = exp_rest(exp_reduce(vf_at_most(vf_abs(vf_add(x, x)), 20.0f), &n)); /* tanh(10) rounds to 1 */
+    const vf power = vf_power_of_two(vf_sub(n, one));
+    const vf u = vf_fma(power, t, vf_sub(power, half));
+    const vf quotient = vf_div(u, vf_add(one, u));
+    return vf_with_sign(vf_select(vf_lt(u, half), vf_fnma(u, quotient, u), quotient), x);
 }
 
 CC_INLINE vf vf_softplus(vf x)
