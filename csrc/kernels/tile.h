@@ -194,7 +194,12 @@ typedef struct panel_store {
     int64_t ldy, y_block;
     int64_t width;              /* valid channels, <= CC_PANEL */
     const cc_activation *activation;
+    int ask;                    /* for the lines of a tile before it is computed */
 } panel_store;
+
+/* Columns a multiple of 4 KiB apart (1024 channels) have one set of the L1 cache in common. It holds 8 lines
+ * or more: one is left for weights. */
+enum { SET_FLOATS = 4096 / sizeof(float), SET_COLUMNS = TILE_COLUMNS < 7 ? TILE_COLUMNS : 7 };
 
 /* `columns` output pixels, ldx apart, times one panel of output channels. Columns are split evenly (16 is
  * 8 + 8, not 14 + 2), because a narrow tile leaves registers idle. `ahead`, or NULL: a panel's worth of
@@ -202,7 +207,8 @@ typedef struct panel_store {
 static void panel_row(const float *x, int64_t ldx, const float *panel, int64_t w_offset, const reduction *r,
                       int64_t columns, const panel_store *to, const char *ahead)
 {
-    const int64_t parts = (columns + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    const int64_t widest = ldx % SET_FLOATS == 0 ? SET_COLUMNS : TILE_COLUMNS;
+    const int64_t parts = (columns + widest - 1) / widest;
     const int64_t part = columns / parts, longer = columns % parts;
     const int64_t line = CC_PANEL * sizeof(float), share = (line + parts - 1) / parts;
     const int kind = ldx == CC_BLOCK ? (ahead ? TILE_FETCHING : TILE_PACKED) : ldx == 3 ? TILE_RGB : TILE_ANY;
@@ -219,6 +225,11 @@ static void panel_row(const float *x, int64_t ldx, const float *panel, int64_t w
             const int64_t nr = part + (i < longer);
             const tile_ahead next = {ahead ? ahead + i * share * r->channels : NULL, s == 0 ? share : 0};
             out.y = y + t * to->ldy;
+            if (to->ask)
+                for (int64_t i = 0; i < nr; i++) {
+                    vf_prefetch_write(out.y + i * out.ldy);
+                    vf_prefetch_write(out.y + i * out.ldy + out.second);
+                }
             tiles[nr][kind](x + t * ldx, ldx, w, r, bias, &out, &next);
             t += nr;
         }
