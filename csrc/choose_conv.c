@@ -117,13 +117,15 @@ static void place_input(cc_step *step, cc_conv_geometry *g, int takes_plain)
 }
 
 /* Decides whether taps outside the input are left out. It is less arithmetic than multiplying the zeros of a
- * halo, and needs neither that halo nor a copy that has one. */
+ * halo, and needs neither that halo nor a copy that has one. Rows of few channels are runs of products of
+ * which the first may be left out: partial sums would begin elsewhere, so there must be one alone. */
 static void clip_windows(cc_step *step, cc_conv_geometry *g)
 {
     const cc_view *in = &step->in;
-    const int readable = in->ld_block ? in->ld[3] == CC_BLOCK
-                                      : in->ld[4] == 1 && (!g->few_channels || g->x_ld[2] == g->ic || step->window.kernel[2] == 1);
-    int outside = 0;
+    const int64_t *k = step->window.kernel;
+    int readable = in->ld_block ? in->ld[3] == CC_BLOCK : in->ld[4] == 1, outside = 0;
+    if (g->few_channels)
+        readable = readable && (g->x_ld[2] == g->ic || k[2] == 1) && k[0] * k[1] * k[2] * g->ic <= PARTIAL_PRODUCTS;
     for (int a = 0; a < CC_SPATIAL; a++)
         outside = outside || g->low[a] > 0 || g->size[a] - g->low[a] > in->shape[a + 1];
     if (!readable || !outside)
