@@ -1,6 +1,6 @@
 /* Convolution, transposed convolution and dense layers: which algorithm, and its geometry. */
 #include "choose.h"
-#include "conv_geometry.h"
+#include "conv_rectangles.h"
 
 #include <string.h>
 
@@ -8,13 +8,10 @@ static int64_t max_i64(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -ceil_div(-a, b); }
 
-/* Rows longer than this are cut, so that a long row (a 1x1 convolution, a batch of dense samples) can
- * be shared by threads and its inputs stay in the L1 cache. A multiple of every tile's width. */
-enum { MOST_COLUMNS = 84 };
-
+/* Of a dense layer or a transposed convolution. */
 static void set_rows(cc_conv_geometry *g, int64_t longest)
 {
-    g->chunks = ceil_div(longest, MOST_COLUMNS);
+    g->chunks = ceil_div(longest, CC_MOST_COLUMNS);
     g->chunk = ceil_div(longest, g->chunks);
 }
 
@@ -119,6 +116,32 @@ static void place_input(cc_step *step, cc_conv_geometry *g, int takes_plain)
     g->repack = !inside;
 }
 
+/* Decides whether taps outside the input are left out. It is less arithmetic than multiplying the zeros of a
+ * halo, and needs neither that halo nor a copy that has one. Rows of few channels are runs of products of
+ * which the first may be left out: partial sums would begin elsewhere, so there must be one alone. */
+static void clip_windows(cc_step *step, cc_conv_geometry *g)
+{
+    const cc_view *in = &step->in;
+    const int64_t *k = step->window.kernel;
+    int readable = in->ld_block ? in->ld[3] == CC_BLOCK : in->ld[4] == 1, outside = 0;
+    if (g->few_channels)
+        readable = readable && (g->x_ld[2] == g->ic || k[2] == 1) && k[0] * k[1] * k[2] * g->ic <= PARTIAL_PRODUCTS;
+    for (int a = 0; a < CC_SPATIAL; a++)
+        outside = outside || g->low[a] > 0 || g->size[a] - g->low[a] > in->shape[a + 1];
+    if (!readable || !outside)
+        return;
+    cc_span spans[CC_MOST_SPANS];
+    g->clip = 1;
+    memcpy(step->detail, g, sizeof *g);
+    if (cc_spans(step, 1, spans) > CC_MOST_SPANS || cc_spans(step, 2, spans) > CC_MOST_SPANS) {
+        g->clip = 0;
+        return;
+    }
+    g->repack = 0;
+    memset(step->need_low, 0, sizeof step->need_low);
+    memset(step->need_high, 0, sizeof step->need_high);
+}
+
 static cc_status choose_conv(cc_step *step, cc_conv_geometry *g)
 {
     const cc_window *w = &step->window;
@@ -129,6 +152,7 @@ static cc_status choose_conv(cc_step *step, cc_conv_geometry *g)
     place_input(step, g, 1);
     g->few_channels = g->groups == 1 && g->ic <= FEW_CHANNELS && w->dilation[2] == 1 && !step->in.ld_block &&
                       (g->repack || w->kernel[2] == 1 || g->x_ld[2] == g->ic);
+    clip_windows(step, g);
     if (!g->repack)
         join_rows(step, g);
     step->algorithm = "direct";
@@ -315,13 +339,17 @@ cc_status cc_choose_conv(cc_step *step, const cc_kernels *kernels)
         return CC_OK;
     }
     int64_t units;
-    if (step->operation == CC_CONV_TRANSPOSE) {
+    if (step->operation == CC_CONV) {
+        cc_rectangle rectangles[CC_MOST_SPANS * CC_MOST_SPANS];
+        memcpy(step->detail, &g, sizeof g);
+        units = g.out_d * cc_rectangles(step, rectangles);
+    } else if (step->operation == CC_CONV_TRANSPOSE) {
         const int64_t residues = step->window.stride[2] < g.out_w ? step->window.stride[2] : g.out_w;
         set_rows(&g, ceil_div(g.out_w, step->window.stride[2]));
         units = g.out_d * g.out_h * residues * g.chunks;
     } else {
         set_rows(&g, g.out_w);
-        units = g.out_d * g.out_h * g.chunks;
+        units = g.chunks;
     }
     set_phases(step, &g, units);
     memcpy(step->detail, &g, sizeof g);

@@ -12,7 +12,8 @@ enum { CC_PANEL = 2 * CC_BLOCK };
 enum { PARTIAL_PRODUCTS = 512 };
 
 /* The input that the kernel reads is either the caller's own (repack = 0: blocked with a halo wide enough,
- * or plain with nothing of the window outside it) or a copy in the workspace with a halo of zeros,
+ * or nothing of the window outside it, or clip = 1: taps outside are left out, see conv_rectangles.h) or a
+ * copy in the workspace with a halo of zeros,
  *     [group][channel block][d][h][w][16]   or, of few channels,   [d][h][w][ic],
  * size[] = padded d, h, w, with cell 0 at low[].
  * Packed weights are, for each group and each panel of 32 output channels,
@@ -23,6 +24,7 @@ typedef struct cc_conv_geometry {
     int64_t groups, ic, oc;     /* channels of one group */
     int64_t panels;             /* of one group */
     int64_t repack;
+    int64_t clip;               /* direct only */
     int64_t few_channels;       /* taps along w and channels are one contiguous run of the reduction */
     int64_t low[CC_SPATIAL], size[CC_SPATIAL];
     int64_t out_d, out_h, out_w;           /* before pooling */

@@ -65,6 +65,41 @@ def test_a_dense_row_in_a_long_batch(isa: str) -> None:
             assert np.concatenate(rows).tobytes() == together[[0, 41, 83, 84, 99]].tobytes()
 
 
+@pytest.mark.parametrize("isa", _native.isas())
+@pytest.mark.parametrize(
+    ("channels", "size", "kernel", "stride", "dilation", "pads"),
+    [
+        (3, (9, 31), (3, 3), 1, 1, ((1, 1), (1, 1))),
+        (3, (24, 17), (7, 7), 2, 1, ((3, 3), (2, 3))),
+        (8, (9, 9), (9, 9), 1, 1, ((4, 4), (4, 4))),  # more products than one partial sum
+        (70, (7, 19), (3, 3), 1, 1, ((1, 1), (1, 1))),  # partial sums begin inside what is left out
+        (130, (6, 6), (3, 3), 2, 1, ((0, 1), (1, 0))),
+        (33, (5, 30), (5, 5), 1, 2, ((4, 4), (4, 4))),
+        (17, (4, 3), (3, 3), 1, 5, ((5, 5), (5, 5))),  # no window is inside
+        (16, (5, 6), (1, 1), 2, 1, ((3, 2), (2, 3))),  # some windows are outside
+        (17, (12, 40), (11, 21), 1, 1, ((5, 5), (10, 10))),  # too many kinds of window
+    ],
+)
+def test_padding_has_the_bits_of_zeros(
+    isa: str,
+    channels: int,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: int,
+    dilation: int,
+    pads: tuple[tuple[int, int], tuple[int, int]],
+) -> None:
+    random = np.random.default_rng(1)
+    x = random.standard_normal((2, *size, channels), np.float32)
+    w = random.standard_normal((*kernel, channels, 35), np.float32)
+    bias = random.standard_normal(35, np.float32)
+    zeros = np.pad(x, ((0, 0), *pads, (0, 0)))
+    with instruction_set(isa):
+        padded = cc.conv2d(x, w, bias, strides=stride, dilation_rate=dilation, padding=pads)
+        expected = cc.conv2d(zeros, w, bias, strides=stride, dilation_rate=dilation)
+    assert padded.tobytes() == expected.tobytes()
+
+
 def test_many_python_threads_at_once() -> None:
     cc.set_num_threads(2)
     test_cases = cases(17, batch=2, size=12)

@@ -1,26 +1,28 @@
 /* Direct convolution of any rank, stride, dilation and number of groups. An item is one (image, group, panel
- * of 32 output channels, output row, chunk of the row), in this order, so that neighbouring items share a
- * panel of weights in the L2 cache. */
+ * of 32 output channels, slice, piece of a line of a rectangle), in this order, so that neighbouring items
+ * share a panel of weights in the L2 cache. */
+#include "../conv_rectangles.h"
 #include "tile.h"
+
+/* Below this many products of an output, stores come so thick that the lines which they write have to be
+ * asked for beforehand. */
+enum { FEW_PRODUCTS = 64 };
 
 static void convolve_items(const cc_step *step, void *const *buffers, int64_t round, int64_t begin, int64_t end)
 {
     const cc_conv_geometry *g = conv_geometry(step);
     const cc_window *win = &step->window;
-    const int64_t rows = g->out_d * g->out_h, units = rows * g->chunks, per_image = g->groups * g->panels * units;
+    cc_rectangle rectangles[CC_MOST_SPANS * CC_MOST_SPANS];
+    const int64_t slice = cc_rectangles(step, rectangles), units = g->out_d * slice;
+    const int64_t per_image = g->groups * g->panels * units;
     const int64_t panel_floats = cc_panel_floats(step), run = win->kernel[2] * g->ic;
     float *const y0 = view_f32(&step->out, buffers);
     int64_t image = -1, group = -1;
     conv_source s = {0};
-    reduction r = {
-        .taps = {win->kernel[0], win->kernel[1], g->few_channels ? 1 : win->kernel[2]},
-        .w_step = {win->kernel[1] * run * CC_PANEL, run * CC_PANEL, g->ic * CC_PANEL},
-        .channels = g->few_channels ? run : g->ic,
-    };
+    reduction r = {.w_step = {win->kernel[1] * run * CC_PANEL, run * CC_PANEL, g->ic * CC_PANEL}};
     for (int64_t item = begin; item < end; item++) {
         const int64_t item_image = g->repack ? round : item / per_image;
-        const int64_t unit = item % units, panel = item % per_image / units;
-        const int64_t chunk = unit % g->chunks, h = unit / g->chunks % g->out_h, d = unit / g->chunks / g->out_h;
+        const int64_t panel = item % per_image / units, d = item % units / slice;
         if (panel / g->panels != group || item_image != image) {
             group = panel / g->panels;
             image = item_image;
@@ -29,18 +31,39 @@ static void convolve_items(const cc_step *step, void *const *buffers, int64_t ro
                 r.x_step[a] = win->dilation[a] * s.ld[a];
             r.ld_block = g->few_channels ? CC_BLOCK : s.ld_block;
         }
-        const int64_t oc0 = panel % g->panels * CC_PANEL, first = group * g->oc + oc0;
-        const int64_t w0 = chunk * g->chunk, columns = min_i64(g->out_w - w0, g->chunk);
+        const cc_rectangle *at = rectangles;
+        int64_t piece = item % slice;
+        for (; piece >= at->items; at++)
+            piece -= at->items;
+        const int64_t line = piece / at->pieces, first = piece % at->pieces * at->piece;
+        const cc_span span[CC_SPATIAL] = {cc_span_from(step, 0, d), at->h, at->w};
+        const int64_t o[CC_SPATIAL] = {d, at->h.begin + (at->along == 1 ? first : line),
+                                       at->w.begin + (at->along == 1 ? line : first)};
+        const int64_t oc0 = panel % g->panels * CC_PANEL, channel = group * g->oc + oc0;
+        const float *x = s.x;
+        float *y = y0 + image * g->y_image + channel / CC_BLOCK * g->y_block + channel % CC_BLOCK;
+        int64_t w_offset = 0;
+        for (int a = 0; a < CC_SPATIAL; a++) {
+            r.taps[a] = span[a].taps;
+            x += o[a] * win->stride[a] * s.ld[a] + span[a].tap * r.x_step[a];
+            y += o[a] * g->y_ld[a];
+            w_offset += span[a].tap * r.w_step[a];
+        }
+        r.channels = g->ic;
+        if (g->few_channels) {
+            r.channels *= r.taps[2];
+            r.taps[2] = 1;
+        }
         const panel_store to = {
-            .y = y0 + image * g->y_image + d * g->y_ld[0] + h * g->y_ld[1] + w0 * g->y_ld[2] +
-                 first / CC_BLOCK * g->y_block + first % CC_BLOCK,
-            .ldy = g->y_ld[2],
+            .y = y,
+            .ldy = g->y_ld[at->along],
             .y_block = g->y_block,
             .width = panel_width(step, oc0),
             .activation = &step->activation,
+            .ask = r.taps[0] * r.taps[1] * r.taps[2] * r.channels <= FEW_PRODUCTS,
         };
-        panel_row(s.x + d * win->stride[0] * s.ld[0] + h * win->stride[1] * s.ld[1] + w0 * win->stride[2] * s.ld[2],
-                  win->stride[2] * s.ld[2], step->weights + panel * panel_floats, 0, &r, columns, &to, NULL);
+        panel_row(x, win->stride[at->along] * s.ld[at->along], step->weights + panel * panel_floats, w_offset, &r,
+                  min_i64(at->line - first, at->piece), &to, NULL);
     }
 }
 

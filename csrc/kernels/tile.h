@@ -5,7 +5,8 @@
  * for nr columns t (output pixels, or samples), width <= TILE_WIDTH output channels. Every output is one
  * sum in one order - bias, then taps in row-major order, channels within - whatever the tile it falls
  * in. Accumulators stay in registers, and are added to a second set in memory after every
- * PARTIAL_PRODUCTS products: rounding errors of a sum of k terms grow like sqrt(k), of k/512 partial
+ * PARTIAL_PRODUCTS products, counted by their place among the weights, so that leaving out products with
+ * zeros changes nothing: rounding errors of a sum of k terms grow like sqrt(k), of k/512 partial
  * sums like sqrt(512) + sqrt(k/512). It costs one addition in 512 and makes VGG16 twice as exact.
  *
  * TILE_VECTORS x TILE_COLUMNS registers hold accumulators: 2 x 14 of 32 on AVX-512, 2 x 6 of 16 on
@@ -51,10 +52,10 @@ typedef struct tile_ahead {
 } tile_ahead;
 
 /* nr, ld_constant and fetch are compile-time constants after inlining. ld_constant is ldx, so that column
- * addresses become constant offsets, or 0 for any. */
+ * addresses become constant offsets, or 0 for any. The first tap's weights are w_offset floats behind w. */
 CC_INLINE void tile_body(const int nr, const int ld_constant, const int fetch, const float *x, const int64_t ldx_any,
-                         const float *w, const reduction *r, const float *bias, const tile_store *out,
-                         const tile_ahead *ahead)
+                         const float *w, int64_t w_offset, const reduction *r, const float *bias,
+                         const tile_store *out, const tile_ahead *ahead)
 {
     const int64_t ldx = ld_constant ? ld_constant : ldx_any;
     const char *next = fetch ? ahead->next : NULL;
@@ -83,21 +84,24 @@ CC_INLINE void tile_body(const int nr, const int ld_constant, const int fetch, c
         wc += CC_PANEL;                                        \
     } while (0)
     vf sum0[TILE_COLUMNS], sum1[TILE_COLUMNS];
-    int products = 0, partial_sums = 0;
+    int partial_sums = 0;
+    const float *next_sum = w + PARTIAL_PRODUCTS * CC_PANEL;
+    w += w_offset;
     for (int64_t kd = 0; kd < r->taps[0]; kd++)
         for (int64_t kh = 0; kh < r->taps[1]; kh++)
             for (int64_t kw = 0; kw < r->taps[2]; kw++) {
                 const float *xb = x + kd * r->x_step[0] + kh * r->x_step[1] + kw * r->x_step[2];
                 const float *wc = w + kd * r->w_step[0] + kh * r->w_step[1] + kw * r->w_step[2];
                 for (int64_t left = r->channels; left > 0; left -= CC_BLOCK, xb += r->ld_block) {
-                    if (products >= PARTIAL_PRODUCTS) {
+                    if (wc >= next_sum) {
 #pragma GCC unroll 16
                         for (int t = 0; t < nr; t++) {
                             sum0[t] = partial_sums ? vf_add(sum0[t], acc0[t]) : acc0[t];
                             sum1[t] = partial_sums ? vf_add(sum1[t], acc1[t]) : acc1[t];
                             acc0[t] = acc1[t] = vf_zero();
                         }
-                        products = 0;
+                        while (wc >= next_sum)
+                            next_sum += PARTIAL_PRODUCTS * CC_PANEL;
                         partial_sums = 1;
                     }
                     if (left >= CC_BLOCK) {
@@ -108,7 +112,6 @@ CC_INLINE void tile_body(const int nr, const int ld_constant, const int fetch, c
                         for (int c = 0; c < left; c++)
                             TILE_STEP(c);
                     }
-                    products += CC_BLOCK;
                 }
             }
 #undef TILE_STEP
@@ -151,15 +154,15 @@ CC_INLINE void tile_body(const int nr, const int ld_constant, const int fetch, c
         }
 }
 
-typedef void (*tile_fn)(const float *x, int64_t ldx, const float *w, const reduction *r, const float *bias,
-                        const tile_store *out, const tile_ahead *ahead);
+typedef void (*tile_fn)(const float *x, int64_t ldx, const float *w, int64_t w_offset, const reduction *r,
+                        const float *bias, const tile_store *out, const tile_ahead *ahead);
 
 #define TILE_DEFINE(nr, name, ld, fetch)                                                                \
     static __attribute__((noinline)) void tile_##nr##_##name(                                           \
-        const float *x, int64_t ldx, const float *w, const reduction *r, const float *b, const tile_store *out, \
-        const tile_ahead *ahead)                                                                        \
+        const float *x, int64_t ldx, const float *w, int64_t w_offset, const reduction *r, const float *b, \
+        const tile_store *out, const tile_ahead *ahead)                                                 \
     {                                                                                                   \
-        tile_body(nr, ld, fetch, x, ldx, w, r, b, out, ahead);                                          \
+        tile_body(nr, ld, fetch, x, ldx, w, w_offset, r, b, out, ahead);                                \
     }
 /* Columns any distance apart; a channel block apart; the same and fetching ahead; colour pictures. */
 #define TILE_VARIANTS(nr)                   \
@@ -194,7 +197,12 @@ typedef struct panel_store {
     int64_t ldy, y_block;
     int64_t width;              /* valid channels, <= CC_PANEL */
     const cc_activation *activation;
+    int ask;                    /* for the lines of a tile before it is computed */
 } panel_store;
+
+/* Columns a multiple of 4 KiB apart (1024 channels) have one set of the L1 cache in common. It holds 8 lines
+ * or more: one is left for weights. */
+enum { SET_FLOATS = 4096 / sizeof(float), SET_COLUMNS = TILE_COLUMNS < 7 ? TILE_COLUMNS : 7 };
 
 /* `columns` output pixels, ldx apart, times one panel of output channels. Columns are split evenly (16 is
  * 8 + 8, not 14 + 2), because a narrow tile leaves registers idle. `ahead`, or NULL: a panel's worth of
@@ -202,13 +210,14 @@ typedef struct panel_store {
 static void panel_row(const float *x, int64_t ldx, const float *panel, int64_t w_offset, const reduction *r,
                       int64_t columns, const panel_store *to, const char *ahead)
 {
-    const int64_t parts = (columns + TILE_COLUMNS - 1) / TILE_COLUMNS;
+    const int64_t widest = ldx % SET_FLOATS == 0 ? SET_COLUMNS : TILE_COLUMNS;
+    const int64_t parts = (columns + widest - 1) / widest;
     const int64_t part = columns / parts, longer = columns % parts;
     const int64_t line = CC_PANEL * sizeof(float), share = (line + parts - 1) / parts;
     const int kind = ldx == CC_BLOCK ? (ahead ? TILE_FETCHING : TILE_PACKED) : ldx == 3 ? TILE_RGB : TILE_ANY;
     for (int64_t s = 0; s * TILE_WIDTH < to->width; s++) {
         const int64_t channel = s * TILE_WIDTH;
-        const float *bias = panel + channel, *w = panel + CC_PANEL + w_offset + channel;
+        const float *bias = panel + channel, *w = panel + CC_PANEL + channel;
         tile_store out = {.ldy = to->ldy,
                           .second = VF_LANES == CC_BLOCK ? to->y_block : VF_LANES,
                           .width = (int)min_i64(to->width - channel, TILE_WIDTH),
@@ -219,7 +228,12 @@ static void panel_row(const float *x, int64_t ldx, const float *panel, int64_t w
             const int64_t nr = part + (i < longer);
             const tile_ahead next = {ahead ? ahead + i * share * r->channels : NULL, s == 0 ? share : 0};
             out.y = y + t * to->ldy;
-            tiles[nr][kind](x + t * ldx, ldx, w, r, bias, &out, &next);
+            if (to->ask)
+                for (int64_t i = 0; i < nr; i++) {
+                    vf_prefetch_write(out.y + i * out.ldy);
+                    vf_prefetch_write(out.y + i * out.ldy + out.second);
+                }
+            tiles[nr][kind](x + t * ldx, ldx, w, w_offset, r, bias, &out, &next);
             t += nr;
         }
     }
