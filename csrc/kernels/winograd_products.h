@@ -1,4 +1,4 @@
-/* The matrix products of Winograd's algorithm, a row of points at a time:
+/* The matrix products of Winograd's algorithm, a run of points at a time:
  *
  *     M[point][t][0..TILE_WIDTH) = sum over taps d, channels c:  V[point][d][t][c] * U[point][d][c][0..TILE_WIDTH)
  *
@@ -10,26 +10,37 @@
 
 #include "tile.h"
 
-/* What the next item will read, fetched into the L2 cache a few lines at a time: rows of each channel
- * block, walked without a division. */
+/* Cache lines to bring into the L2 cache before they are needed, a few at a time: rows of each channel block,
+ * walked without a division. */
 typedef struct fetch_queue {
-    int64_t ld_row, ld_block;
     const float *block, *row;       /* where it is */
+    int64_t ld_row, ld_block;
     int64_t rows, lines;            /* of a channel block, of a row */
     int64_t rows_left, lines_left;  /* of this block, of this row */
     int64_t left;                   /* lines in all; 0: nothing to fetch */
     int64_t at_once;                /* lines after each product */
 } fetch_queue;
 
-CC_INLINE void fetch_some(fetch_queue *q)
+/* What is fetched while a block of tiles is multiplied: the next block's input, and the lines that the outputs
+ * of this one go to, which a core must own before it can write them. */
+typedef struct fetch_ahead {
+    fetch_queue input, output;
+} fetch_ahead;
+
+/* `write` is a constant. */
+CC_INLINE void fetch_some(const int write, fetch_queue *q)
 {
     int64_t count = min_i64(q->at_once, q->left);
     q->left -= count;
     while (count > 0) {
         const int64_t here = min_i64(count, q->lines_left);
         const float *x = q->row + (q->lines - q->lines_left) * CC_BLOCK;
-        for (int64_t i = 0; i < here; i++)
-            vf_prefetch_l2((const char *)(x + i * CC_BLOCK));
+        for (int64_t i = 0; i < here; i++) {
+            if (write)
+                vf_prefetch_write(x + i * CC_BLOCK);
+            else
+                vf_prefetch_l2((const char *)(x + i * CC_BLOCK));
+        }
         count -= here;
         q->lines_left -= here;
         if (q->lines_left > 0)
@@ -43,7 +54,7 @@ CC_INLINE void fetch_some(fetch_queue *q)
     }
 }
 
-/* What a row of products is made of; ld_ is the distance in floats from one to the next. */
+/* What a run of products is made of; ld_ is the distance in floats from one to the next. */
 typedef struct point_run {
     int64_t points, ld_v, ld_u, ld_m;
     int64_t taps, ld_slice;         /* along d */
@@ -68,9 +79,10 @@ CC_INLINE void multiply_channel(const int nr, const int fetch, const float *x, c
 }
 
 /* nr and fetch are compile-time constants after inlining. With `fetch`, every channel asks for `step` bytes at
- * `next` (at most two cache lines): the weights that come after these, of which each tile fetches its share. */
+ * `next` (at most two cache lines): the weights that come after these, of which each tile fetches its share; without it, `ahead` has its turn after each
+ * product. */
 CC_INLINE void products_body(const int nr, const int fetch, const float *v, const float *u, float *m,
-                             const point_run *r, const char *next, const int64_t step, fetch_queue *queue)
+                             const point_run *r, const char *next, const int64_t step, fetch_ahead *ahead)
 {
     for (int64_t point = 0; point < r->points; point++, v += r->ld_v, u += r->ld_u, m += r->ld_m) {
         vf acc0[TILE_COLUMNS], acc1[TILE_COLUMNS];
@@ -114,20 +126,22 @@ CC_INLINE void products_body(const int nr, const int fetch, const float *v, cons
             vf_store(m + t * CC_PANEL + VF_LANES, acc1[t]);
         }
 #undef EVERY_COLUMN
-        if (!fetch)
-            fetch_some(queue);
+        if (!fetch) {
+            fetch_some(0, &ahead->input);
+            fetch_some(1, &ahead->output);
+        }
     }
 }
 
 typedef void (*products_fn)(const float *v, const float *u, float *m, const point_run *r, const char *next,
-                            int64_t step, fetch_queue *queue);
+                            int64_t step, fetch_ahead *ahead);
 
 #define PRODUCTS_DEFINE(nr, name, fetch)                                                                        \
     static __attribute__((noinline)) void products_##nr##_##name(const float *v, const float *u, float *m,      \
                                                                  const point_run *r, const char *next,          \
-                                                                 int64_t step, fetch_queue *queue)              \
+                                                                 int64_t step, fetch_ahead *ahead)              \
     {                                                                                                           \
-        products_body(nr, fetch, v, u, m, r, next, step, queue);                                                \
+        products_body(nr, fetch, v, u, m, r, next, step, ahead);                                                \
     }
 #define PRODUCTS(nr) PRODUCTS_DEFINE(nr, plain, 0) PRODUCTS_DEFINE(nr, fetching, 1)
 PRODUCTS(1) PRODUCTS(2) PRODUCTS(3) PRODUCTS(4)

@@ -59,6 +59,7 @@ CC_INLINE vf vf_bits(vi a) { return _mm256_castsi256_ps(a); }
 
 CC_INLINE void vf_prefetch(const float *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
 CC_INLINE void vf_prefetch_l2(const char *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); }
+CC_INLINE void vf_prefetch_write(const float *p) { __builtin_prefetch(p, 1, 2); }
 /* Widening loads of VF_LANES stored values. */
 CC_INLINE vi vi_load_i8(const int8_t *p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
 CC_INLINE vi vi_load_u8(const uint8_t *p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }

@@ -69,6 +69,7 @@ CC_INLINE vf vf_bits(vi a)
 
 CC_INLINE void vf_prefetch(const float *p) { (void)p; }
 CC_INLINE void vf_prefetch_l2(const char *p) { (void)p; }
+CC_INLINE void vf_prefetch_write(const float *p) { (void)p; }
 /* Widening loads of VF_LANES stored values. */
 CC_INLINE vi vi_load_i8(const int8_t *p) { return *p; }
 CC_INLINE vi vi_load_u8(const uint8_t *p) { return *p; }

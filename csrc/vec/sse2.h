@@ -73,6 +73,7 @@ CC_INLINE vf vf_round(vf a)
 
 CC_INLINE void vf_prefetch(const float *p) { _mm_prefetch((const char *)p, _MM_HINT_T0); }
 CC_INLINE void vf_prefetch_l2(const char *p) { _mm_prefetch((const char *)p, _MM_HINT_T1); }
+CC_INLINE void vf_prefetch_write(const float *p) { __builtin_prefetch(p, 1, 2); }
 /* Widening loads of VF_LANES stored values. */
 CC_INLINE vi vi_load_i8(const int8_t *p) { return _mm_setr_epi32(p[0], p[1], p[2], p[3]); }
 CC_INLINE vi vi_load_u8(const uint8_t *p) { return _mm_setr_epi32(p[0], p[1], p[2], p[3]); }
