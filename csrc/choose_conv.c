@@ -207,7 +207,7 @@ enum { FEW_TILES = 64, MOST_TILE_BLOCK = 56, MANY_WEIGHTS = 2 << 18 };
 static void choose_winograd(cc_step *step, cc_conv_geometry *g, const cc_kernels *kernels)
 {
     const int64_t m = g->tile, depth = step->window.kernel[0], blocks = ceil_div(g->ic, CC_BLOCK);
-    const int64_t points = cc_winograd_points(m), most_v_floats = 128 * 1024; /* half of a 1 MiB L2 cache */
+    const int64_t points = cc_winograd_points(m);
     const int64_t most_together = 3 << 20; /* floats of V that share the L3 cache with weights */
     g->tiles_h = ceil_div(g->out_h, m);
     g->tiles_w = ceil_div(g->out_w, m);
@@ -238,10 +238,7 @@ static void choose_winograd(cc_step *step, cc_conv_geometry *g, const cc_kernels
         step->items[phase++] = ceil_div(g->panels, 2);
     } else {
         const int64_t column = kernels->columns;
-        const int64_t one = points * blocks * CC_BLOCK * 14 * depth;
-        g->tile_block = one * 2 <= most_v_floats && tiles >= 8 * 28 ? 28 : 14;
-        if (column < 14) /* narrower tiles: the nearest multiple of theirs */
-            g->tile_block = ceil_div(g->tile_block, column) * column;
+        g->tile_block = ceil_div(14, column) * column; /* the widest tile's columns: each weight is read once */
         if (g->tile_block > tiles)
             g->tile_block = tiles;
         g->depth_run = depth == 1 ? 1 : g->out_d < 6 ? g->out_d : 6;

@@ -4,7 +4,7 @@
  *     V [slice][point][channel block][tile][16]   transformed input, points ld_v apart (an odd number of
  *                                       cache lines: powers of two would fall on the same cache set)
  *     U [panel] bias [32], then [point] zeros [32], then [tap along d][channel][32]   packed weights
- *     M [panel][point][tile][32]        products of up to two panels of 32 output channels
+ *     M [panel][point][tile][32]        products of one panel of 32 output channels, or of two
  *
  * Many tiles: an item is a block of tiles, in a run of output slices; its V stays in the thread's scratch
  * memory while all panels of U pass by. A 3x3x3 convolution is the same with three taps along d, each a
@@ -13,10 +13,13 @@
  * of panels of U, so that every weight is read from memory once; the next weights are fetched while these
  * are multiplied.
  * Both compute every output in the same way, so the choice between them does not show in the bits. */
-#include "tile.h"
 #include "winograd.h"
+#include "winograd_products.h"
 
-enum { PANELS = 2 }; /* that share a pass over V */
+enum {
+    PANELS = 2,        /* that share a pass over V */
+    MOST_U = 4 * 1024  /* floats that are multiplied several times: half of a 32 KiB cache */
+};
 
 /* Tiles of one slice; or of a run of images, if count goes beyond the first. */
 typedef struct tile_range {
@@ -173,69 +176,81 @@ static void store_tiles(const cc_step *step, void *const *buffers, tile_range at
     }
 }
 
-/* What the next item will read, fetched into the L2 cache a few lines at a time: rows of each channel
- * block, walked without a division. */
-typedef struct fetch_queue {
-    const conv_source *source;
-    const float *block, *row;       /* where it is */
-    int64_t rows, lines;            /* of a channel block, of a row */
-    int64_t rows_left, lines_left;  /* of this block, of this row */
-    int64_t left;                   /* lines in all; 0: nothing to fetch */
-} fetch_queue;
-
-static fetch_queue fetch_rows(const conv_source *source, const float *x, int64_t blocks, int64_t rows, int64_t lines)
+/* The products of a run of points: tiles [0, count) times one panel, whose U of the first point is at u. Columns are
+ * split evenly, as in tile.h. `next`: the U of what is multiplied after this, or NULL to fetch `ahead` instead. */
+static void multiply_run(const point_run *r, int64_t count, const float *v, const float *u, float *m, const char *next,
+                         fetch_ahead *ahead)
 {
-    return (fetch_queue){source, x, x, rows, lines, rows, lines, blocks * rows * lines};
-}
-
-static void fetch_some(fetch_queue *q, int64_t count)
-{
-    count = min_i64(count, q->left);
-    q->left -= count;
-    while (count > 0) {
-        const int64_t here = min_i64(count, q->lines_left);
-        const float *x = q->row + (q->lines - q->lines_left) * CC_BLOCK;
-        for (int64_t i = 0; i < here; i++)
-            vf_prefetch_l2((const char *)(x + i * CC_BLOCK));
-        count -= here;
-        q->lines_left -= here;
-        if (q->lines_left > 0)
-            continue;
-        q->lines_left = q->lines;
-        q->row += q->source->ld[1];
-        if (--q->rows_left == 0) {
-            q->rows_left = q->rows;
-            q->row = q->block += q->source->ld_block;
+    const int64_t parts = (count + TILE_COLUMNS - 1) / TILE_COLUMNS, part = count / parts, longer = count % parts;
+    const int64_t line = CC_PANEL * sizeof(float), share = (line + parts - 1) / parts;
+    for (int64_t channel = 0; channel < CC_PANEL; channel += TILE_WIDTH) {
+        int64_t t = 0;
+        for (int64_t i = 0; i < parts; i++) {
+            const int64_t nr = part + (i < longer);
+            products_of[nr][next != NULL](v + t * CC_BLOCK, u + channel, m + t * CC_PANEL + channel, r,
+                                          next ? next + i * share * r->channels * r->taps * r->points : NULL, channel == 0 ? share : 0, ahead);
+            t += nr;
         }
     }
 }
 
-/* Panels [panel, panel_end) for the tiles of `at`. V of the first slice that its windows reach is at v.
- * After each matrix product, `lines` of the queue are fetched. */
-static void multiply_panels(const cc_step *step, void *const *buffers, tile_range at, int64_t panel, int64_t panel_end,
-                            const float *v, int64_t ld_tiles, float *products, int fetch_weights, fetch_queue *queue,
-                            int64_t lines)
+/* How many products are made of the tiles of `at` and one panel. */
+static int64_t products_of_panel(const cc_conv_geometry *g, tile_range at)
 {
-    static const cc_activation linear = {.kind = CC_LINEAR};
+    return cc_winograd_points(g->tile) * ((at.count + TILE_COLUMNS - 1) / TILE_COLUMNS) * (CC_PANEL / TILE_WIDTH);
+}
+
+/* `lines` cells of `rows` rows from x on, in every channel block, over a number of products. */
+static fetch_queue fetch_rows(const float *x, int64_t ld_row, int64_t ld_block, int64_t blocks, int64_t rows,
+                              int64_t lines, int64_t products)
+{
+    const int64_t all = blocks * rows * lines;
+    return (fetch_queue){x, x, ld_row, ld_block, rows, lines, rows, lines, all, (all + products - 1) / products};
+}
+
+/* Where store_tiles will write panels [panel, panel_end); of tiles that go on in the next row, only those of the first. */
+static fetch_queue fetch_outputs(const cc_step *step, void *const *buffers, tile_range at, int64_t panel,
+                                 int64_t panel_end)
+{
+    const cc_conv_geometry *g = conv_geometry(step);
+    const int64_t side = step->pool == 2 ? g->tile / 2 : g->tile, h = at.first / g->tiles_w, w = at.first % g->tiles_w;
+    const float *y = view_f32(&step->out, buffers) + at.image * g->y_image + at.d * g->y_ld[0] + h * side * g->y_ld[1] +
+                     w * side * g->y_ld[2] + panel * (CC_PANEL / CC_BLOCK) * g->y_block;
+    if (g->y_ld[2] != CC_BLOCK)
+        return (fetch_queue){0};
+    const int64_t channels = min_i64(g->oc - panel * CC_PANEL, (panel_end - panel) * CC_PANEL);
+    return fetch_rows(y, g->y_ld[1], g->y_block, (channels + CC_BLOCK - 1) / CC_BLOCK, side,
+                      min_i64(at.count, g->tiles_w - w) * side, (panel_end - panel) * products_of_panel(g, at));
+}
+
+/* Panels [panel, panel_end) for the tiles of `at`. V of the first slice that its windows reach is at v. If
+ * `ahead` is NULL, the weights of what comes after are fetched meanwhile. */
+static void multiply_panels(const cc_step *step, void *const *buffers, tile_range at, int64_t panel, int64_t panel_end,
+                            const float *v, int64_t ld_tiles, float *products, fetch_ahead *ahead)
+{
     const cc_conv_geometry *g = conv_geometry(step);
     const int64_t points = cc_winograd_points(g->tile), depth = step->window.kernel[0];
     const int64_t panel_floats = cc_winograd_panel_floats(g->tile, depth, g->ic);
     const int64_t point_floats = cc_winograd_point_floats(depth, g->ic), panel_products = points * g->ld_m;
-    const reduction r = {.taps = {depth, 1, 1},
-                         .x_step = {points * g->ld_v},
-                         .w_step = {g->ic * CC_PANEL},
-                         .channels = g->ic,
-                         .ld_block = ld_tiles * CC_BLOCK};
-    panel_store to = {.ldy = CC_PANEL, .y_block = CC_BLOCK, .width = CC_PANEL, .activation = &linear};
-    for (int64_t point = 0; point < points; point++)
+    point_run r = {.ld_v = g->ld_v,
+                   .ld_u = point_floats,
+                   .ld_m = g->ld_m,
+                   .taps = depth,
+                   .ld_slice = points * g->ld_v,
+                   .channels = g->ic,
+                   .ld_block = ld_tiles * CC_BLOCK};
+    /* U of a run of points stays in the L2 cache while tile after tile of columns reads it. */
+    const int64_t most = at.count <= TILE_COLUMNS ? points : max_i64(1, MOST_U / point_floats);
+    for (int64_t point = 0; point < points; point += r.points) {
+        r.points = min_i64(most, points - point);
         for (int64_t p = panel; p < panel_end; p++) {
-            const float *u = step->weights + p * panel_floats + CC_PANEL + point * point_floats;
-            const float *next = p + 1 < panel_end ? u + panel_floats : u - (p - panel) * panel_floats + point_floats;
-            to.y = products + (p - panel) * panel_products + point * g->ld_m;
-            panel_row(v + point * g->ld_v, CC_BLOCK, u, 0, &r, at.count, &to,
-                      fetch_weights ? (const char *)next : NULL);
-            fetch_some(queue, lines);
+            const float *u = step->weights + p * panel_floats + 2 * CC_PANEL + point * point_floats;
+            const float *next = p + 1 < panel_end ? u + panel_floats
+                                                  : u - (p - panel) * panel_floats + r.points * point_floats;
+            multiply_run(&r, at.count, v + point * g->ld_v, u, products + (p - panel) * panel_products + point * g->ld_m,
+                         ahead ? NULL : (const char *)next, ahead);
         }
+    }
     for (int64_t p = panel; p < panel_end; p++, products += panel_products)
         store_tiles(step, buffers, at, p, products);
 }
@@ -248,6 +263,8 @@ static void tile_items(const cc_step *step, const cc_call *call, int64_t round, 
     const int64_t tiles = g->tiles_h * g->tiles_w, blocks = (tiles + g->tile_block - 1) / g->tile_block;
     const int64_t runs = (g->out_d + g->depth_run - 1) / g->depth_run, slice = points * g->ld_v;
     const int64_t channel_blocks = (g->ic + CC_BLOCK - 1) / CC_BLOCK;
+    /* A block as wide as a tile reads V in order, whatever the number of panels: one, and M is half as large. */
+    const int64_t together = g->tile_block <= TILE_COLUMNS ? 1 : PANELS;
     float *const v = call->scratch, *const products = v + (g->depth_run + depth - 1) * slice;
     for (int64_t item = begin; item < end; item++) {
         const int64_t image = g->repack ? round : item / blocks / runs, run = item / blocks % runs;
@@ -257,18 +274,21 @@ static void tile_items(const cc_step *step, const cc_call *call, int64_t round, 
         const int64_t slices = min_i64(g->out_d - at.d, g->depth_run);
         for (int64_t i = 0; i < slices + depth - 1; i++)
             transform_tiles(g, &s, at.d + i, first, at.count, 0, channel_blocks, v + i * slice, g->tile_block);
-        fetch_queue queue = {0};
+        fetch_ahead ahead = {0};
         if (item + 1 < end && (item + 1) % blocks != 0 && depth == 1) {
             const int64_t next = first_tile(g, (item + 1) % blocks);
-            queue = fetch_rows(
-                &s, s.x + at.d * s.ld[0] + next / g->tiles_w * m * s.ld[1] + next % g->tiles_w * m * CC_BLOCK,
-                channel_blocks, m + 2, min_i64(g->tile_block, g->tiles_w) * m + 2);
+            const int64_t h = next / g->tiles_w * m, w = next % g->tiles_w * m;
+            ahead.input = fetch_rows(s.x + at.d * s.ld[0] + h * s.ld[1] + w * CC_BLOCK, s.ld[1], s.ld_block,
+                                     channel_blocks, m + 2, min_i64(g->tile_block, g->tiles_w) * m + 2,
+                                     products_of_panel(g, at) * g->panels);
         }
-        const int64_t lines = (queue.left + points * g->panels - 1) / (points * g->panels);
         for (int64_t i = 0; i < slices; i++, at.d++)
-            for (int64_t panel = 0; panel < g->panels; panel += PANELS)
-                multiply_panels(step, call->buffers, at, panel, min_i64(panel + PANELS, g->panels), v + i * slice,
-                                g->tile_block, products, 0, &queue, lines);
+            for (int64_t panel = 0; panel < g->panels; panel += together) {
+                const int64_t panel_end = min_i64(panel + together, g->panels);
+                ahead.output = fetch_outputs(step, call->buffers, at, panel, panel_end);
+                multiply_panels(step, call->buffers, at, panel, panel_end, v + i * slice, g->tile_block, products,
+                                &ahead);
+            }
     }
 }
 
@@ -293,14 +313,13 @@ static void panel_items(const cc_step *step, const cc_call *call, int64_t first_
     const cc_conv_geometry *g = conv_geometry(step);
     const int64_t tiles = g->tiles_h * g->tiles_w, images = min_i64(g->images - first_image, g->together);
     const float *const v = workspace(step, call->buffers) + g->together * g->repacked_floats;
-    fetch_queue nothing = {0};
     for (int64_t item = begin; item < end; item++) {
         const int64_t panel = item * PANELS, panel_end = min_i64(panel + PANELS, g->panels);
         for (int64_t first = 0; first < images * tiles; first += g->tile_block) {
             const tile_range at = {first_image + first / tiles, 0, first % tiles,
                                    min_i64(images * tiles - first, g->tile_block)};
             multiply_panels(step, call->buffers, at, panel, panel_end, v + first * CC_BLOCK, g->together * tiles,
-                            call->scratch, 1, &nothing, 0);
+                            call->scratch, NULL);
         }
     }
 }

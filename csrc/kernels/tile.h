@@ -207,7 +207,7 @@ enum { SET_FLOATS = 4096 / sizeof(float), SET_COLUMNS = TILE_COLUMNS < 7 ? TILE_
 /* `columns` output pixels, ldx apart, times one panel of output channels. Columns are split evenly (16 is
  * 8 + 8, not 14 + 2), because a narrow tile leaves registers idle. `ahead`, or NULL: a panel's worth of
  * memory, of which every tile fetches its share. */
-static void panel_row(const float *x, int64_t ldx, const float *panel, int64_t w_offset, const reduction *r,
+static __attribute__((unused)) void panel_row(const float *x, int64_t ldx, const float *panel, int64_t w_offset, const reduction *r,
                       int64_t columns, const panel_store *to, const char *ahead)
 {
     const int64_t widest = ldx % SET_FLOATS == 0 ? SET_COLUMNS : TILE_COLUMNS;

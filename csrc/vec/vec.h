@@ -14,6 +14,7 @@
  *   vf_load_n_or              the first n lanes, and `fill` in the others
  *   vf_permute(a, index)      lane index[i] of a in lane i
  *   vf_add_lanes vf_max_lanes all lanes to one number, halves folded onto each other
+ *   vf_prefetch_write         into the caches, owned: a line that will be written
  *   vf_stream vf_fence        a store past the caches, to an aligned address; the fence that must follow
  */
 #ifndef CC_VEC_H
