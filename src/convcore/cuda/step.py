@@ -1,0 +1,200 @@
+"""One operation on views of device arrays, and programs of them: what ``_native`` is for the C library.
+
+A :class:`Step` is made from the same operation names and fields as ``_native.Step`` (``csrc/convcore.h`` has
+the equations), so what describes work for the CPU describes it for the GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from convcore.cuda.arrays import DeviceArray, empty, to_device
+from convcore.cuda.kernels import activation, convolution, copy, elementwise, hounsfield, pooling, resampling, rows
+from convcore.cuda.launch import all_axes, launch
+from convcore.errors import ArgumentError
+
+__all__ = ["Program", "Step"]
+
+
+
+class Step:
+    """One operation. The views name buffers that :meth:`Program.run` is given; see ``_native.Step``."""
+
+    def __init__(
+        self,
+        operation: str,
+        *,
+        out: Any,
+        x: Any = None,
+        x2: Any = None,
+        isa: str | None = None,
+        **fields: Any,
+    ) -> None:
+        if operation not in _RUN:
+            raise ArgumentError("convcore.cuda", "operation", got=operation, expected=", ".join(_RUN))
+        self.operation = operation
+        self.fields = fields
+        self._views = (out, x, x2)
+        self.weights: DeviceArray | None = None
+        self.bias: DeviceArray | None = None
+
+    #: The simple kernels take weights as they are and need no working space.
+    packed_floats = 0
+    workspace_bytes = 0
+
+    def pack(self, weights: DeviceArray, bias: DeviceArray | None, packed: DeviceArray) -> None:
+        """Take the weights. Nothing is packed: the kernels read them as they are."""
+        self.weights, self.bias = weights, bias
+
+    def set_weights(self, packed: DeviceArray) -> None:
+        """Nothing to set: :meth:`pack` took the weights themselves."""
+
+    def run(self, buffers: Sequence[DeviceArray]) -> None:
+        """Launch the kernels on the context's stream."""
+        out, x, x2 = (None if v is None else buffers[v[0]].strided(v[1], v[3], v[4]) for v in self._views)
+        _RUN[self.operation](self, out, x, x2)
+
+    # ---- arguments of kernels -------------------------------------------------------------------
+
+    @property
+    def activation(self) -> tuple[Any, ...]:
+        """Number and parameters of the activation, as the kernels take them."""
+        name, parameters = self.fields.get("activation", ("linear", ()))
+        padded = (*parameters, *(0.0,) * (activation.PARAMETERS - len(parameters)))
+        return (activation.KINDS.index(name), *(np.float32(p) for p in padded))
+
+    def triple(self, name: str, default: int) -> tuple[int, int, int]:
+        """Three integers, along d, h and w."""
+        d, h, w = self.fields.get(name, (default,) * 3)
+        return int(d), int(h), int(w)
+
+    def kernel_and_bias(self, kernel_shape: Sequence[int]) -> tuple[DeviceArray, DeviceArray]:
+        """The weights in a shape with all axes, and the bias; empty if there is none."""
+        assert self.weights is not None
+        bias = empty((0,)) if self.bias is None else self.bias
+        return self.weights.reshape(tuple(kernel_shape)), bias
+
+
+class Program:
+    """Steps in order, run on the stream of the context that calls."""
+
+    def __init__(self, steps: Sequence[Step]) -> None:
+        self.steps = tuple(steps)
+
+    def run(self, buffers: Sequence[DeviceArray]) -> None:
+        """Launch every step; the device works on them after this has returned."""
+        for step in self.steps:
+            step.run(buffers)
+
+
+def _window(kernel: Any) -> Callable[..., None]:
+    """Run one of the three convolutions."""
+
+    def run(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
+        assert step.weights is not None
+        shape = step.weights.shape
+        w, bias = step.kernel_and_bias((*(1,) * (5 - len(shape)), *shape))
+        launch(
+            kernel, y.size, y, x, w, bias,
+            step.triple("stride", 1), step.triple("dilation", 1), step.triple("pad_low", 0),
+            bool(step.fields.get("flip", False)), *step.activation,
+        )  # fmt: skip
+
+    return run
+
+
+def _max_pool(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
+    sizes = step.triple("kernel", 1), step.triple("stride", 1), step.triple("pad_low", 0)
+    launch(pooling.max_pool_kernel, y.size, y, x, *sizes)
+
+
+def _average_pool(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
+    sizes = step.triple("kernel", 1), step.triple("stride", 1), step.triple("pad_low", 0)
+    whole = bool(step.fields.get("include_padding", False))
+    launch(pooling.average_pool_kernel, y.size, y, x, *sizes, whole)
+
+
+def _global_pool(kernel: Any) -> Callable[..., None]:
+    return lambda step, y, x, _: launch(kernel, y.size, y, x)
+
+
+def _dense(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
+    assert step.weights is not None
+    w, bias = step.kernel_and_bias(step.weights.shape)
+    launch(rows.dense_kernel, y.size, y, x, w, bias, *step.activation)
+
+
+def _affine(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
+    launch(elementwise.affine_kernel, y.size, y, x, step.weights, step.bias, *step.activation)
+
+
+def _softmax(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
+    launch(rows.softmax_kernel, x.shape[0], y, x)
+
+
+def _activation(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
+    launch(elementwise.activation_kernel, y.size, all_axes(y), all_axes(x), *step.activation)
+
+
+def _binary(step: Step, y: DeviceArray, x: DeviceArray, x2: DeviceArray) -> None:
+    number = elementwise.BINARIES.index(step.fields.get("binary", "add"))
+    launch(
+        elementwise.binary_kernel, y.size, all_axes(y), all_axes(x), all_axes(x2), number, *step.activation
+    )
+
+
+def _sample(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
+    distribution = elementwise.SAMPLES.index(step.fields["sample"])
+    _, low, high, _ = step.activation
+    seed = np.uint64(step.fields["seed"])
+    launch(elementwise.sample_kernel, y.size, all_axes(y), all_axes(x), distribution, seed, low, high)
+
+
+def _copy(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
+    copy.launch(y, x)
+
+
+def _fill(step: Step, y: DeviceArray, x: None, _: None) -> None:
+    launch(copy.fill_kernel, y.size, all_axes(y), np.float32(step.fields.get("value", 0.0)))
+
+
+def _resize(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
+    kernel = resampling.linear_kernel if step.fields.get("linear", True) else resampling.nearest_kernel
+    scale, offset = (
+        tuple(float(v) for v in step.fields.get(name, (default,) * 3))
+        for name, default in (("resize_scale", 1.0), ("resize_offset", 0.0))
+    )
+    launch(kernel, y.size, y, x, scale, offset)
+
+
+def _hu_rescale(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
+    padding, air = step.fields["padding_value"], step.fields["padding_to"]
+    launch(
+        hounsfield.hu_kernel if y.dtype == np.float32 else hounsfield.hu_int16_kernel,
+        y.size, y, x, to_device(step.fields["slope"]), to_device(step.fields["intercept"]),
+        padding is not None, 0 if padding is None else padding, air is not None, 0.0 if air is None else air,
+    )  # fmt: skip
+
+
+_RUN: dict[str, Callable[..., None]] = {
+    "conv": _window(convolution.conv_kernel),
+    "depthwise_conv": _window(convolution.depthwise_kernel),
+    "conv_transpose": _window(convolution.conv_transpose_kernel),
+    "max_pool": _max_pool,
+    "average_pool": _average_pool,
+    "global_max_pool": _global_pool(pooling.global_max_pool_kernel),
+    "global_average_pool": _global_pool(pooling.global_average_pool_kernel),
+    "dense": _dense,
+    "affine": _affine,
+    "softmax": _softmax,
+    "activation": _activation,
+    "binary": _binary,
+    "sample": _sample,
+    "copy": _copy,
+    "fill": _fill,
+    "resize": _resize,
+    "hu_rescale": _hu_rescale,
+}
