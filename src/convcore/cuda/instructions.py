@@ -33,12 +33,14 @@ __all__ = [
     "load4_shared",
     "load_fragments",
     "mma",
+    "multiply_shared",
     "remainder",
     "shared_memory",
     "store1",
     "store2",
     "store4",
     "store_fragments",
+    "store_lattice",
     "wait_for_copies",
     "zeros",
 ]
@@ -319,3 +321,56 @@ def mma(arithmetic: str, rows: int, columns: int) -> Any:
         return sums_type(sums_type, _tuple_of(types.uint32, 4 * rows), _tuple_of(types.uint32, 2 * columns)), emit
 
     return multiply
+
+
+def multiply_shared(rows: int, row_bytes: int, columns: int, column_bytes: int) -> Any:
+    """Return ``multiply(c, even, odd, right)``: a lane's `rows` x `columns` sums of four float32 products each.
+
+    Row i of the left matrix lies at ``i * row_bytes`` from the address `even` or `odd`, as i is; column j of the
+    right one at ``j * column_bytes`` from `right`. Each is one 128-bit load; the products are added in their order.
+    """
+    text = "ld.shared.v4.f32 {$0,$1,$2,$3}, [$4];"
+
+    @intrinsic
+    def multiply(context: Any, c: Any, even: Any, odd: Any, right: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            function = ir.FunctionType(ir.LiteralStructType([_F32] * 4), [_I32])
+            assembly = ir.InlineAsm(function, text, "=f,=f,=f,=f,r,~{memory}", side_effect=True)
+
+            def load(address: Any, offset: int) -> list[Any]:
+                at = builder.add(address, ir.Constant(_I32, offset))
+                return _parts(builder, builder.call(assembly, [at]), 4)
+
+            sums = _parts(builder, values[0], rows * columns)
+            left = [load(values[1 + i % 2], i * row_bytes) for i in range(rows)]
+            for j in range(columns):
+                b = load(values[3], j * column_bytes)
+                for k in range(4):
+                    for i in range(rows):
+                        at = i * columns + j
+                        sums[at] = builder.fma(left[i][k], b[k], sums[at])
+            return cgutils.pack_array(builder, sums)
+
+        sums_type = _tuple_of(types.float32, rows * columns)
+        return sums_type(sums_type, types.uint32, types.uint32, types.uint32), emit
+
+    return multiply
+
+
+def store_lattice(rows: int, row_bytes: int, columns: int, column_bytes: int) -> Any:
+    """Return ``store(shared, c)``: `rows` x `columns` float32, so far from each other in shared memory."""
+
+    @intrinsic
+    def store(context: Any, shared: Any, c: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            function = ir.FunctionType(_VOID, [_I32, _F32])
+            assembly = ir.InlineAsm(function, "st.shared.f32 [$0], $1;", "r,f,~{memory}", side_effect=True)
+            for at, value in enumerate(_parts(builder, values[1], rows * columns)):
+                i, j = divmod(at, columns)
+                address = builder.add(values[0], ir.Constant(_I32, i * row_bytes + j * column_bytes))
+                builder.call(assembly, [address, value])
+            return context.get_dummy_value()
+
+        return types.void(types.uint32, _tuple_of(types.float32, rows * columns)), emit
+
+    return store

@@ -39,12 +39,14 @@ from convcore.cuda.instructions import (
     load4_shared,
     load_fragments,
     mma,
+    multiply_shared,
     remainder,
     shared_memory,
     store1,
     store2,
     store4,
     store_fragments,
+    store_lattice,
     wait_for_copies,
     zeros,
 )
@@ -59,9 +61,10 @@ STAGES = 3
 #: Bytes of a row of a tile, and of the smallest copy.
 STEP, CHUNK = 128, 16
 
-# A warp's tile, in products m16n8, and the four warps as 2 x 2 of them.
-_M, _N = 4, 8
+# A warp's tile: its sides, in products m16n8, and in outputs of a lane. The four warps are 2 x 2 of them.
 _WARP = 64
+_M, _N = 4, 8
+_LANE_ROWS, _LANE_COLUMNS = 16, 8
 _PER_THREAD = ROWS * STEP // CHUNK // THREADS
 _TILE = ROWS * STEP
 _STAGE = 2 * _TILE
@@ -71,6 +74,8 @@ _ROW_TABLE = STAGES * _STAGE
 _PITCH = 4 * (COLUMNS + 8)
 #: A window that begins here lies outside any map: the row of a position that does not exist.
 _NOWHERE = -(1 << 14)
+#: An offset that stands for zeros. No map has so many elements.
+_OUTSIDE = 0xFFFFFFFF
 
 u32, i32, u64, f32 = np.uint32, np.int32, np.uint64, np.float32
 
@@ -98,13 +103,77 @@ def shared_bytes() -> int:
     return _ROW_TABLE + 3 * 4 * ROWS
 
 
+def _on_tensor_cores(arithmetic: str) -> tuple[Any, Any, Any]:
+    """Return no sums, the products of a stage, and the way of sums to shared memory, on tensor cores.
+
+    A warp has 64 x 64 outputs, in fragments as ``mma`` has them.
+    """
+    no_sums = zeros(4 * _M * _N)
+    multiply = mma(arithmetic, _M, _N)
+    load_left = load_fragments(_M, 16 * STEP)
+    load_right = load_fragments(_N // 2, 16 * STEP)
+    store = store_fragments(_M, _N, _PITCH)
+
+    @cuda.jit(device=True)
+    def products(sums: Any, stage: Any, warp: Any, lane: Any) -> Any:
+        # This lane's rows of both tiles, and which half of a product's 32 bytes of them it reads.
+        row = u32((warp & u32(1)) * u32(_WARP) + (lane & u32(15)))
+        column = u32((warp >> u32(1)) * u32(_WARP) + (lane & u32(7)) + ((lane >> u32(4)) << u32(3)))
+        left, right = u32(stage + row * u32(STEP)), u32(stage + u32(_TILE) + column * u32(STEP))
+        left_half, right_half = u32(lane >> u32(4)), u32((lane >> u32(3)) & u32(1))
+        turn = u32(lane & u32(7))
+        for k in range(4):
+            a = load_left(u32(left + ((u32(2 * k) + left_half) ^ turn) * u32(CHUNK)))
+            b = load_right(u32(right + ((u32(2 * k) + right_half) ^ turn) * u32(CHUNK)))
+            sums = multiply(sums, a, b)
+        return sums
+
+    @cuda.jit(device=True)
+    def store_sums(shared: Any, sums: Any, warp: Any, lane: Any) -> None:
+        row = u32((warp & u32(1)) * u32(_WARP) + (lane >> u32(2)))
+        column = u32((warp >> u32(1)) * u32(_WARP) + u32(2) * (lane & u32(3)))
+        store(u32(shared + row * u32(_PITCH) + column * u32(4)), sums)
+
+    return no_sums, products, store_sums
+
+
+def _in_registers() -> tuple[Any, Any, Any]:
+    """The same with multiply-adds of float32.
+
+    A warp has 64 x 64 outputs; lane (t, s) of its 4 x 8 has rows t + 4 i and columns s + 8 j, 16 x 8 of them.
+    Four rows, or eight columns, that lanes read at a time are neighbours, so the swizzle keeps their banks apart.
+    """
+    no_sums = zeros(_LANE_ROWS * _LANE_COLUMNS)
+    multiply = multiply_shared(_LANE_ROWS, 4 * STEP, _LANE_COLUMNS, 8 * STEP)
+    store = store_lattice(_LANE_ROWS, 4 * _PITCH, _LANE_COLUMNS, 8 * 4)
+
+    @cuda.jit(device=True)
+    def products(sums: Any, stage: Any, warp: Any, lane: Any) -> Any:
+        t, s = u32(lane >> u32(3)), u32(lane & u32(7))
+        left = u32(stage + ((warp & u32(1)) * u32(_WARP) + t) * u32(STEP))
+        right = u32(stage + u32(_TILE) + ((warp >> u32(1)) * u32(_WARP) + s) * u32(STEP))
+        for k in range(STEP // CHUNK):
+            even, odd = u32((u32(k) ^ t) * u32(CHUNK)), u32((u32(k) ^ (t + u32(4))) * u32(CHUNK))
+            sums = multiply(sums, u32(left + even), u32(left + odd), u32(right + (u32(k) ^ s) * u32(CHUNK)))
+        return sums
+
+    @cuda.jit(device=True)
+    def store_sums(shared: Any, sums: Any, warp: Any, lane: Any) -> None:
+        row = u32((warp & u32(1)) * u32(_WARP) + (lane >> u32(3)))
+        column = u32((warp >> u32(1)) * u32(_WARP) + (lane & u32(7)))
+        store(u32(shared + row * u32(_PITCH) + column * u32(4)), sums)
+
+    return no_sums, products, store_sums
+
+
 def make(arithmetic: str, *, activation: int = LINEAR, pool: bool = False, split: bool = False) -> Callable[..., None]:
     """Return the kernel, as a Python function, for one kind of arithmetic and epilogue.
 
     Parameters
     ----------
     arithmetic
-        "tf32", "3xtf32" or "bfloat16"; see :func:`convcore.cuda.instructions.mma`.
+        "float32": multiply-adds. "tf32", "3xtf32", "bfloat16": tensor cores; see
+        :func:`convcore.cuda.instructions.mma`.
     activation
         Number of the function of the result (:data:`convcore.cuda.kernels.activation.KINDS`).
     pool
@@ -114,12 +183,8 @@ def make(arithmetic: str, *, activation: int = LINEAR, pool: bool = False, split
     """
     size = 2 if arithmetic == "bfloat16" else 4
     run = CHUNK // size  # channels of a chunk
-    no_sums = zeros(4 * _M * _N)
-    multiply = mma(arithmetic, _M, _N)
-    load_left = load_fragments(_M, 16 * STEP)
-    load_right = load_fragments(_N // 2, 16 * STEP)
+    no_sums, products, store_sums = _in_registers() if arithmetic == "float32" else _on_tensor_cores(arithmetic)
     wait_for_stage, wait_for_all = wait_for_copies(STAGES - 2), wait_for_copies(0)
-    store_sums = store_fragments(_M, _N, _PITCH)
     narrow = arithmetic == "bfloat16" and not split
     out_size = 2 if narrow else 4
     taken = 4 if pool and not split else 1  # rows that become one
@@ -193,17 +258,14 @@ def make(arithmetic: str, *, activation: int = LINEAR, pool: bool = False, split
         tap_h = remainder(tap, u32(kh))
         tap_d = divide(tap, u32(kh))
 
+        # Where that tap's channels of each of the rows begin; found again when the tap is another.
+        offsets = cuda.local.array(_PER_THREAD, np.uint32)
+        moved = True
+
         sums = no_sums()
         copied = begin
         stage_in = u32(0)
         stage_out = u32(0)
-        # Fragments: the address of this lane's row in a tile, before the chunk is put in.
-        left_row = u32((warp & u32(1)) * u32(_WARP) + (lane & u32(15)))
-        right_row = u32((warp >> u32(1)) * u32(_WARP) + (lane & u32(7)) + ((lane >> u32(4)) << u32(3)))
-        left = u32(shared + left_row * u32(STEP))
-        right = u32(shared + u32(_TILE) + right_row * u32(STEP))
-        left_half, right_half = u32(lane >> u32(4)), u32((lane >> u32(3)) & u32(1))
-        turn = u32(lane & u32(7))
 
         for step in range(i32(begin) - i32(STAGES - 1), i32(end)):
             if step >= i32(begin):
@@ -211,19 +273,23 @@ def make(arithmetic: str, *, activation: int = LINEAR, pool: bool = False, split
                 cuda.syncthreads()
             if copied < end:
                 into = u32(swizzled + stage_in)
-                place = i32(
-                    i32(i32(tap_d * dilation_d) * i32(h) + i32(tap_h * dilation_h)) * i32(wd)
-                    + i32(tap_w * dilation_w)
-                )
+                if moved:
+                    place = i32(
+                        i32(i32(tap_d * dilation_d) * i32(h) + i32(tap_h * dilation_h)) * i32(wd)
+                        + i32(tap_w * dilation_w)
+                    )
+                    for i in range(_PER_THREAD):
+                        entry = u32(u32(_ROW_TABLE // 4 + 16 * i) + row0)
+                        corner = memory[u32(entry + u32(ROWS))]
+                        at_h = i32(i32(corner >> 16) + i32(tap_h * dilation_h))
+                        at_w = i32(i32(i32(corner << 16) >> 16) + i32(tap_w * dilation_w))
+                        at_d = i32(memory[u32(entry + u32(2 * ROWS))] + i32(tap_d * dilation_d))
+                        inside = (u32(at_h) < u32(h)) & (u32(at_w) < u32(wd)) & (u32(at_d) < u32(d))
+                        inside = inside & (tap_d < u32(kd))  # the last step may reach beyond the last tap
+                        offsets[i] = u32(u32(memory[entry] + place) * u32(channels)) if inside else u32(_OUTSIDE)
                 for i in range(_PER_THREAD):
-                    entry = u32(u32(_ROW_TABLE // 4 + 16 * i) + row0)
-                    corner = memory[u32(entry + u32(ROWS))]
-                    at_h = i32(i32(corner >> 16) + i32(tap_h * dilation_h))
-                    at_w = i32(i32(i32(corner << 16) >> 16) + i32(tap_w * dilation_w))
-                    at_d = i32(memory[u32(entry + u32(2 * ROWS))] + i32(tap_d * dilation_d))
-                    inside = (u32(at_h) < u32(h)) & (u32(at_w) < u32(wd)) & (u32(at_d) < u32(d))
-                    inside = inside & (tap_d < u32(kd))  # the last step may reach beyond the last tap
-                    offset = u32(u32(memory[entry] + place) * u32(channels) + channel) if inside else u32(0)
+                    inside = offsets[i] != u32(_OUTSIDE)
+                    offset = u32(offsets[i] + channel) if inside else u32(0)
                     copy_async(
                         u32(into + u32(16 * i * STEP)),
                         u64(from_x + u64(offset) * u64(size)),
@@ -235,6 +301,7 @@ def make(arithmetic: str, *, activation: int = LINEAR, pool: bool = False, split
                     )
                 from_w = u64(from_w + u64(STEP))
                 channel = u32(channel + u32(STEP // size))
+                moved = channel >= u32(channels)
                 while channel >= u32(channels):
                     channel = u32(channel - u32(channels))
                     tap_w = u32(tap_w + u32(1))
@@ -250,24 +317,14 @@ def make(arithmetic: str, *, activation: int = LINEAR, pool: bool = False, split
                     stage_in = u32(0)
             commit_copies()
             if step >= i32(begin):
-                for k in range(4):
-                    a = load_left(u32(left + stage_out + (((u32(2 * k) + left_half) ^ turn) * u32(CHUNK))))
-                    b = load_right(u32(right + stage_out + (((u32(2 * k) + right_half) ^ turn) * u32(CHUNK))))
-                    sums = multiply(sums, a, b)
+                sums = products(sums, u32(shared + stage_out), warp, lane)
                 stage_out = u32(stage_out + u32(_STAGE))
                 if stage_out == u32(STAGES * _STAGE):
                     stage_out = u32(0)
 
         wait_for_all()
         cuda.syncthreads()
-        store_sums(
-            u32(
-                shared
-                + ((warp & u32(1)) * u32(_WARP) + (lane >> u32(2))) * u32(_PITCH)
-                + ((warp >> u32(1)) * u32(_WARP) + u32(2) * (lane & u32(3))) * u32(4)
-            ),
-            sums,
-        )
+        store_sums(shared, sums, warp, lane)
         cuda.syncthreads()
 
         # Writing: a warp has 128 columns of a row, four for each lane.
