@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "reference": {"errors", "shapes"},
     "config": {"_native", "errors"},
     "ops": {"_native", "activations", "errors", "memory", "shapes"},
+    "cuda": {"errors", "ops"},
     "loader": {"errors", "shapes"},
     "plan": {"_native", "activations", "errors", "loader", "memory", "tables", "writers"},
     "run": {"_native", "loader", "memory", "plan", "reference", "tables"},
@@ -59,7 +60,12 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": set(),  # it names modules in a table and imports each when it is first used
 }
 #: The one room each of these libraries may be imported in.
-ONLY_IN = {"h5py": "loader/hdf5.py", "pyfive": "loader/hdf5.py"}
+ONLY_IN = {
+    "h5py": "loader/hdf5.py",
+    "pyfive": "loader/hdf5.py",
+    "numba_cuda": "cuda/toolkit.py",
+    "llvmlite": "cuda/instructions.py",
+}
 #: Judges and peers are never needed to run; the verifier asks for Keras if it happens to be installed.
 JUDGES = {
     "keras": {"run/verify.py"},

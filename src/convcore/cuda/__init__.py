@@ -26,7 +26,7 @@ from convcore.cuda.backend import DeviceMemory
 from convcore.cuda.device import is_available, launching, require_gpu
 from convcore.ops.arrays import backend
 
-__all__ = ["DeviceArray", "empty", "is_available", "to_device", *convcore.ops.__all__]  # noqa: PLE0604
+__all__ = ["DeviceArray", "empty", "is_available", "to_device", *convcore.ops.__all__]
 
 
 def _mirrored(operation: Callable[..., Any]) -> Callable[..., DeviceArray]:

@@ -349,7 +349,5 @@ def _from_interface(interface: dict[str, Any], x: object, name: str, where: str)
         raise DTypeError(where, f"{name} is a masked array", got=type(x).__name__)
     address, read_only = interface["data"]
     _wait_for(interface.get("stream"))
-    pointer = _Pointer(
-        address, interface["shape"], interface.get("strides"), interface["typestr"], read_only
-    )
+    pointer = _Pointer(address, interface["shape"], interface.get("strides"), interface["typestr"], read_only)
     return DeviceArray(np.asarray(pointer), x)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.cuda.arrays import DeviceArray, as_device_array, empty
+from convcore.cuda.arrays import as_device_array, empty
 from convcore.cuda.kernels import resampling, rows
 from convcore.cuda.launch import launch
 from convcore.cuda.step import Program, Step
@@ -33,7 +33,7 @@ class DeviceMemory:
     def floats(self, count: int) -> Any:
         return empty((count,), np.float32)
 
-    def pad(self, a: DeviceArray, pairs: Sequence[tuple[int, int]], mode: str, value: float) -> Any:
+    def pad(self, a: Any, pairs: Sequence[tuple[int, int]], mode: str, value: float) -> Any:
         padded = empty([lo + n + hi for n, (lo, hi) in zip(a.shape, pairs, strict=True)])
         low = (*(0,) * (3 - a.ndim), *(lo for lo, _ in pairs))
         border = resampling.BORDERS.index(mode)
@@ -43,10 +43,10 @@ class DeviceMemory:
 
     def batch_norm_affine(
         self,
-        mean: DeviceArray,
-        variance: DeviceArray,
-        gamma: DeviceArray | None,
-        beta: DeviceArray | None,
+        mean: Any,
+        variance: Any,
+        gamma: Any,
+        beta: Any,
         epsilon: float,
     ) -> Any:
         # Whether variance + epsilon is positive is known on the device alone; where it is not, NaN says so.

@@ -17,8 +17,6 @@ from typing import Any
 
 from llvmlite import ir
 
-from convcore.cuda.toolkit import cuda
-
 from numba.cuda import cgutils, types  # isort: skip - after the toolkit's import, which makes this one work
 from numba.cuda.extending import intrinsic  # isort: skip
 
@@ -55,8 +53,8 @@ def _tuple_of(kind: Any, count: int) -> Any:
 
 def _assembly(
     text: str, constraints: str, result: Any, arguments: Sequence[Any], *, effects: bool = True
-) -> Callable[..., Any]:
-    """Return an intrinsic that is one piece of assembly from scalars to a scalar, a tuple of scalars or nothing."""
+) -> Any:
+    """Return an intrinsic that is one piece of assembly: scalars in; a scalar, a tuple or nothing out."""
     count = result.count if isinstance(result, types.UniTuple) else 0
     if count:
         returned: Any = ir.LiteralStructType([_LLVM[result.dtype]] * count)
@@ -109,7 +107,9 @@ def shared_memory(context: Any, array: Any) -> Any:
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, values[0]).data
         shared = ir.PointerType(data.type.pointee, 3)
-        return builder.ptrtoint(data if data.type.addrspace == 3 else builder.addrspacecast(data, shared), _I32)
+        return builder.ptrtoint(
+            data if data.type.addrspace == 3 else builder.addrspacecast(data, shared), _I32
+        )
 
     return types.uint32(array), emit
 
@@ -134,13 +134,17 @@ remainder = _binary32("urem")
 @intrinsic
 def float_of(context: Any, bits: Any) -> Any:
     """The float32 that `bits` are."""
-    return types.float32(types.uint32), lambda context, builder, signature, values: builder.bitcast(values[0], _F32)
+    return types.float32(types.uint32), lambda context, builder, signature, values: builder.bitcast(
+        values[0], _F32
+    )
 
 
 @intrinsic
 def bits_of(context: Any, x: Any) -> Any:
     """The bits of a float32."""
-    return types.uint32(types.float32), lambda context, builder, signature, values: builder.bitcast(values[0], _I32)
+    return types.uint32(types.float32), lambda context, builder, signature, values: builder.bitcast(
+        values[0], _I32
+    )
 
 
 def zeros(count: int) -> Any:
@@ -158,7 +162,7 @@ def zeros(count: int) -> Any:
 
 # ---- memory --------------------------------------------------------------------------------------------
 
-#: ``copy_async(shared, device, bytes)``: copy 16 bytes, of which `bytes` (0 or 16) are read and the rest are 0.
+#: ``copy_async(shared, device, bytes)``: copy 16 bytes, of which `bytes` (0 or 16) are read; the rest are 0.
 copy_async = _assembly(
     "cp.async.cg.shared.global [$0], [$1], 16, $2;",
     "r,l,r,~{memory}",
@@ -171,12 +175,12 @@ commit_copies = _assembly("cp.async.commit_group;", "~{memory}", types.void, ())
 
 
 def wait_for_copies(pending: int) -> Any:
-    """Return an intrinsic that waits until at most `pending` of this thread's groups of copies are on their way."""
+    """Return an intrinsic that waits until at most `pending` of this thread's groups are under way."""
     return _assembly(f"cp.async.wait_group {pending};", "~{memory}", types.void, ())
 
 
 def load_fragments(count: int, apart: int) -> Any:
-    """Return ``load(shared)``: `count` times four 8x8 matrices of 16-bit elements, `apart` bytes from each other.
+    """Return ``load(shared)``: `count` times four 8x8 matrices of 16-bit elements, `apart` bytes apart.
 
     Lane l gives the address of row l % 8 of matrix l // 8. Seen as 32-bit elements a matrix is 8x4, and lane
     l receives element (l // 4, l % 4): the fragments of ``mma``.
@@ -188,7 +192,9 @@ def load_fragments(count: int, apart: int) -> Any:
     def load(context: Any, shared: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             function = ir.FunctionType(ir.LiteralStructType([_I32] * 4), [_I32])
-            assembly = ir.InlineAsm(function, text, ",".join([*registers, "r", "~{memory}"]), side_effect=True)
+            assembly = ir.InlineAsm(
+                function, text, ",".join([*registers, "r", "~{memory}"]), side_effect=True
+            )
             got: list[Any] = []
             for i in range(count):
                 address = builder.add(values[0], ir.Constant(_I32, i * apart))
@@ -201,7 +207,7 @@ def load_fragments(count: int, apart: int) -> Any:
 
 
 def store_fragments(rows: int, columns: int, pitch: int) -> Any:
-    """Return ``store(shared, c)``: a warp's accumulators (see :func:`mma`) to a float32 matrix in shared memory.
+    """Return ``store(shared, c)``: a warp's accumulators (see :func:`mma`) to a matrix in shared memory.
 
     Its rows are `pitch` bytes apart; lane l gives the address of element (l // 4, 2 (l % 4)) of its tile.
     """
@@ -228,7 +234,10 @@ def store_fragments(rows: int, columns: int, pitch: int) -> Any:
 
 #: ``load4_shared(shared)``: four float32 in one access.
 load4_shared = _assembly(
-    "ld.shared.v4.f32 {$0,$1,$2,$3}, [$4];", "=f,=f,=f,=f,r,~{memory}", types.UniTuple(types.float32, 4), (types.uint32,)
+    "ld.shared.v4.f32 {$0,$1,$2,$3}, [$4];",
+    "=f,=f,=f,=f,r,~{memory}",
+    types.UniTuple(types.float32, 4),
+    (types.uint32,),
 )
 
 #: ``store1(device, a)``: one float32.
@@ -236,11 +245,16 @@ store1 = _assembly("st.global.f32 [$0], $1;", "l,f,~{memory}", types.void, (type
 
 #: ``store4(device, a, b, c, d)``: four float32 in one access.
 store4 = _assembly(
-    "st.global.v4.f32 [$0], {$1,$2,$3,$4};", "l,f,f,f,f,~{memory}", types.void, (types.uint64, *(types.float32,) * 4)
+    "st.global.v4.f32 [$0], {$1,$2,$3,$4};",
+    "l,f,f,f,f,~{memory}",
+    types.void,
+    (types.uint64, *(types.float32,) * 4),
 )
 
 #: ``store2(device, a, b)``: two 32-bit words in one access.
-store2 = _assembly("st.global.v2.b32 [$0], {$1,$2};", "l,r,r,~{memory}", types.void, (types.uint64, *(types.uint32,) * 2))
+store2 = _assembly(
+    "st.global.v2.b32 [$0], {$1,$2};", "l,r,r,~{memory}", types.void, (types.uint64, *(types.uint32,) * 2)
+)
 
 #: ``bfloat16_pair(low, high)``: two float32 rounded to bfloat16, `low` in the lower half.
 bfloat16_pair = _assembly(
@@ -263,7 +277,7 @@ def _mma_assembly(kind: str) -> ir.InlineAsm:
 
 
 def _rounded(builder: Any, bits: Any) -> Any:
-    """A float32 whose upper 19 bits, all that a TF32 product reads, are the nearest: half of their last is added."""
+    """A float32 whose upper 19 bits, all that a TF32 product reads, are the nearest ones."""
     return builder.add(bits, ir.Constant(_I32, 0x1000))
 
 
@@ -282,9 +296,9 @@ def mma(arithmetic: str, rows: int, columns: int) -> Any:
     Parameters
     ----------
     arithmetic
-        "tf32": operands rounded to TF32 (10 bits after the point). "3xtf32": each float32 operand as the sum of
-        two TF32 numbers, and three of the four products, smallest first. What the two leave of an operand, and
-        the fourth product, are 2^-22 of a product each; an infinity comes out as NaN.
+        "tf32": operands rounded to TF32 (10 bits after the point). "3xtf32": each float32 operand as the sum
+        of two TF32 numbers, and three of the four products, smallest first. What the two leave of an operand,
+        and the fourth product, are 2^-22 of a product each; an infinity comes out as NaN.
         "bfloat16": operands are pairs of bfloat16.
     rows, columns
         Size of the tile, in products.
@@ -303,31 +317,35 @@ def mma(arithmetic: str, rows: int, columns: int) -> Any:
                 operands = [*a[4 * i : 4 * i + 4], *b[2 * j : 2 * j + 2], *sums[at : at + 4]]
                 sums[at : at + 4] = _parts(builder, builder.call(assembly, operands), 4)
 
+            passes = [(left, right)]
             if arithmetic == "3xtf32":
-                left_high, left_low = zip(*(_high_and_low(builder, v) for v in left), strict=True)
-                right_high, right_low = zip(*(_high_and_low(builder, v) for v in right), strict=True)
+                left_high, left_low = map(list, zip(*(_high_and_low(builder, v) for v in left), strict=True))
+                right_high, right_low = map(
+                    list, zip(*(_high_and_low(builder, v) for v in right), strict=True)
+                )
                 passes = [(left_low, right_high), (left_high, right_low), (left_high, right_high)]
             elif arithmetic == "tf32":
                 passes = [([_rounded(builder, v) for v in left], [_rounded(builder, v) for v in right])]
-            else:
-                passes = [(left, right)]
             for a, b in passes:
                 for i in range(rows):
                     for j in range(columns):
-                        product(i, j, list(a), list(b))
+                        product(i, j, a, b)
             return cgutils.pack_array(builder, sums)
 
         sums_type = _tuple_of(types.float32, 4 * rows * columns)
-        return sums_type(sums_type, _tuple_of(types.uint32, 4 * rows), _tuple_of(types.uint32, 2 * columns)), emit
+        return sums_type(
+            sums_type, _tuple_of(types.uint32, 4 * rows), _tuple_of(types.uint32, 2 * columns)
+        ), emit
 
     return multiply
 
 
 def multiply_shared(rows: int, row_bytes: int, columns: int, column_bytes: int) -> Any:
-    """Return ``multiply(c, even, odd, right)``: a lane's `rows` x `columns` sums of four float32 products each.
+    """Return ``multiply(c, even, odd, right)``: a lane's `rows` x `columns` sums, four products for each.
 
-    Row i of the left matrix lies at ``i * row_bytes`` from the address `even` or `odd`, as i is; column j of the
-    right one at ``j * column_bytes`` from `right`. Each is one 128-bit load; the products are added in their order.
+    Row i of the left matrix lies at ``i * row_bytes`` from the address `even` or `odd`, as i is; column j of
+    the right one at ``j * column_bytes`` from `right`. Each is one 128-bit load; the products are added in
+    their order.
     """
     text = "ld.shared.v4.f32 {$0,$1,$2,$3}, [$4];"
 

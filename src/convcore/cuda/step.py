@@ -12,12 +12,20 @@ from typing import Any
 import numpy as np
 
 from convcore.cuda.arrays import DeviceArray, empty, to_device
-from convcore.cuda.kernels import activation, convolution, copy, elementwise, hounsfield, pooling, resampling, rows
+from convcore.cuda.kernels import (
+    activation,
+    convolution,
+    copy,
+    elementwise,
+    hounsfield,
+    pooling,
+    resampling,
+    rows,
+)
 from convcore.cuda.launch import all_axes, launch
 from convcore.errors import ArgumentError
 
 __all__ = ["Program", "Step"]
-
 
 
 class Step:

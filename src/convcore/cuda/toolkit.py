@@ -18,7 +18,7 @@ __all__ = ["cuda", "simulated"]
 def _import() -> Any:
     lent = not hasattr(np, "row_stack")
     if lent:
-        np.row_stack = np.vstack  # type: ignore[attr-defined]
+        np.row_stack = np.vstack  # noqa: NPY201
     try:
         import numba.cuda.np.arrayobj
         import numba_cuda  # noqa: F401 - the CUDA target that Numba itself carries does not suffice
@@ -30,7 +30,7 @@ def _import() -> Any:
         ) from error
     finally:
         if lent:
-            del np.row_stack  # type: ignore[attr-defined]
+            del np.row_stack  # noqa: NPY201
     return numba.cuda
 
 

@@ -17,12 +17,14 @@ __all__ = ["KINDS", "PARAMETERS", "activate", "sigmoid"]
 
 #: The functions by their names in :mod:`convcore.activations`, in the order of their numbers.
 KINDS = (
-    "linear", "relu", "relu_general", "leaky_relu", "leaky_divide", "elu", "celu", "selu", "gelu", "gelu_tanh",
-    "silu", "softplus", "softsign", "sigmoid", "hard_sigmoid", "hard_silu", "tanh", "exponential", "mish",
+    "linear", "relu", "relu_general", "leaky_relu", "leaky_divide", "elu", "celu", "selu", "gelu",
+    "gelu_tanh", "silu", "softplus", "softsign", "sigmoid", "hard_sigmoid", "hard_silu", "tanh",
+    "exponential", "mish",
 )  # fmt: skip
 (
-    LINEAR, RELU, RELU_GENERAL, LEAKY_RELU, LEAKY_DIVIDE, ELU, CELU, SELU, GELU, GELU_TANH,
-    SILU, SOFTPLUS, SOFTSIGN, SIGMOID, HARD_SIGMOID, HARD_SILU, TANH, EXPONENTIAL, MISH,
+    LINEAR, RELU, RELU_GENERAL, LEAKY_RELU, LEAKY_DIVIDE, ELU, CELU, SELU, GELU,
+    GELU_TANH, SILU, SOFTPLUS, SOFTSIGN, SIGMOID, HARD_SIGMOID, HARD_SILU, TANH,
+    EXPONENTIAL, MISH,
 ) = range(len(KINDS))  # fmt: skip
 
 #: No function has more parameters.

@@ -118,7 +118,9 @@ def conv_transpose_kernel(
             if at_h < 0:
                 continue
             for tw in range(kw):
-                at_w = source(ow + low[2] - (kw - 1 - tw if flip else tw) * dilation[2], stride[2], x.shape[3])
+                at_w = source(
+                    ow + low[2] - (kw - 1 - tw if flip else tw) * dilation[2], stride[2], x.shape[3]
+                )
                 if at_w < 0:
                     continue
                 for c in range(ic):

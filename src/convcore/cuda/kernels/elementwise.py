@@ -88,7 +88,7 @@ _HALF = np.float32(0.5)
 
 @cuda.jit(device=True)
 def uniform(index: Any, seed: Any) -> Any:
-    """Number `index` of stream `seed`, uniform in (0, 1): Philox4x32-10 as :mod:`convcore.reference` has it."""
+    """Number `index` of stream `seed`, uniform in (0, 1): Philox4x32-10; see :mod:`convcore.reference`."""
     block = np.uint64(index) // np.uint64(4)
     c0, c1, c2, c3 = block & _LOW, block >> _32, np.uint64(0), np.uint64(0)
     key0, key1 = seed & _LOW, seed >> _32
@@ -101,30 +101,47 @@ def uniform(index: Any, seed: Any) -> Any:
     return (np.float32(word >> np.uint64(9)) + _HALF) * _TO_UNIT
 
 
+# Coefficients of Wichura 1988, algorithm AS 241 (PPND16), constant term first: the centre and the tails.
+_CENTRE_OVER = (
+    3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4,
+    4.5921953931549871457e4, 6.7265770927008700853e4, 3.3430575583588128105e4, 2.5090809287301226727e3,
+)  # fmt: skip
+_CENTRE_UNDER = (
+    1.0, 4.2313330701600911252e1, 6.8718700749205790830e2, 5.3941960214247511077e3,
+    2.1213794301586595867e4, 3.9307895800092710610e4, 2.8729085735721942674e4, 5.2264952788528545610e3,
+)  # fmt: skip
+_TAIL_OVER = (
+    1.42343711074968357734e0, 4.63033784615654529590e0, 5.76949722146069140550e0, 3.64784832476320460504e0,
+    1.27045825245236838258e0, 2.41780725177450611770e-1, 2.27238449892691845833e-2, 7.74545014278341407640e-4,
+)  # fmt: skip
+_TAIL_UNDER = (
+    1.0, 2.05319162663775882187e0, 1.67638483018380384940e0, 6.89767334985100004550e-1,
+    1.48103976427480074590e-1, 1.51986665636164571966e-2, 5.47593808499534494600e-4,
+    1.05075007164441684324e-9,
+)  # fmt: skip
+
+
+@cuda.jit(device=True)
+def polynomial(c: Any, x: Any) -> Any:
+    """The polynomial of degree 7 with coefficients `c`."""
+    y = c[7]
+    for k in range(6, -1, -1):
+        y = y * x + c[k]
+    return y
+
+
 @cuda.jit(device=True)
 def normal_quantile(u: Any) -> Any:
-    """The normal deviate below which a share `u` lies: Wichura 1988, algorithm AS 241, in float64.
+    """The normal deviate below which a share `u` lies, in float64.
 
-    Its third region, u < e^-25, is left out: u is at least 2^-24.
+    The algorithm's third region, u < e^-25, is left out: u is at least 2^-24.
     """
     q = np.float64(u) - 0.5
     if abs(q) <= 0.425:
         r = 0.180625 - q * q
-        over = (((((((2.5090809287301226727e3 * r + 3.3430575583588128105e4) * r + 6.7265770927008700853e4) * r
-            + 4.5921953931549871457e4) * r + 1.3731693765509461125e4) * r + 1.9715909503065514427e3) * r
-            + 1.3314166789178437745e2) * r + 3.3871328727963666080e0)  # fmt: skip
-        under = (((((((5.2264952788528545610e3 * r + 2.8729085735721942674e4) * r + 3.9307895800092710610e4) * r
-            + 2.1213794301586595867e4) * r + 5.3941960214247511077e3) * r + 6.8718700749205790830e2) * r
-            + 4.2313330701600911252e1) * r + 1.0)  # fmt: skip
-        return np.float32(q * over / under)
+        return np.float32(q * polynomial(_CENTRE_OVER, r) / polynomial(_CENTRE_UNDER, r))
     r = math.sqrt(-math.log(np.float64(u) if q < 0 else 1.0 - np.float64(u))) - 1.6
-    over = (((((((7.74545014278341407640e-4 * r + 2.27238449892691845833e-2) * r + 2.41780725177450611770e-1) * r
-        + 1.27045825245236838258e0) * r + 3.64784832476320460504e0) * r + 5.76949722146069140550e0) * r
-        + 4.63033784615654529590e0) * r + 1.42343711074968357734e0)  # fmt: skip
-    under = (((((((1.05075007164441684324e-9 * r + 5.47593808499534494600e-4) * r + 1.51986665636164571966e-2) * r
-        + 1.48103976427480074590e-1) * r + 6.89767334985100004550e-1) * r + 1.67638483018380384940e0) * r
-        + 2.05319162663775882187e0) * r + 1.0)  # fmt: skip
-    z = over / under
+    z = polynomial(_TAIL_OVER, r) / polynomial(_TAIL_UNDER, r)
     return np.float32(-z if q < 0 else z)
 
 

@@ -14,7 +14,9 @@ __all__ = ["hu_int16_kernel", "hu_kernel"]
 
 
 @cuda.jit(device=True)
-def hounsfield(raw: Any, slope: Any, intercept: Any, has_padding: Any, padding: Any, has_air: Any, air: Any) -> Any:
+def hounsfield(
+    raw: Any, slope: Any, intercept: Any, has_padding: Any, padding: Any, has_air: Any, air: Any
+) -> Any:
     """``slope raw + intercept`` in float64; `padding` becomes `air`, or raw 0 first if there is none."""
     if has_padding and raw == padding:
         return air if has_air else intercept

@@ -1,26 +1,26 @@
 """Convolution as a matrix product whose left matrix is never stored: the fast kernels.
 
-The product has a row for each output position and a column for each output channel, and sums over the taps and
-input channels. Its left matrix, whose rows are windows, exists only as the tile in shared memory that a block is
-working on; each 16 bytes of it are a run of channels of one input position, copied there asynchronously, or
-zeros beyond the border.
+The product has a row for each output position and a column for each output channel, and sums over the taps
+and input channels. Its left matrix, whose rows are windows, exists only as the tile in shared memory that a
+block is working on; each 16 bytes of it are a run of channels of one input position, copied there
+asynchronously, or zeros beyond the border.
 
     block     ROWS x COLUMNS outputs: 128 x 128 with 4 warps, each 64 x 64
     step      128 bytes of a row: 32 float32 or 64 bfloat16 channels of one or more taps
-    stage     the tiles of a step, left and right, in shared memory; STAGES of them in a ring, so that copies run
-              ahead of the products by STAGES - 1 steps
-    swizzle   a row is 8 chunks of 16 bytes; chunk q of row r lies at q ^ (r % 8), so that the eight rows that one
-              ``ldmatrix`` reads lie in eight different groups of banks
+    stage     the tiles of a step, left and right, in shared memory; STAGES of them in a ring, so that copies
+              run ahead of the products by STAGES - 1 steps
+    swizzle   a row is 8 chunks of 16 bytes; chunk q of row r lies at q ^ (r % 8), so that the eight rows that
+              one ``ldmatrix`` reads lie in eight different groups of banks
 
-Weights are packed by columns, each ``steps`` x 128 bytes, as :func:`packed_weights` does it: the sum's index is
-then contiguous on both sides, which is what the tensor cores' fragments want.
+Weights are packed by columns, each ``steps`` x 128 bytes: the sum's index is then contiguous on both sides,
+which is what the tensor cores' fragments want.
 
 The sums go through shared memory once more, where the stages were, so that they are written row by row, 16
-bytes at a time. With `pool` the rows are numbered so that the four positions of a 2x2 window follow each other:
-their maximum is taken there, and only it is written.
+bytes at a time. With `pool` the rows are numbered so that the four positions of a 2x2 window follow each
+other: their maximum is taken there, and only it is written.
 
-With more than one part (``gridDim.z``) every part sums its share of the steps into a slice of its own, and
-:mod:`.split` adds them in order: late layers have too few outputs to fill a GPU.
+With more than one part (``gridDim.z``) every part sums its share of the steps into a slice of its own, to be
+added in order by another kernel: late layers have too few outputs to fill a GPU.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ _TILE = ROWS * STEP
 _STAGE = 2 * _TILE
 #: After the stages, what is known of each row: where its window begins and in which image.
 _ROW_TABLE = STAGES * _STAGE
-#: Bytes from one row of the sums to the next: 8 banks further, so that four rows of a fragment do not collide.
+#: Bytes from one row of the sums to the next: 8 banks further, so that rows of a fragment do not collide.
 _PITCH = 4 * (COLUMNS + 8)
 #: A window that begins here lies outside any map: the row of a position that does not exist.
 _NOWHERE = -(1 << 14)
@@ -140,8 +140,8 @@ def _on_tensor_cores(arithmetic: str) -> tuple[Any, Any, Any]:
 def _in_registers() -> tuple[Any, Any, Any]:
     """The same with multiply-adds of float32.
 
-    A warp has 64 x 64 outputs; lane (t, s) of its 4 x 8 has rows t + 4 i and columns s + 8 j, 16 x 8 of them.
-    Four rows, or eight columns, that lanes read at a time are neighbours, so the swizzle keeps their banks apart.
+    A warp has 64 x 64 outputs; lane (t, s) of its 4 x 8 has rows t + 4 i and columns s + 8 j, 16 x 8 of
+    them. Rows or columns that lanes read at a time are neighbours, so the swizzle keeps their banks apart.
     """
     no_sums = zeros(_LANE_ROWS * _LANE_COLUMNS)
     multiply = multiply_shared(_LANE_ROWS, 4 * STEP, _LANE_COLUMNS, 8 * STEP)
@@ -166,7 +166,9 @@ def _in_registers() -> tuple[Any, Any, Any]:
     return no_sums, products, store_sums
 
 
-def make(arithmetic: str, *, activation: int = LINEAR, pool: bool = False, split: bool = False) -> Callable[..., None]:
+def make(
+    arithmetic: str, *, activation: int = LINEAR, pool: bool = False, split: bool = False
+) -> Callable[..., None]:
     """Return the kernel, as a Python function, for one kind of arithmetic and epilogue.
 
     Parameters
@@ -183,7 +185,9 @@ def make(arithmetic: str, *, activation: int = LINEAR, pool: bool = False, split
     """
     size = 2 if arithmetic == "bfloat16" else 4
     run = CHUNK // size  # channels of a chunk
-    no_sums, products, store_sums = _in_registers() if arithmetic == "float32" else _on_tensor_cores(arithmetic)
+    no_sums, products, store_sums = (
+        _in_registers() if arithmetic == "float32" else _on_tensor_cores(arithmetic)
+    )
     wait_for_stage, wait_for_all = wait_for_copies(STAGES - 2), wait_for_copies(0)
     narrow = arithmetic == "bfloat16" and not split
     out_size = 2 if narrow else 4
@@ -286,7 +290,9 @@ def make(arithmetic: str, *, activation: int = LINEAR, pool: bool = False, split
                         at_d = i32(memory[u32(entry + u32(2 * ROWS))] + i32(tap_d * dilation_d))
                         inside = (u32(at_h) < u32(h)) & (u32(at_w) < u32(wd)) & (u32(at_d) < u32(d))
                         inside = inside & (tap_d < u32(kd))  # the last step may reach beyond the last tap
-                        offsets[i] = u32(u32(memory[entry] + place) * u32(channels)) if inside else u32(_OUTSIDE)
+                        offsets[i] = (
+                            u32(u32(memory[entry] + place) * u32(channels)) if inside else u32(_OUTSIDE)
+                        )
                 for i in range(_PER_THREAD):
                     inside = offsets[i] != u32(_OUTSIDE)
                     offset = u32(offsets[i] + channel) if inside else u32(0)
@@ -297,7 +303,9 @@ def make(arithmetic: str, *, activation: int = LINEAR, pool: bool = False, split
                     )
                 for i in range(_PER_THREAD):
                     copy_async(
-                        u32(into + u32(_TILE + 16 * i * STEP)), u64(from_w + u64(16 * i) * column_bytes), u32(CHUNK)
+                        u32(into + u32(_TILE + 16 * i * STEP)),
+                        u64(from_w + u64(16 * i) * column_bytes),
+                        u32(CHUNK),
                     )
                 from_w = u64(from_w + u64(STEP))
                 channel = u32(channel + u32(STEP // size))

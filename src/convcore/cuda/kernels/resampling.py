@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -47,19 +46,23 @@ def linear_kernel(y: Any, x: Any, scale: Any, offset: Any) -> None:
     h0, h1, th = neighbours(oh, scale[1], offset[1], x.shape[2])
     w0, w1, tw = neighbours(ow, scale[2], offset[2], x.shape[3])
     near = mix(
-        mix(x[n, d0, h0, w0, c], x[n, d0, h0, w1, c], tw), mix(x[n, d0, h1, w0, c], x[n, d0, h1, w1, c], tw), th
+        mix(x[n, d0, h0, w0, c], x[n, d0, h0, w1, c], tw),
+        mix(x[n, d0, h1, w0, c], x[n, d0, h1, w1, c], tw),
+        th,
     )
     far = mix(
-        mix(x[n, d1, h0, w0, c], x[n, d1, h0, w1, c], tw), mix(x[n, d1, h1, w0, c], x[n, d1, h1, w1, c], tw), th
+        mix(x[n, d1, h0, w0, c], x[n, d1, h0, w1, c], tw),
+        mix(x[n, d1, h1, w0, c], x[n, d1, h1, w1, c], tw),
+        th,
     )
     y[n, od, oh, ow, c] = mix(near, far, td)
 
 
 @cuda.jit(device=True)
 def nearest(at: Any, scale: Any, offset: Any, size: Any) -> Any:
-    """The sample that place ``at * scale + offset`` is in, the place rounded to float32 as TensorFlow does."""
+    """The sample that place ``at * scale + offset`` is in, rounded to float32 first as TensorFlow does."""
     place = np.float64(np.float32(at * scale + offset))
-    return int(math.floor(min(max(place, 0.0), size - 1.0)))
+    return int(min(max(place, 0.0), size - 1.0))
 
 
 @cuda.jit

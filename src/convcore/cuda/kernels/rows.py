@@ -60,12 +60,14 @@ def batch_norm_affine_kernel(
 ) -> None:
     """``scale = gamma / sqrt(variance + epsilon)``, ``offset = beta - mean * scale``, in float64.
 
-    An empty `gamma` is 1, an empty `beta` 0. Thread t has channel t.
+    An empty `gamma` is 1, an empty `beta` 0; where ``variance + epsilon`` is not positive, both are NaN.
+    Thread t has channel t.
     """
     c = thread()
     if c >= scale.size:
         return
-    factor = 1.0 / math.sqrt(np.float64(variance[c]) + epsilon)
+    spread = np.float64(variance[c]) + epsilon
+    factor = 1.0 / math.sqrt(spread) if spread > 0.0 else math.nan
     if gamma.size:
         factor *= gamma[c]
     shift = -np.float64(mean[c]) * factor
