@@ -32,6 +32,7 @@ __all__ = [
     "load_fragments",
     "mma",
     "multiply_shared",
+    "multiply_stream",
     "remainder",
     "shared_memory",
     "store1",
@@ -392,3 +393,53 @@ def store_lattice(rows: int, row_bytes: int, columns: int, column_bytes: int) ->
         return types.void(types.uint32, _tuple_of(types.float32, rows * columns)), emit
 
     return store
+
+
+def multiply_stream(rows: int, depth: int, kind: str) -> Any:
+    """Return ``multiply(c, w, w_step, x, x_step)``: add `depth` rows of a matrix, scaled, to `rows` sums of each.
+
+    This thread has 16 bytes of every row of the matrix, which begins at `w` and whose rows are `w_step` bytes
+    apart: four float32, or eight bfloat16 if `kind` says so. Row i of the sums has its factors at
+    ``x + i * x_step``, float32 side by side. All loads of the matrix come first, to be under way together.
+    """
+    width = 8 if kind == "bfloat16" else 4
+    words = [_I32] * 4 if kind == "bfloat16" else [_F32] * 4
+    letter = "r" if kind == "bfloat16" else "f"
+    cell = "b32" if kind == "bfloat16" else "f32"
+
+    @intrinsic
+    def multiply(context: Any, c: Any, w: Any, w_step: Any, x: Any, x_step: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            sums = _parts(builder, values[0], rows * width)
+            matrix = ir.InlineAsm(
+                ir.FunctionType(ir.LiteralStructType(words), [_I64]),
+                f"ld.global.cs.v4.{cell} {{$0,$1,$2,$3}}, [$4];",
+                ",".join([f"={letter}"] * 4 + ["l"]),
+                side_effect=True,
+            )
+            factor = ir.InlineAsm(ir.FunctionType(_F32, [_I64]), "ld.global.f32 $0, [$1];", "=f,l", side_effect=True)
+
+            def weights(k: int) -> list[Any]:
+                at = builder.add(values[1], builder.mul(values[2], ir.Constant(_I64, k)))
+                four = _parts(builder, builder.call(matrix, [at]), 4)
+                if kind != "bfloat16":
+                    return four
+                halves = [
+                    (builder.shl(v, ir.Constant(_I32, 16)), builder.and_(v, ir.Constant(_I32, 0xFFFF0000)))
+                    for v in four
+                ]
+                return [builder.bitcast(h, _F32) for pair in halves for h in pair]
+
+            loaded = [weights(k) for k in range(depth)]
+            for i in range(rows):
+                base = builder.add(values[3], builder.mul(values[4], ir.Constant(_I64, i)))
+                for k in range(depth):
+                    scale = builder.call(factor, [builder.add(base, ir.Constant(_I64, 4 * k))])
+                    for j in range(width):
+                        sums[i * width + j] = builder.fma(scale, loaded[k][j], sums[i * width + j])
+            return cgutils.pack_array(builder, sums)
+
+        sums_type = _tuple_of(types.float32, rows * width)
+        return sums_type(sums_type, *(types.uint64,) * 4), emit
+
+    return multiply

@@ -199,7 +199,7 @@ def make(
         stride_d: Any, stride_h: Any, stride_w: Any, dilation_d: Any, dilation_h: Any, dilation_w: Any,
         low_d: Any, low_h: Any, low_w: Any, p: Any, q: Any, r: Any,
     ) -> None:  # fmt: skip
-        memory = cuda.shared.array(0, np.int32)
+        memory = cuda.shared.array(0, np.int32, 128)
         shared = shared_memory(memory)
         tid = u32(cuda.threadIdx.x)
         lane, warp = u32(tid & u32(31)), u32(tid >> u32(5))
