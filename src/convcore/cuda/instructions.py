@@ -28,7 +28,9 @@ __all__ = [
     "copy_async",
     "divide",
     "float_of",
+    "load4",
     "load4_shared",
+    "load4_words",
     "load_fragments",
     "mma",
     "multiply_shared",
@@ -239,6 +241,22 @@ load4_shared = _assembly(
     "=f,=f,=f,=f,r,~{memory}",
     types.UniTuple(types.float32, 4),
     (types.uint32,),
+)
+
+#: ``load4(device)``: four float32 in one access.
+load4 = _assembly(
+    "ld.global.v4.f32 {$0,$1,$2,$3}, [$4];",
+    "=f,=f,=f,=f,l,~{memory}",
+    types.UniTuple(types.float32, 4),
+    (types.uint64,),
+)
+
+#: ``load4_words(device)``: four 32-bit words in one access.
+load4_words = _assembly(
+    "ld.global.v4.b32 {$0,$1,$2,$3}, [$4];",
+    "=r,=r,=r,=r,l,~{memory}",
+    types.UniTuple(types.uint32, 4),
+    (types.uint64,),
 )
 
 #: ``store1(device, a)``: one float32.
