@@ -435,7 +435,9 @@ def multiply_stream(rows: int, depth: int, kind: str) -> Any:
                 ",".join([f"={letter}"] * 4 + ["l"]),
                 side_effect=True,
             )
-            factor = ir.InlineAsm(ir.FunctionType(_F32, [_I64]), "ld.global.f32 $0, [$1];", "=f,l", side_effect=True)
+            factor = ir.InlineAsm(
+                ir.FunctionType(_F32, [_I64]), "ld.global.f32 $0, [$1];", "=f,l", side_effect=True
+            )
 
             def weights(k: int) -> list[Any]:
                 at = builder.add(values[1], builder.mul(values[2], ir.Constant(_I64, k)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from convcore.errors import MissingExtraError
 
-__all__ = ["cuda", "simulated"]
+__all__ = ["cuda", "simulated", "types"]
 
 
 def _import() -> Any:
@@ -39,3 +39,6 @@ cuda: Any = _import()
 
 #: Whether kernels run in Numba's simulator, on NumPy arrays (NUMBA_ENABLE_CUDASIM=1): slow, and for tests.
 simulated: bool = bool(cuda.config.ENABLE_CUDASIM)
+
+#: The types of kernels' arguments.
+types: Any = cuda.types

@@ -71,7 +71,9 @@ def make(rows: int, kind: str) -> Callable[..., None]:
             from_w, from_x = u64(address_of(w) + u64(column) * u64(size)), address_of(x)
             c = u32(begin + warp * u32(DEPTH))
             while u32(c + u32(DEPTH)) <= end:
-                sums = many(sums, u64(from_w + u64(c) * w_step), w_step, u64(from_x + u64(c) * u64(4)), x_step)
+                sums = many(
+                    sums, u64(from_w + u64(c) * w_step), w_step, u64(from_x + u64(c) * u64(4)), x_step
+                )
                 c = u32(c + u32(4 * DEPTH))
             while c < end:
                 sums = one(sums, u64(from_w + u64(c) * w_step), w_step, u64(from_x + u64(c) * u64(4)), x_step)

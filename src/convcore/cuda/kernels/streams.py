@@ -102,7 +102,15 @@ def make_hu(signed: bool) -> Callable[..., None]:
         return i32(word & u32(0xFFFF)), i32(word >> u32(16))
 
     def kernel(
-        x: Any, y: Any, eights: Any, slope: Any, intercept: Any, has_padding: Any, padding: Any, has_air: Any, air: Any
+        x: Any,
+        y: Any,
+        eights: Any,
+        slope: Any,
+        intercept: Any,
+        has_padding: Any,
+        padding: Any,
+        has_air: Any,
+        air: Any,
     ) -> None:
         """Thread t of row s (``blockIdx.y``) has pixels 8 t to 8 t + 7 of slice s."""
         t = u32(u32(cuda.blockIdx.x) * u32(cuda.blockDim.x) + u32(cuda.threadIdx.x))
