@@ -414,7 +414,7 @@ def store_lattice(rows: int, row_bytes: int, columns: int, column_bytes: int) ->
 
 
 def multiply_stream(rows: int, depth: int, kind: str) -> Any:
-    """Return ``multiply(c, w, w_step, x, x_step)``: add `depth` rows of a matrix, scaled, to `rows` sums of each.
+    """Return ``multiply(c, w, w_step, x, x_step)``: add `depth` rows of a matrix, scaled, to `rows` sums.
 
     This thread has 16 bytes of every row of the matrix, which begins at `w` and whose rows are `w_step` bytes
     apart: four float32, or eight bfloat16 if `kind` says so. Row i of the sums has its factors at

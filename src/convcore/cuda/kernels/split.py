@@ -20,8 +20,8 @@ u32, u64, f32 = np.uint32, np.uint64, np.float32
 def make(*, activation: int = LINEAR, pool: bool = False, narrow: bool = False) -> Callable[..., None]:
     """Return the kernel that writes ``f(bias + sum of slices)``.
 
-    With `pool` four rows of the sums that follow each other become one, their maximum. With `narrow` the result
-    is bfloat16, in an array of uint16.
+    With `pool` four rows of the sums that follow each other become one, their maximum. With `narrow` the
+    result is bfloat16, in an array of uint16.
     """
     taken = 4 if pool else 1
 

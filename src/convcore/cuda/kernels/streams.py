@@ -87,8 +87,8 @@ def make_pool(largest: bool) -> Callable[..., None]:
 def make_hu(signed: bool) -> Callable[..., None]:
     """Return the kernel that rescales 16-bit pixels to float32 HU, `signed` or not.
 
-    A 16-bit pixel times a float32 slope plus a float32 intercept in one multiply-add is the exact value rounded
-    once, so slope and intercept must be float32 numbers.
+    A 16-bit pixel times a float32 slope plus a float32 intercept in one multiply-add is the exact value
+    rounded once, so slope and intercept must be float32 numbers.
     """
 
     @cuda.jit(device=True)
@@ -165,8 +165,9 @@ def _merge(largest: Any, total: Any, other: Any, other_total: Any) -> Any:
 def softmax(x: Any, y: Any, rows: Any, columns: Any) -> None:
     """``y[row] = exp(x[row] - max) / sum``, `columns` a multiple of 4. Warp t has row t.
 
-    One pass finds the maximum and the sum together, rescaling the sum when the maximum grows; the second writes,
-    and finds the row in a cache. A NaN or +inf in a row makes all of it NaN, and so does nothing but -inf.
+    One pass finds the maximum and the sum together, rescaling the sum when the maximum grows; the second
+    writes, and finds the row in a cache. A NaN or +inf in a row makes all of it NaN, and so does nothing but
+    -inf.
     """
     row = u32(u32(cuda.blockIdx.x) * u32(u32(cuda.blockDim.x) >> u32(5)) + (u32(cuda.threadIdx.x) >> u32(5)))
     lane = u32(u32(cuda.threadIdx.x) & u32(31))
