@@ -171,9 +171,12 @@ class DeviceArray:
         result[...] = self
         return result
 
-    def __setitem__(self, key: Any, value: DeviceArray) -> None:
+    def __setitem__(self, key: Any, value: Any) -> None:
         target = self[key]
-        copy.launch(target, value.broadcast_to(target.shape))
+        if isinstance(value, (int, float)):
+            copy.launch_fill(target, value)
+        else:
+            copy.launch(target, as_device_array(value, "value", "DeviceArray").broadcast_to(target.shape))
 
     def copy_to_host(self) -> NDArray[Any]:
         """The elements as a NumPy array, after everything on the context's stream is done."""

@@ -6,43 +6,79 @@ graph, or run by an emulator. Arguments that are arrays are named; who launches 
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from convcore.cuda.kernels import dense_stream, implicit_gemm, split
-from convcore.cuda.kernels.activation import KINDS, PARAMETERS
-from convcore.cuda.toolkit import types
+from convcore.cuda.kernels.activation import KINDS, LINEAR, PARAMETERS
+from convcore.cuda.toolkit import simulated, types
 
-__all__ = ["ARITHMETICS", "Kernel", "Launch", "Work", "conv", "dense", "packed_conv_weights"]
+__all__ = ["ARITHMETICS", "Choice", "Kernel", "Launch", "Work", "choose", "conv", "dense"]
 
-#: By the engine's names of precisions: what the products are computed in.
-ARITHMETICS = {"float32": "3xtf32", "tf32": "tf32", "bfloat16": "bfloat16"}
+#: What the products of each of the engine's precisions are computed in.
+ARITHMETICS = {"float32": "3xtf32", "tf32": "tf32"}
 
 #: Blocks of the convolution kernel that an H100 or H200 runs at a time: two on each of 132 multiprocessors.
 _SLOTS = 264
 #: A part of a split product has at least so many steps, or its prologue would cost more than it brings.
 _FEWEST_STEPS = 4
 _MOST_PARTS = 32
+#: Channels of a 16-byte chunk and of a step.
+_CHUNK, _RUN = implicit_gemm.CHUNK // 4, implicit_gemm.STEP // 4
+#: Sizes of a map that its kernel's 16-bit positions hold, and elements that its 32-bit offsets reach.
+_LONGEST_SIDE, _MOST_ELEMENTS = 1 << 14, 1 << 32
+#: Beyond the last output the kernels read so many numbers of the bias, which they then do not use.
+_BIAS_REST = 3
+
 _POINTER = types.CPointer(types.float32)
-_NARROW = types.CPointer(types.uint16)
 _I, _F = types.int32, types.float32
+
+#: Whether fast kernels are chosen at all. Numba's simulator cannot run them.
+enabled = not simulated
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel to be compiled: the Python function, the types of its arguments, and its launch bounds."""
+    """A kernel to be compiled: a family and what its ``make`` is given."""
 
-    name: str
-    make: Callable[[], Callable[..., None]]
-    signature: tuple[Any, ...]
-    threads: int
-    blocks_per_processor: int = 1
-    shared_bytes: int = 0
+    family: str
+    options: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        """The kernel in words."""
+        return " ".join([self.family, *map(str, self.options)])
+
+    @property
+    def _family(self) -> _Family:
+        return _FAMILIES[self.family]
+
+    def make(self) -> Callable[..., None]:
+        """Return the Python function."""
+        return self._family.make(*self.options)
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """Numba's types of the arguments."""
+        pointers, numbers = self._family.pointers, self._family.numbers
+        return (_POINTER,) * pointers + (_I,) * numbers + (_F,) * PARAMETERS
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self._family.threads
+
+    @property
+    def blocks_per_processor(self) -> int:
+        """Blocks that a multiprocessor must have room for: it bounds the registers."""
+        return self._family.blocks_per_processor
+
+    @property
+    def shared_bytes(self) -> int:
+        """Dynamic shared memory of a block."""
+        return self._family.shared_bytes
 
 
 @dataclass(frozen=True)
@@ -62,77 +98,73 @@ class Work:
     sums: int = 0
 
 
-@functools.cache
-def _conv_kernel(arithmetic: str, activation: int, pool: bool, is_split: bool) -> Kernel:
-    return Kernel(
-        f"conv_{arithmetic}_{KINDS[activation]}{'_pool' * pool}{'_split' * is_split}",
-        lambda: implicit_gemm.make(arithmetic, activation=activation, pool=pool, split=is_split),
-        (_POINTER,) * 4 + (_I,) * 22 + (_F,) * PARAMETERS,
-        implicit_gemm.THREADS,
-        2,
-        implicit_gemm.shared_bytes(),
-    )
+@dataclass(frozen=True)
+class Choice:
+    """Fast kernels for a step, and how its weights are packed.
 
-
-@functools.cache
-def _split_kernel(activation: int, pool: bool, narrow: bool) -> Kernel:
-    return Kernel(
-        f"sum_{KINDS[activation]}{'_pool' * pool}{'_bfloat16' * narrow}",
-        lambda: split.make(activation=activation, pool=pool, narrow=narrow),
-        (_POINTER, _POINTER, _NARROW if narrow else _POINTER, _I, _I, _I) + (_F,) * PARAMETERS,
-        256,
-    )
-
-
-@functools.cache
-def _dense_kernel(rows: int, kind: str) -> Kernel:
-    return Kernel(
-        f"dense_{rows}_{kind}",
-        lambda: dense_stream.make(rows, kind),
-        (_POINTER, _POINTER, _POINTER, _I, _I),
-        dense_stream.THREADS,
-        4,
-    )
-
-
-def _run(arithmetic: str) -> int:
-    """Channels that a step of the convolution kernel takes."""
-    return implicit_gemm.STEP // (2 if arithmetic == "bfloat16" else 4)
-
-
-def packed_conv_weights(w: np.ndarray[Any, Any], arithmetic: str) -> np.ndarray[Any, Any]:
-    """Return the kernel (k..., ic, oc) as the convolution kernel reads it: a row for each output channel.
-
-    Rows are padded with zeros to whole steps, and their number to whole blocks. ic must be a whole number of
-    16-byte chunks. For "bfloat16" the result is that type's bits, as uint16.
-
-    Examples
-    --------
-    >>> packed_conv_weights(np.ones((3, 3, 4, 2), np.float32), "tf32").shape
-    (128, 64)
+    They have a row of `depth` floats for each of `columns` outputs, in memory of `rows` x `pitch` whose rest
+    is zeros; the bias follows.
     """
-    rows = np.ascontiguousarray(w.reshape(-1, w.shape[-1]).T, np.float32)
-    run = _run(arithmetic)
-    packed = np.zeros((_whole(rows.shape[0], implicit_gemm.COLUMNS), _whole(rows.shape[1], run)), np.float32)
-    packed[: rows.shape[0], : rows.shape[1]] = rows
-    return bfloat16_bits(packed) if arithmetic == "bfloat16" else packed
+
+    algorithm: str
+    work: Work
+    columns: int
+    depth: int
+    rows: int
+    pitch: int
+    flip: bool = False
+
+    @property
+    def packed_floats(self) -> int:
+        """Size of weights and bias."""
+        return self.rows * self.pitch + self.columns + _BIAS_REST
+
+    def pack(self, weights: Any, bias: Any, packed: Any) -> None:
+        """Write weights (k..., ic, oc) and bias to `packed`; all three are on the host, or all on the GPU."""
+        size = self.rows * self.pitch
+        matrix = packed[:size].reshape(self.rows, self.pitch)
+        matrix[...] = 0.0
+        if self.flip:
+            spatial = len(weights.shape) - 2
+            weights = weights[(slice(None, None, -1),) * spatial]
+        matrix[: self.columns, : self.depth] = weights.reshape(self.depth, self.columns).transpose(1, 0)
+        packed[size:] = 0.0
+        if bias is not None:
+            packed[size : size + self.columns] = bias
+
+    def placed(self, packed: int) -> Mapping[str, int]:
+        """Addresses of weights and bias in packed memory that begins at `packed`."""
+        return {"w": packed, "bias": packed + 4 * self.rows * self.pitch}
 
 
-def bfloat16_bits(x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return float32 rounded to the nearest bfloat16, ties to even, as bits in uint16. NaN stays NaN.
+@dataclass(frozen=True)
+class _Family:
+    """Kernels of one file: how they are made, how many arrays and integers they take, and how they run."""
 
-    Examples
-    --------
-    >>> hex(bfloat16_bits(np.float32([1.0]))[0])
-    '0x3f80'
-    """
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    rounded = (bits + (0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
-    return np.where(np.isnan(x), np.uint16(0x7FC0), rounded)
+    make: Callable[..., Callable[..., None]]
+    pointers: int
+    numbers: int
+    threads: int
+    blocks_per_processor: int
+    shared_bytes: int = 0
+
+
+_FAMILIES = {
+    # Options: arithmetic, number of the activation, pool, split.
+    "conv": _Family(implicit_gemm.make, 4, 22, implicit_gemm.THREADS, 2, implicit_gemm.shared_bytes()),
+    # Number of the activation, pool.
+    "sum": _Family(split.make, 3, 3, 256, 1),
+    # Rows, number of the activation.
+    "dense": _Family(dense_stream.make, 4, 3, dense_stream.THREADS, 4),
+}
 
 
 def _whole(n: int, unit: int) -> int:
     return -(-n // unit) * unit
+
+
+def _parameters(values: Sequence[float]) -> tuple[float, ...]:
+    return (*values, *(0.0,) * (PARAMETERS - len(values)))
 
 
 def parts_of(tiles: int, steps: int) -> int:
@@ -158,57 +190,45 @@ def conv(
     low: Sequence[int] = (0, 0, 0),
     activation: tuple[str, Sequence[float]] = ("linear", ()),
     pool: bool = False,
+    flip: bool = False,
     parts: int | None = None,
-) -> Work:
-    """Return the launches of a convolution of maps (n, d, h, w, c), c a whole number of 16-byte chunks.
+) -> Choice:
+    """Return how a convolution of contiguous maps (n, d, h, w, c) is computed, c a multiple of 4.
 
     Parameters
     ----------
     x_shape, kernel, outputs, columns
         Sizes of the input, of the kernel along d, h and w, of the output (before pooling) along them, and the
-        number of output channels. All contiguous; the weights packed by :func:`packed_conv_weights`; the bias
-        has 3 more numbers than channels.
+        number of output channels.
     arithmetic
-        "float32", "tf32", "3xtf32" or "bfloat16" (input, weights and result).
+        "float32", "tf32" or "3xtf32"; see :func:`.implicit_gemm.make`.
     pool
         The result is the maximum of 2x2 windows along h and w, both even.
     parts
         Into how many parts the sum is split; None: as many as fill the GPU.
     """
     n, d, h, w, channels = x_shape
-    rows = n * math.prod(outputs)
-    steps = -(-math.prod(kernel) * channels // _run(arithmetic))
+    rows, depth = n * math.prod(outputs), math.prod(kernel) * channels
+    steps = -(-depth // _RUN)
     tiles = -(-rows // implicit_gemm.ROWS), -(-columns // implicit_gemm.COLUMNS)
     parts = parts_of(math.prod(tiles), steps) if parts is None else parts
     number, numbers = KINDS.index(activation[0]), _parameters(activation[1])
-    narrow = arithmetic == "bfloat16"
     geometry = (rows, channels, columns, steps, d, h, w, *outputs, *kernel, *stride, *dilation, *low)
     if parts == 1:
-        whole = _conv_kernel(arithmetic, number, pool, False)
-        return Work((Launch(whole, (*tiles, 1), ("x", "w", "bias", "y", *geometry, *numbers)),))
-    part = _conv_kernel(arithmetic, 0, pool, True)
-    first = Launch(part, (*tiles, parts), ("x", "w", "bias", "sums", *geometry, *_parameters(())))
-    total = rows * columns
-    return Work((first, _sum(total, rows, columns, parts, number, numbers, pool, narrow)), parts * total)
-
-
-def _sum(
-    total: int,
-    rows: int,
-    columns: int,
-    parts: int,
-    activation: int,
-    numbers: Sequence[float],
-    pool: bool,
-    narrow: bool,
-) -> Launch:
-    kernel = _split_kernel(activation, pool, narrow)
-    blocks = -(-(total // (4 if pool else 1)) // kernel.threads)
-    return Launch(kernel, (blocks, 1, 1), ("sums", "bias", "y", rows, columns, parts, *numbers))
-
-
-def _parameters(values: Sequence[float]) -> tuple[float, ...]:
-    return (*values, *(0.0,) * (PARAMETERS - len(values)))
+        whole = Kernel("conv", (arithmetic, number, pool, False))
+        work = Work((Launch(whole, (*tiles, 1), ("x", "w", "bias", "y", *geometry, *numbers)),))
+    else:
+        part = Kernel("conv", (arithmetic, LINEAR, pool, True))
+        first = Launch(part, (*tiles, parts), ("x", "w", "bias", "sums", *geometry, *_parameters(())))
+        total = rows * columns
+        added = Kernel("sum", (number, pool))
+        blocks = -(-(total // (4 if pool else 1)) // added.threads)
+        last = Launch(added, (blocks, 1, 1), ("sums", "bias", "y", rows, columns, parts, *numbers))
+        work = Work((first, last), parts * total)
+    split_up = "" if parts == 1 else f", in {parts} parts"
+    name = f"matrix product, {arithmetic}{split_up}"
+    packed_rows = tiles[1] * implicit_gemm.COLUMNS
+    return Choice(name, work, columns, depth, packed_rows, steps * _RUN, flip)
 
 
 def dense(
@@ -216,20 +236,69 @@ def dense(
     inputs: int,
     outputs: int,
     *,
-    kind: str = "float32",
+    arithmetic: str,
     activation: tuple[str, Sequence[float]] = ("linear", ()),
-    narrow: bool = False,
-) -> Work:
-    """Return the launches of a dense layer for at most 8 rows: x (rows, inputs), w (inputs, outputs).
+) -> Choice:
+    """Return how a dense layer x (rows, inputs) times w (inputs, outputs) is computed; 4 divides inputs.
 
-    `outputs` is a multiple of 4 (8 with bfloat16 weights, which `kind` asks for); x is float32. With `narrow`
-    the result is bfloat16.
+    Few rows are one stream of the weights, in multiply-adds of float32. More are a matrix product: that of a
+    convolution whose positions are the rows. Both read weights that are packed alike.
     """
-    kernel = _dense_kernel(rows, kind)
-    columns = -(-outputs // dense_stream.columns_of(kind))
-    # Enough blocks for every multiprocessor to have four, each with two runs of inputs or more for its warps.
-    parts = max(1, min(2 * _SLOTS // columns, inputs // (8 * dense_stream.DEPTH), 4 * _MOST_PARTS))
-    first = Launch(kernel, (columns, parts, 1), ("x", "w", "sums", inputs, outputs))
+    if rows > dense_stream.MOST_ROWS:
+        line = (1, 1, rows)
+        return conv(
+            (1, *line, inputs), (1, 1, 1), line, outputs, arithmetic=arithmetic, activation=activation
+        )
     number, numbers = KINDS.index(activation[0]), _parameters(activation[1])
-    last = _sum(rows * outputs, rows, outputs, parts, number, numbers, False, narrow)
-    return Work((first, last), parts * rows * outputs)
+    kernel = Kernel("dense", (rows, number))
+    pitch, packed_rows = _whole(inputs, _RUN), _whole(outputs, implicit_gemm.COLUMNS)
+    blocks = -(-outputs // (dense_stream.COLUMNS * kernel.threads // 32))
+    launch = Launch(kernel, (blocks, 1, 1), ("x", "w", "bias", "y", inputs, outputs, pitch, *numbers))
+    return Choice("stream of weights", Work((launch,)), outputs, inputs, packed_rows, pitch)
+
+
+def choose(
+    operation: str, x: Any, out: Any, fields: Mapping[str, Any], precision: str, pool: bool
+) -> Choice | None:
+    """Return the fast kernels for a step, or None: then a simple one has to do.
+
+    `x` and `out` are its views and `fields` its options, as ``_native.Step`` has them.
+    """
+    if not enabled or operation not in ("conv", "dense"):
+        return None
+    shape, outputs = tuple(x[3]), tuple(out[3])
+    fits = shape[-1] % _CHUNK == 0 and x[1] % _CHUNK == 0 and out[1] % _CHUNK == 0
+    plain = _contiguous(x) and _contiguous(out) and x[2] == out[2] == "float32"
+    small = math.prod(shape) < _MOST_ELEMENTS and math.prod(outputs) < _MOST_ELEMENTS // 2
+    if not (fits and plain and small and math.prod(outputs)):
+        return None
+    activation = fields.get("activation", ("linear", ()))
+    arithmetic = ARITHMETICS[precision]
+    if operation == "dense":
+        return dense(shape[0], shape[1], outputs[1], arithmetic=arithmetic, activation=activation)
+    if int(fields.get("groups", 1)) != 1 or max(*shape[1:4], *outputs[1:4]) >= _LONGEST_SIDE:
+        return None
+    positions = (outputs[1], *(n * (2 if pool else 1) for n in outputs[2:4]))
+    return conv(
+        shape,
+        tuple(fields.get("kernel", (1, 1, 1))),
+        positions,
+        outputs[4],
+        arithmetic=arithmetic,
+        stride=tuple(fields.get("stride", (1, 1, 1))),
+        dilation=tuple(fields.get("dilation", (1, 1, 1))),
+        low=tuple(fields.get("pad_low", (0, 0, 0))),
+        activation=activation,
+        pool=pool,
+        flip=bool(fields.get("flip", False)),
+    )
+
+
+def _contiguous(view: Any) -> bool:
+    """Whether a view's elements follow each other in C order."""
+    expected = 1
+    for n, step in zip(reversed(view[3]), reversed(view[4]), strict=True):
+        if n != 1 and step != expected:
+            return False
+        expected *= n
+    return True

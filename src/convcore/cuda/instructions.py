@@ -34,7 +34,7 @@ __all__ = [
     "load_fragments",
     "mma",
     "multiply_shared",
-    "multiply_stream",
+    "multiply_streams",
     "remainder",
     "shared_memory",
     "store1",
@@ -42,6 +42,7 @@ __all__ = [
     "store4",
     "store_fragments",
     "store_lattice",
+    "sum_over_warp",
     "wait_for_copies",
     "zeros",
 ]
@@ -413,53 +414,65 @@ def store_lattice(rows: int, row_bytes: int, columns: int, column_bytes: int) ->
     return store
 
 
-def multiply_stream(rows: int, depth: int, kind: str) -> Any:
-    """Return ``multiply(c, w, w_step, x, x_step)``: add `depth` rows of a matrix, scaled, to `rows` sums.
+def multiply_streams(rows: int, columns: int, depth: int, apart: int) -> Any:
+    """Return ``multiply(c, x, x_step, w, w_step)``: add products of `rows` by `columns` streams of float32.
 
-    This thread has 16 bytes of every row of the matrix, which begins at `w` and whose rows are `w_step` bytes
-    apart: four float32, or eight bfloat16 if `kind` says so. Row i of the sums has its factors at
-    ``x + i * x_step``, float32 side by side. All loads of the matrix come first, to be under way together.
+    This thread has 16 bytes of every stream at a time, `depth` times, `apart` bytes from each other: of row i
+    from ``x + i * x_step`` and of column j from ``w + j * w_step``; ``c[i * columns + j]`` is their sum. All
+    loads of the columns, which nobody reads twice, come first, to be under way together.
     """
-    width = 8 if kind == "bfloat16" else 4
-    words = [_I32] * 4 if kind == "bfloat16" else [_F32] * 4
-    letter = "r" if kind == "bfloat16" else "f"
-    cell = "b32" if kind == "bfloat16" else "f32"
 
     @intrinsic
-    def multiply(context: Any, c: Any, w: Any, w_step: Any, x: Any, x_step: Any) -> Any:
+    def multiply(context: Any, c: Any, x: Any, x_step: Any, w: Any, w_step: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            sums = _parts(builder, values[0], rows * width)
-            matrix = ir.InlineAsm(
-                ir.FunctionType(ir.LiteralStructType(words), [_I64]),
-                f"ld.global.cs.v4.{cell} {{$0,$1,$2,$3}}, [$4];",
-                ",".join([f"={letter}"] * 4 + ["l"]),
-                side_effect=True,
-            )
-            factor = ir.InlineAsm(
-                ir.FunctionType(_F32, [_I64]), "ld.global.f32 $0, [$1];", "=f,l", side_effect=True
-            )
+            function = ir.FunctionType(ir.LiteralStructType([_F32] * 4), [_I64])
 
-            def weights(k: int) -> list[Any]:
-                at = builder.add(values[1], builder.mul(values[2], ir.Constant(_I64, k)))
-                four = _parts(builder, builder.call(matrix, [at]), 4)
-                if kind != "bfloat16":
-                    return four
-                halves = [
-                    (builder.shl(v, ir.Constant(_I32, 16)), builder.and_(v, ir.Constant(_I32, 0xFFFF0000)))
-                    for v in four
-                ]
-                return [builder.bitcast(h, _F32) for pair in halves for h in pair]
+            def load(cache: str, place: Sequence[Any], index: int, turn: int) -> list[Any]:
+                base, step = place
+                text = f"ld.global{cache}.v4.f32 {{$0,$1,$2,$3}}, [$4];"
+                assembly = ir.InlineAsm(function, text, "=f,=f,=f,=f,l", side_effect=True)
+                at = builder.add(base, builder.mul(step, ir.Constant(_I64, index)))
+                return _parts(
+                    builder, builder.call(assembly, [builder.add(at, ir.Constant(_I64, turn * apart))]), 4
+                )
 
-            loaded = [weights(k) for k in range(depth)]
-            for i in range(rows):
-                base = builder.add(values[3], builder.mul(values[4], ir.Constant(_I64, i)))
-                for k in range(depth):
-                    scale = builder.call(factor, [builder.add(base, ir.Constant(_I64, 4 * k))])
-                    for j in range(width):
-                        sums[i * width + j] = builder.fma(scale, loaded[k][j], sums[i * width + j])
+            sums = _parts(builder, values[0], rows * columns)
+            streams = [[load(".cs", values[3:5], j, turn) for j in range(columns)] for turn in range(depth)]
+            for turn in range(depth):
+                for i in range(rows):
+                    factors = load("", values[1:3], i, turn)
+                    for k in range(4):
+                        for j in range(columns):
+                            at = i * columns + j
+                            sums[at] = builder.fma(factors[k], streams[turn][j][k], sums[at])
             return cgutils.pack_array(builder, sums)
 
-        sums_type = _tuple_of(types.float32, rows * width)
+        sums_type = _tuple_of(types.float32, rows * columns)
         return sums_type(sums_type, *(types.uint64,) * 4), emit
 
     return multiply
+
+
+def sum_over_warp(count: int) -> Any:
+    """Return ``total(c, lane)``: each of `count` numbers summed over the warp; lane i gets sum number i.
+
+    Pairs of lanes 16, 8, 4, 2 and 1 apart are added: always in the same order.
+    """
+
+    @intrinsic
+    def total(context: Any, c: Any, lane: Any) -> Any:
+        def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            function = ir.FunctionType(_F32, [_F32, _I32])
+            text = "shfl.sync.bfly.b32 $0, $1, $2, 0x1f, 0xffffffff;"
+            shuffle = ir.InlineAsm(function, text, "=f,f,r", side_effect=True)
+            mine: Any = ir.Constant(_F32, 0.0)
+            for i, value in enumerate(_parts(builder, values[0], count)):
+                for apart in (16, 8, 4, 2, 1):
+                    value = builder.fadd(value, builder.call(shuffle, [value, ir.Constant(_I32, apart)]))
+                is_mine = builder.icmp_unsigned("==", values[1], ir.Constant(_I32, i))
+                mine = builder.select(is_mine, value, mine)
+            return mine
+
+        return types.float32(_tuple_of(types.float32, count), types.uint32), emit
+
+    return total

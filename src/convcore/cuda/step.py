@@ -6,12 +6,14 @@ the equations), so what describes work for the CPU describes it for the GPU.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from convcore.cuda.arrays import DeviceArray, empty, to_device
+from convcore.cuda import compiled, fast
+from convcore.cuda.arrays import DeviceArray, to_device
 from convcore.cuda.kernels import (
     activation,
     convolution,
@@ -27,6 +29,11 @@ from convcore.errors import ArgumentError
 
 __all__ = ["Program", "Step"]
 
+#: Operations that have weights.
+_WEIGHTED = ("conv", "depthwise_conv", "conv_transpose", "dense", "affine")
+#: The window, and the stride, of the pooling that a convolution can do on the way out.
+_POOL = 2
+
 
 class Step:
     """One operation. The views name buffers that :meth:`Program.run` is given; see ``_native.Step``."""
@@ -39,6 +46,8 @@ class Step:
         x: Any = None,
         x2: Any = None,
         isa: str | None = None,
+        precision: str = "float32",
+        pool: int = 1,
         **fields: Any,
     ) -> None:
         if operation not in _RUN:
@@ -46,24 +55,86 @@ class Step:
         self.operation = operation
         self.fields = fields
         self._views = (out, x, x2)
-        self.weights: DeviceArray | None = None
-        self.bias: DeviceArray | None = None
+        self._packed: DeviceArray | None = None
+        self._workspace = (0, 0)
+        self._fast = fast.choose(operation, x, out, fields, precision, pool == _POOL)
+        if self._fast is None and pool != 1:
+            raise ArgumentError(operation, "no kernel for the GPU pools what it has computed")
 
-    #: The simple kernels take weights as they are and need no working space.
-    packed_floats = 0
-    workspace_bytes = 0
+    # ---- what the plan and the operations ask ----------------------------------------------------
 
-    def pack(self, weights: DeviceArray, bias: DeviceArray | None, packed: DeviceArray) -> None:
-        """Take the weights. Nothing is packed: the kernels read them as they are."""
-        self.weights, self.bias = weights, bias
+    @property
+    def isa(self) -> str:
+        """What computes."""
+        return "cuda"
+
+    @property
+    def algorithm(self) -> str:
+        """The kernel, as a plan prints it."""
+        return "simple" if self._fast is None else self._fast.algorithm
+
+    @property
+    def packed_floats(self) -> int:
+        """Size of the packed weights and bias, in units of four bytes."""
+        if self.operation not in _WEIGHTED:
+            return 0
+        if self._fast is not None:
+            return self._fast.packed_floats
+        return sum(math.prod(shape) for shape in self._weight_shapes())
+
+    @property
+    def workspace_bytes(self) -> int:
+        """Size of the memory that the step works in."""
+        return 0 if self._fast is None else 4 * self._fast.work.sums
+
+    def _weight_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Shapes of the weights, with all axes, and of the bias."""
+        out, x, _ = self._views
+        kernel, ic, oc = tuple(self.fields.get("kernel", (1, 1, 1))), x[3][-1], out[3][-1]
+        shapes: dict[str, tuple[int, ...]] = {
+            "conv": (*kernel, ic // int(self.fields.get("groups", 1)), oc),
+            "depthwise_conv": (*kernel, ic, oc // ic),
+            "conv_transpose": (*kernel, oc, ic),
+            "dense": (ic, oc),
+            "affine": (oc,),
+        }
+        return shapes[self.operation], (oc,)
+
+    def pack(self, weights: Any, bias: Any, packed: Any) -> None:
+        """Write weights and bias to `packed` as the kernel reads them: all on the host, or all on the GPU."""
+        if self._fast is not None:
+            self._fast.pack(weights, bias, packed)
+            return
+        shape, length = self._weight_shapes()
+        size = math.prod(shape)
+        packed[:size].reshape(shape)[...] = weights.reshape(shape)
+        if bias is None:
+            packed[size:] = 0.0
+        else:
+            packed[size:] = bias.reshape(length)
 
     def set_weights(self, packed: DeviceArray) -> None:
-        """Nothing to set: :meth:`pack` took the weights themselves."""
+        """Take the packed weights, on the GPU."""
+        self._packed = packed
+
+    def set_workspace(self, buffer: int, offset: int) -> None:
+        """Say which buffer, from which byte on, the step may work in."""
+        self._workspace = (buffer, offset)
 
     def run(self, buffers: Sequence[DeviceArray]) -> None:
         """Launch the kernels on the context's stream."""
         out, x, x2 = (None if v is None else buffers[v[0]].strided(v[1], v[3], v[4]) for v in self._views)
-        _RUN[self.operation](self, out, x, x2)
+        if self._fast is None:
+            _RUN[self.operation](self, out, x, x2)
+            return
+        assert x is not None and out is not None
+        arrays = {"x": x.pointer, "y": out.pointer}
+        if self._packed is not None:
+            arrays |= self._fast.placed(self._packed.pointer)
+        if self._fast.work.sums:
+            buffer, offset = self._workspace
+            arrays["sums"] = buffers[buffer].pointer + offset
+        compiled.run(self._fast.work, arrays)
 
     # ---- arguments of kernels -------------------------------------------------------------------
 
@@ -79,11 +150,12 @@ class Step:
         d, h, w = self.fields.get(name, (default,) * 3)
         return int(d), int(h), int(w)
 
-    def kernel_and_bias(self, kernel_shape: Sequence[int]) -> tuple[DeviceArray, DeviceArray]:
-        """The weights in a shape with all axes, and the bias; empty if there is none."""
-        assert self.weights is not None
-        bias = empty((0,)) if self.bias is None else self.bias
-        return self.weights.reshape(tuple(kernel_shape)), bias
+    def weights_and_bias(self) -> tuple[DeviceArray, DeviceArray]:
+        """The weights with all axes, and the bias."""
+        assert self._packed is not None, "weights were not set"
+        shape, length = self._weight_shapes()
+        size = math.prod(shape)
+        return self._packed[:size].reshape(shape), self._packed[size : size + length[0]]
 
 
 class Program:
@@ -102,11 +174,8 @@ def _window(kernel: Any) -> Callable[..., None]:
     """Run one of the three convolutions."""
 
     def run(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
-        assert step.weights is not None
-        shape = step.weights.shape
-        w, bias = step.kernel_and_bias((*(1,) * (5 - len(shape)), *shape))
         launch(
-            kernel, y.size, y, x, w, bias,
+            kernel, y.size, y, x, *step.weights_and_bias(),
             step.triple("stride", 1), step.triple("dilation", 1), step.triple("pad_low", 0),
             bool(step.fields.get("flip", False)), *step.activation,
         )  # fmt: skip
@@ -130,13 +199,11 @@ def _global_pool(kernel: Any) -> Callable[..., None]:
 
 
 def _dense(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
-    assert step.weights is not None
-    w, bias = step.kernel_and_bias(step.weights.shape)
-    launch(rows.dense_kernel, y.size, y, x, w, bias, *step.activation)
+    launch(rows.dense_kernel, y.size, y, x, *step.weights_and_bias(), *step.activation)
 
 
 def _affine(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
-    launch(elementwise.affine_kernel, y.size, y, x, step.weights, step.bias, *step.activation)
+    launch(elementwise.affine_kernel, y.size, y, x, *step.weights_and_bias(), *step.activation)
 
 
 def _softmax(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
@@ -166,7 +233,7 @@ def _copy(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
 
 
 def _fill(step: Step, y: DeviceArray, x: None, _: None) -> None:
-    launch(copy.fill_kernel, y.size, all_axes(y), np.float32(step.fields.get("value", 0.0)))
+    copy.launch_fill(y, step.fields.get("value", 0.0))
 
 
 def _resize(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:

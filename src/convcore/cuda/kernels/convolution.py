@@ -22,7 +22,7 @@ def conv_kernel(
 ) -> None:  # fmt: skip
     """``y[at, o] = f(bias[o] + sum of x[at * stride + tap * dilation - low, c] w[tap, c, o])``.
 
-    `w` is (kd, kh, kw, ic / groups, oc); an empty `bias` is none. Thread t has element t of `y`, counted in
+    `w` is (kd, kh, kw, ic / groups, oc). Thread t has element t of `y`, counted in
     C order: neighbouring threads have neighbouring output channels of one position, so they read the same
     input and neighbouring weights.
     """
@@ -47,8 +47,7 @@ def conv_kernel(
                     continue
                 for c in range(per_group):
                     total = cuda.fma(x[n, at_d, at_h, at_w, first + c], w[td, th, tw, c, o], total)
-    if bias.size:
-        total += bias[o]
+    total += bias[o]
     y[n, od, oh, ow, o] = activate(kind, total, p, q, r)
 
 
@@ -80,8 +79,7 @@ def depthwise_kernel(
                 at_w = ow * stride[2] + (kw - 1 - tw if flip else tw) * dilation[2] - low[2]
                 if at_w >= 0 and at_w < x.shape[3]:
                     total = cuda.fma(x[n, at_d, at_h, at_w, c], w[td, th, tw, c, j], total)
-    if bias.size:
-        total += bias[o]
+    total += bias[o]
     y[n, od, oh, ow, o] = activate(kind, total, p, q, r)
 
 
@@ -125,6 +123,5 @@ def conv_transpose_kernel(
                     continue
                 for c in range(ic):
                     total = cuda.fma(x[n, at_d, at_h, at_w, c], w[td, th, tw, o, c], total)
-    if bias.size:
-        total += bias[o]
+    total += bias[o]
     y[n, od, oh, ow, o] = activate(kind, total, p, q, r)

@@ -9,7 +9,7 @@ from convcore.cuda.launch import all_axes
 from convcore.cuda.launch import launch as launch_over
 from convcore.cuda.toolkit import cuda
 
-__all__ = ["copy_kernel", "fill_kernel", "launch"]
+__all__ = ["copy_kernel", "fill_kernel", "launch", "launch_fill"]
 
 
 @cuda.jit
@@ -32,3 +32,8 @@ def fill_kernel(y: Any, value: Any) -> None:
 def launch(y: Any, x: Any) -> None:
     """Copy `x` to `y`, device arrays of the same shape with at most 8 axes."""
     launch_over(copy_kernel, y.size, all_axes(y), all_axes(x))
+
+
+def launch_fill(y: Any, value: float) -> None:
+    """Set every element of `y`, a device array with at most 8 axes."""
+    launch_over(fill_kernel, y.size, all_axes(y), y.dtype.type(value))

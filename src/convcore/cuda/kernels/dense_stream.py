@@ -1,11 +1,7 @@
 """Dense layers for few rows: one pass over the weights, which is all that such a layer costs.
 
-    block     the outputs of one row of 16-byte pieces that a warp reads, and a share of the inputs
-    warp      takes every fourth run of DEPTH inputs of the block's share; DEPTH loads are under way at a time
-    lane      four outputs (eight with bfloat16 weights)
-
-The four warps' sums meet in shared memory and are added in order; every share writes a slice of its own, and
-:mod:`.split` adds the slices, so that the result is the same from run to run.
+The weights have a row for each output, as the convolution kernel has them. A warp has COLUMNS outputs of all
+rows of inputs; its lanes walk along the inputs side by side, 16 bytes each, and meet at the end.
 """
 
 from __future__ import annotations
@@ -15,85 +11,64 @@ from typing import Any
 
 import numpy as np
 
-from convcore.cuda.instructions import (
-    address_of,
-    divide,
-    load4_shared,
-    multiply_stream,
-    shared_memory,
-    store1,
-    store_lattice,
-    zeros,
-)
+from convcore.cuda.instructions import address_of, divide, multiply_streams, store1, sum_over_warp, zeros
+from convcore.cuda.kernels.activation import LINEAR, activate
 from convcore.cuda.toolkit import cuda
 
-__all__ = ["THREADS", "columns_of", "make"]
+__all__ = ["COLUMNS", "MOST_ROWS", "THREADS", "make"]
 
 THREADS = 128
-#: Inputs of a run.
-DEPTH = 8
+#: Outputs of a warp: its reads of the inputs serve all of them.
+COLUMNS = 4
+#: More rows than this are a matrix product.
+MOST_ROWS = 8
+#: 16-byte reads of each stream that are under way together.
+_DEPTH = 2
 
-u32, i32, u64 = np.uint32, np.int32, np.uint64
+u32, u64, f32 = np.uint32, np.uint64, np.float32
 
 
-def columns_of(kind: str) -> int:
-    """Outputs that a block computes."""
-    return 32 * (8 if kind == "bfloat16" else 4)
+def make(rows: int, activation: int = LINEAR) -> Callable[..., None]:
+    """Return the kernel ``y[row, o] = f(bias[o] + sum over c of x[row, c] w[o, c])`` for so many rows.
 
-
-def make(rows: int, kind: str) -> Callable[..., None]:
-    """Return the kernel for up to `rows` rows of inputs and weights of type `kind`, "float32" or "bfloat16".
-
-    The kernel's weights are (inputs, outputs) in C order, outputs a multiple of 4 (8 with bfloat16).
+    Rows of x are `inputs` floats long, a multiple of 4, and rows of w `pitch`; y has `outputs` columns, and w
+    rows for a multiple of COLUMNS of them.
     """
-    width = 8 if kind == "bfloat16" else 4
-    size = 2 if kind == "bfloat16" else 4
-    columns = columns_of(kind)
-    cells = 4 * rows * columns
-    no_sums = zeros(rows * width)
-    many, one = multiply_stream(rows, DEPTH, kind), multiply_stream(rows, 1, kind)
-    store = store_lattice(rows, 4 * columns, width, 4)
+    no_sums = zeros(rows * COLUMNS)
+    many = multiply_streams(rows, COLUMNS, _DEPTH, 32 * 16)
+    one = multiply_streams(rows, COLUMNS, 1, 0)
+    total = sum_over_warp(rows * COLUMNS)
 
-    def kernel(x: Any, w: Any, y: Any, inputs: Any, outputs: Any) -> None:
-        memory = cuda.shared.array(cells, np.float32, 16)
-        shared = shared_memory(memory)
+    def kernel(
+        x: Any, w: Any, bias: Any, y: Any, inputs: Any, outputs: Any, pitch: Any, p: Any, q: Any, r: Any
+    ) -> None:
         tid = u32(cuda.threadIdx.x)
-        lane, warp = u32(tid & u32(31)), u32(tid >> u32(5))
-        first = u32(u32(cuda.blockIdx.x) * u32(columns))
-        column = u32(first + lane * u32(width))
-        parts = u32(cuda.gridDim.y)
-        begin = divide(u32(u32(inputs) * u32(cuda.blockIdx.y)), parts)
-        end = divide(u32(u32(inputs) * u32(u32(cuda.blockIdx.y) + u32(1))), parts)
-
+        lane = u32(tid & u32(31))
+        warp = u32(u32(cuda.blockIdx.x) * u32(THREADS // 32) + (tid >> u32(5)))
+        first = u32(warp * u32(COLUMNS))
+        if first >= u32(outputs):
+            return
+        from_x, x_step = address_of(x), u64(u64(u32(inputs)) * u64(4))
+        w_step = u64(u64(u32(pitch)) * u64(4))
+        from_w = u64(address_of(w) + u64(first) * w_step)
         sums = no_sums()
-        if column < u32(outputs):
-            w_step, x_step = u64(u64(u32(outputs)) * u64(size)), u64(u64(u32(inputs)) * u64(4))
-            from_w, from_x = u64(address_of(w) + u64(column) * u64(size)), address_of(x)
-            c = u32(begin + warp * u32(DEPTH))
-            while u32(c + u32(DEPTH)) <= end:
-                sums = many(
-                    sums, u64(from_w + u64(c) * w_step), w_step, u64(from_x + u64(c) * u64(4)), x_step
-                )
-                c = u32(c + u32(4 * DEPTH))
-            while c < end:
-                sums = one(sums, u64(from_w + u64(c) * w_step), w_step, u64(from_x + u64(c) * u64(4)), x_step)
-                c = u32(c + u32(1))
-        store(u32(shared + (warp * u32(rows * columns) + lane * u32(width)) * u32(4)), sums)
-        cuda.syncthreads()
-
-        # Four sums at a time: element e of the block's rows x columns.
-        to = u64(address_of(y) + u64(u32(cuda.blockIdx.y)) * u64(rows) * u64(u32(outputs)) * u64(4))
-        for e in range(4 * tid, rows * columns, 4 * THREADS):
-            v0, v1, v2, v3 = load4_shared(u32(shared + u32(e) * u32(4)))
-            for other in range(1, 4):
-                t0, t1, t2, t3 = load4_shared(u32(shared + u32(e + other * rows * columns) * u32(4)))
-                v0, v1, v2, v3 = v0 + t0, v1 + t1, v2 + t2, v3 + t3
-            row, at = u32(u32(e) // u32(columns)), u32(first + (u32(e) & u32(columns - 1)))
-            if at < u32(outputs):
-                place = u64(to + (u64(row) * u64(u32(outputs)) + u64(at)) * u64(4))
-                store1(place, v0)
-                store1(u64(place + u64(4)), v1)
-                store1(u64(place + u64(8)), v2)
-                store1(u64(place + u64(12)), v3)
+        fours = u32(u32(inputs) >> u32(2))
+        at = lane
+        while u32(at + u32(32 * (_DEPTH - 1))) < fours:
+            offset = u64(u64(at) * u64(16))
+            sums = many(sums, u64(from_x + offset), x_step, u64(from_w + offset), w_step)
+            at = u32(at + u32(32 * _DEPTH))
+        while at < fours:
+            offset = u64(u64(at) * u64(16))
+            sums = one(sums, u64(from_x + offset), x_step, u64(from_w + offset), w_step)
+            at = u32(at + u32(32))
+        cuda.syncwarp()
+        value = total(sums, lane)
+        column = u32(first + (lane & u32(COLUMNS - 1)))
+        row = divide(lane, u32(COLUMNS))
+        if row < u32(rows) and column < u32(outputs):
+            place = u64(row) * u64(u32(outputs)) + u64(column)
+            value = activate(activation, f32(value + bias[column]), p, q, r)
+            store1(u64(address_of(y) + place * u64(4)), value)
 
     return kernel

@@ -167,7 +167,7 @@ def _in_registers() -> tuple[Any, Any, Any]:
 
 
 def make(
-    arithmetic: str, *, activation: int = LINEAR, pool: bool = False, split: bool = False
+    arithmetic: str, activation: int = LINEAR, pool: bool = False, split: bool = False
 ) -> Callable[..., None]:
     """Return the kernel, as a Python function, for one kind of arithmetic and epilogue.
 

@@ -29,8 +29,7 @@ def dense_kernel(y: Any, x: Any, w: Any, bias: Any, kind: Any, p: Any, q: Any, r
     total = _ZERO
     for c in range(x.shape[1]):
         total = cuda.fma(x[row, c], w[c, o], total)
-    if bias.size:
-        total += bias[o]
+    total += bias[o]
     y[row, o] = activate(kind, total, p, q, r)
 
 

@@ -17,7 +17,7 @@ __all__ = ["make"]
 u32, u64, f32 = np.uint32, np.uint64, np.float32
 
 
-def make(*, activation: int = LINEAR, pool: bool = False, narrow: bool = False) -> Callable[..., None]:
+def make(activation: int = LINEAR, pool: bool = False, narrow: bool = False) -> Callable[..., None]:
     """Return the kernel that writes ``f(bias + sum of slices)``.
 
     With `pool` four rows of the sums that follow each other become one, their maximum. With `narrow` the
