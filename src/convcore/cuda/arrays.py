@@ -190,6 +190,15 @@ class DeviceArray:
             cuda.synchronize() if on == 0 else on.synchronize()
         return host
 
+    def copy_from_host(self, x: NDArray[Any]) -> None:
+        """Fill this contiguous array with the elements of `x`, an array of the same shape and type."""
+        if simulated:
+            self._map[...] = x
+        elif self.size:
+            on = stream.get()
+            self.as_numba().copy_to_device(np.ascontiguousarray(x), stream=on)
+            cuda.synchronize() if on == 0 else on.synchronize()  # the host array may change from now on
+
     def __array__(self, *args: Any, **kwargs: Any) -> NDArray[Any]:
         raise DeviceError(
             "DeviceArray",
@@ -273,12 +282,7 @@ def to_device(x: NDArray[Any]) -> DeviceArray:
     if not isinstance(x, np.ndarray):
         raise DTypeError("to_device", "x", got=type(x).__name__, expected="a NumPy array")
     result = empty(x.shape, x.dtype)
-    if simulated:
-        result._map[...] = x
-    elif x.size:
-        on = stream.get()
-        result.as_numba().copy_to_device(np.ascontiguousarray(x), stream=on)
-        cuda.synchronize() if on == 0 else on.synchronize()  # the host array may change from now on
+    result.copy_from_host(x)
     return result
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from convcore import _native
 from convcore.cuda import compiled, fast
 from convcore.cuda.arrays import DeviceArray, to_device
 from convcore.cuda.kernels import (
@@ -27,7 +28,10 @@ from convcore.cuda.kernels import (
 from convcore.cuda.launch import all_axes, launch
 from convcore.errors import ArgumentError
 
-__all__ = ["Program", "Step"]
+__all__ = ["PRECISIONS", "Program", "Step"]
+
+#: What the products may be computed in.
+PRECISIONS = tuple(fast.ARITHMETICS)
 
 #: Operations that have weights.
 _WEIGHTED = ("conv", "depthwise_conv", "conv_transpose", "dense", "affine")
@@ -86,6 +90,21 @@ class Step:
     def workspace_bytes(self) -> int:
         """Size of the memory that the step works in."""
         return 0 if self._fast is None else 4 * self._fast.work.sums
+
+    @property
+    def flops(self) -> float:
+        """Arithmetic of the definition; a multiply-add counts as two."""
+        return self._counted().flops
+
+    @property
+    def bytes(self) -> float:
+        """Bytes that are read and written if each is touched once."""
+        return self._counted().bytes
+
+    def _counted(self) -> _native.Step:
+        """The C library's step for the same work: it knows how much that is."""
+        out, x, x2 = self._views
+        return _native.Step(self.operation, out=out, x=x, x2=x2, **self.fields)
 
     def _weight_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes of the weights, with all axes, and of the bias."""
