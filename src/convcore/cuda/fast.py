@@ -29,6 +29,8 @@ _MOST_PARTS = 32
 _CHUNK, _RUN = implicit_gemm.CHUNK // 4, implicit_gemm.STEP // 4
 #: Sizes of a map that its kernel's 16-bit positions hold, and elements that its 32-bit offsets reach.
 _LONGEST_SIDE, _MOST_ELEMENTS = 1 << 14, 1 << 32
+#: Weights have a multiple of so many rows, whichever kernel reads them.
+_PACKED_ROWS = max(implicit_gemm.WIDTHS)
 #: Beyond the last output the kernels read so many numbers of the bias, which they then do not use.
 _BIAS_REST = 3
 
@@ -78,7 +80,7 @@ class Kernel:
     @property
     def shared_bytes(self) -> int:
         """Dynamic shared memory of a block."""
-        return self._family.shared_bytes
+        return self._family.shared_bytes(*self.options)
 
 
 @dataclass(frozen=True)
@@ -146,12 +148,23 @@ class _Family:
     numbers: int
     threads: int
     blocks_per_processor: int
-    shared_bytes: int = 0
+    shared_bytes: Callable[..., int] = lambda *options: 0
+
+
+def _shared_by_conv(arithmetic: str, width: int, *others: Any) -> int:
+    return implicit_gemm.shared_bytes(width)
 
 
 _FAMILIES = {
-    # Options: arithmetic, number of the activation, pool, split.
-    "conv": _Family(implicit_gemm.make, 4, 22, implicit_gemm.THREADS, 2, implicit_gemm.shared_bytes()),
+    # Options: arithmetic, columns of a block, number of the activation, pool, split.
+    "conv": _Family(
+        implicit_gemm.make,
+        4,
+        22,
+        implicit_gemm.THREADS,
+        2,
+        lambda _, width, *rest: implicit_gemm.shared_bytes(width),
+    ),
     # Number of the activation, pool.
     "sum": _Family(split.make, 3, 3, 256, 1),
     # Rows, number of the activation.
@@ -210,15 +223,16 @@ def conv(
     n, d, h, w, channels = x_shape
     rows, depth = n * math.prod(outputs), math.prod(kernel) * channels
     steps = -(-depth // _RUN)
-    tiles = -(-rows // implicit_gemm.ROWS), -(-columns // implicit_gemm.COLUMNS)
+    width = next(w for w in reversed(implicit_gemm.WIDTHS) if columns <= w or w == implicit_gemm.WIDTHS[0])
+    tiles = -(-rows // implicit_gemm.ROWS), -(-columns // width)
     parts = parts_of(math.prod(tiles), steps) if parts is None else parts
     number, numbers = KINDS.index(activation[0]), _parameters(activation[1])
     geometry = (rows, channels, columns, steps, d, h, w, *outputs, *kernel, *stride, *dilation, *low)
     if parts == 1:
-        whole = Kernel("conv", (arithmetic, number, pool, False))
+        whole = Kernel("conv", (arithmetic, width, number, pool, False))
         work = Work((Launch(whole, (*tiles, 1), ("x", "w", "bias", "y", *geometry, *numbers)),))
     else:
-        part = Kernel("conv", (arithmetic, LINEAR, pool, True))
+        part = Kernel("conv", (arithmetic, width, LINEAR, pool, True))
         first = Launch(part, (*tiles, parts), ("x", "w", "bias", "sums", *geometry, *_parameters(())))
         total = rows * columns
         added = Kernel("sum", (number, pool))
@@ -227,7 +241,7 @@ def conv(
         work = Work((first, last), parts * total)
     split_up = "" if parts == 1 else f", in {parts} parts"
     name = f"matrix product, {arithmetic}{split_up}"
-    packed_rows = tiles[1] * implicit_gemm.COLUMNS
+    packed_rows = _whole(columns, _PACKED_ROWS)
     return Choice(name, work, columns, depth, packed_rows, steps * _RUN, flip)
 
 
@@ -251,7 +265,7 @@ def dense(
         )
     number, numbers = KINDS.index(activation[0]), _parameters(activation[1])
     kernel = Kernel("dense", (rows, number))
-    pitch, packed_rows = _whole(inputs, _RUN), _whole(outputs, implicit_gemm.COLUMNS)
+    pitch, packed_rows = _whole(inputs, _RUN), _whole(outputs, _PACKED_ROWS)
     blocks = -(-outputs // (dense_stream.COLUMNS * kernel.threads // 32))
     launch = Launch(kernel, (blocks, 1, 1), ("x", "w", "bias", "y", inputs, outputs, pitch, *numbers))
     return Choice("stream of weights", Work((launch,)), outputs, inputs, packed_rows, pitch)

@@ -5,7 +5,7 @@ and input channels. Its left matrix, whose rows are windows, exists only as the 
 block is working on; each 16 bytes of it are a run of channels of one input position, copied there
 asynchronously, or zeros beyond the border.
 
-    block     ROWS x COLUMNS outputs: 128 x 128 with 4 warps, each 64 x 64
+    block     128 x 128 outputs with 4 warps, each 64 x 64; or 128 x 64 with 4 warps, each 32 x 64
     step      128 bytes of a row: 32 float32 or 64 bfloat16 channels of one or more taps
     stage     the tiles of a step, left and right, in shared memory; STAGES of them in a ring, so that copies
               run ahead of the products by STAGES - 1 steps
@@ -53,25 +53,19 @@ from convcore.cuda.instructions import (
 from convcore.cuda.kernels.activation import LINEAR, activate
 from convcore.cuda.toolkit import cuda
 
-__all__ = ["CHUNK", "COLUMNS", "ROWS", "STEP", "THREADS", "make", "shared_bytes"]
+__all__ = ["CHUNK", "ROWS", "STEP", "THREADS", "WIDTHS", "make", "shared_bytes"]
 
-ROWS = COLUMNS = 128
-THREADS = 128
+ROWS = THREADS = 128
+#: Columns of a block: the second for layers that have no more.
+WIDTHS = (128, 64)
 STAGES = 3
 #: Bytes of a row of a tile, and of the smallest copy.
 STEP, CHUNK = 128, 16
-
-# A warp's tile: its sides, in products m16n8, and in outputs of a lane. The four warps are 2 x 2 of them.
-_WARP = 64
-_M, _N = 4, 8
-_LANE_ROWS, _LANE_COLUMNS = 16, 8
-_PER_THREAD = ROWS * STEP // CHUNK // THREADS
-_TILE = ROWS * STEP
-_STAGE = 2 * _TILE
-#: After the stages, what is known of each row: where its window begins and in which image.
-_ROW_TABLE = STAGES * _STAGE
-#: Bytes from one row of the sums to the next: 8 banks further, so that rows of a fragment do not collide.
-_PITCH = 4 * (COLUMNS + 8)
+#: Columns of a warp.
+_WARP_COLUMNS = 64
+#: Rows of a tile that the threads copy at a time, a chunk each.
+_PASS = THREADS * CHUNK // STEP
+_LEFT_TILE = ROWS * STEP
 #: A window that begins here lies outside any map: the row of a position that does not exist.
 _NOWHERE = -(1 << 14)
 #: An offset that stands for zeros. No map has so many elements.
@@ -98,28 +92,43 @@ def store_some(place: Any, count: Any, v0: Any, v1: Any, v2: Any, v3: Any) -> No
         store1(u64(place + u64(12)), v3)
 
 
-def shared_bytes() -> int:
-    """Dynamic shared memory of a block."""
-    return _ROW_TABLE + 3 * 4 * ROWS
+def _stage_bytes(width: int) -> int:
+    """The tiles of a step."""
+    return _LEFT_TILE + width * STEP
 
 
-def _on_tensor_cores(arithmetic: str) -> tuple[Any, Any, Any]:
+def _pitch(width: int) -> int:
+    """Bytes from one row of the sums to the next: 8 banks on, so that rows of a fragment do not collide."""
+    return 4 * (width + 8)
+
+
+def shared_bytes(width: int) -> int:
+    """Dynamic shared memory of a block: the stages, and a table of where the rows' windows begin."""
+    return STAGES * _stage_bytes(width) + 3 * 4 * ROWS
+
+
+def _on_tensor_cores(arithmetic: str, width: int) -> tuple[Any, Any, Any]:
     """Return no sums, the products of a stage, and the way of sums to shared memory, on tensor cores.
 
-    A warp has 64 x 64 outputs, in fragments as ``mma`` has them.
+    The sums are in fragments as ``mma`` has them.
     """
-    no_sums = zeros(4 * _M * _N)
-    multiply = mma(arithmetic, _M, _N)
-    load_left = load_fragments(_M, 16 * STEP)
-    load_right = load_fragments(_N // 2, 16 * STEP)
-    store = store_fragments(_M, _N, _PITCH)
+    warps = width // _WARP_COLUMNS  # side by side; the others below each other
+    warp_rows = ROWS * warps // 4
+    m, n = warp_rows // 16, _WARP_COLUMNS // 8
+    no_sums = zeros(4 * m * n)
+    multiply = mma(arithmetic, m, n)
+    load_left = load_fragments(m, 16 * STEP)
+    load_right = load_fragments(n // 2, 16 * STEP)
+    store = store_fragments(m, n, _pitch(width))
+    pitch = _pitch(width)
 
     @cuda.jit(device=True)
     def products(sums: Any, stage: Any, warp: Any, lane: Any) -> Any:
         # This lane's rows of both tiles, and which half of a product's 32 bytes of them it reads.
-        row = u32((warp & u32(1)) * u32(_WARP) + (lane & u32(15)))
-        column = u32((warp >> u32(1)) * u32(_WARP) + (lane & u32(7)) + ((lane >> u32(4)) << u32(3)))
-        left, right = u32(stage + row * u32(STEP)), u32(stage + u32(_TILE) + column * u32(STEP))
+        row = u32(divide(warp, u32(warps)) * u32(warp_rows) + (lane & u32(15)))
+        column = u32(remainder(warp, u32(warps)) * u32(_WARP_COLUMNS) + (lane & u32(7)))
+        column = u32(column + ((lane >> u32(4)) << u32(3)))
+        left, right = u32(stage + row * u32(STEP)), u32(stage + u32(_LEFT_TILE) + column * u32(STEP))
         left_half, right_half = u32(lane >> u32(4)), u32((lane >> u32(3)) & u32(1))
         turn = u32(lane & u32(7))
         for k in range(4):
@@ -130,28 +139,33 @@ def _on_tensor_cores(arithmetic: str) -> tuple[Any, Any, Any]:
 
     @cuda.jit(device=True)
     def store_sums(shared: Any, sums: Any, warp: Any, lane: Any) -> None:
-        row = u32((warp & u32(1)) * u32(_WARP) + (lane >> u32(2)))
-        column = u32((warp >> u32(1)) * u32(_WARP) + u32(2) * (lane & u32(3)))
-        store(u32(shared + row * u32(_PITCH) + column * u32(4)), sums)
+        row = u32(divide(warp, u32(warps)) * u32(warp_rows) + (lane >> u32(2)))
+        column = u32(remainder(warp, u32(warps)) * u32(_WARP_COLUMNS) + u32(2) * (lane & u32(3)))
+        store(u32(shared + row * u32(pitch) + column * u32(4)), sums)
 
     return no_sums, products, store_sums
 
 
-def _in_registers() -> tuple[Any, Any, Any]:
+def _in_registers(width: int) -> tuple[Any, Any, Any]:
     """The same with multiply-adds of float32.
 
-    A warp has 64 x 64 outputs; lane (t, s) of its 4 x 8 has rows t + 4 i and columns s + 8 j, 16 x 8 of
-    them. Rows or columns that lanes read at a time are neighbours, so the swizzle keeps their banks apart.
+    Lane (t, s) of a warp's 4 x 8 has its rows t + 4 i and columns s + 8 j. Rows or columns that lanes read at
+    a time are neighbours, so the swizzle keeps their banks apart.
     """
-    no_sums = zeros(_LANE_ROWS * _LANE_COLUMNS)
-    multiply = multiply_shared(_LANE_ROWS, 4 * STEP, _LANE_COLUMNS, 8 * STEP)
-    store = store_lattice(_LANE_ROWS, 4 * _PITCH, _LANE_COLUMNS, 8 * 4)
+    warps = width // _WARP_COLUMNS
+    warp_rows = ROWS * warps // 4
+    m, n = warp_rows // 4, _WARP_COLUMNS // 8
+    pitch = _pitch(width)
+    no_sums = zeros(m * n)
+    multiply = multiply_shared(m, 4 * STEP, n, 8 * STEP)
+    store = store_lattice(m, 4 * pitch, n, 8 * 4)
 
     @cuda.jit(device=True)
     def products(sums: Any, stage: Any, warp: Any, lane: Any) -> Any:
         t, s = u32(lane >> u32(3)), u32(lane & u32(7))
-        left = u32(stage + ((warp & u32(1)) * u32(_WARP) + t) * u32(STEP))
-        right = u32(stage + u32(_TILE) + ((warp >> u32(1)) * u32(_WARP) + s) * u32(STEP))
+        row = u32(divide(warp, u32(warps)) * u32(warp_rows) + t)
+        column = u32(remainder(warp, u32(warps)) * u32(_WARP_COLUMNS) + s)
+        left, right = u32(stage + row * u32(STEP)), u32(stage + u32(_LEFT_TILE) + column * u32(STEP))
         for k in range(STEP // CHUNK):
             even, odd = u32((u32(k) ^ t) * u32(CHUNK)), u32((u32(k) ^ (t + u32(4))) * u32(CHUNK))
             sums = multiply(sums, u32(left + even), u32(left + odd), u32(right + (u32(k) ^ s) * u32(CHUNK)))
@@ -159,15 +173,15 @@ def _in_registers() -> tuple[Any, Any, Any]:
 
     @cuda.jit(device=True)
     def store_sums(shared: Any, sums: Any, warp: Any, lane: Any) -> None:
-        row = u32((warp & u32(1)) * u32(_WARP) + (lane >> u32(3)))
-        column = u32((warp >> u32(1)) * u32(_WARP) + (lane & u32(7)))
-        store(u32(shared + row * u32(_PITCH) + column * u32(4)), sums)
+        row = u32(divide(warp, u32(warps)) * u32(warp_rows) + (lane >> u32(3)))
+        column = u32(remainder(warp, u32(warps)) * u32(_WARP_COLUMNS) + (lane & u32(7)))
+        store(u32(shared + row * u32(pitch) + column * u32(4)), sums)
 
     return no_sums, products, store_sums
 
 
 def make(
-    arithmetic: str, activation: int = LINEAR, pool: bool = False, split: bool = False
+    arithmetic: str, width: int, activation: int = LINEAR, pool: bool = False, split: bool = False
 ) -> Callable[..., None]:
     """Return the kernel, as a Python function, for one kind of arithmetic and epilogue.
 
@@ -176,6 +190,8 @@ def make(
     arithmetic
         "float32": multiply-adds. "tf32", "3xtf32", "bfloat16": tensor cores; see
         :func:`convcore.cuda.instructions.mma`.
+    width
+        Columns of a block, one of :data:`WIDTHS`.
     activation
         Number of the function of the result (:data:`convcore.cuda.kernels.activation.KINDS`).
     pool
@@ -186,12 +202,17 @@ def make(
     size = 2 if arithmetic == "bfloat16" else 4
     run = CHUNK // size  # channels of a chunk
     no_sums, products, store_sums = (
-        _in_registers() if arithmetic == "float32" else _on_tensor_cores(arithmetic)
+        _in_registers(width) if arithmetic == "float32" else _on_tensor_cores(arithmetic, width)
     )
     wait_for_stage, wait_for_all = wait_for_copies(STAGES - 2), wait_for_copies(0)
     narrow = arithmetic == "bfloat16" and not split
     out_size = 2 if narrow else 4
     taken = 4 if pool and not split else 1  # rows that become one
+    stage_bytes, pitch = _stage_bytes(width), _pitch(width)
+    row_table = STAGES * stage_bytes
+    left_passes, right_passes = ROWS // _PASS, width // _PASS
+    fours = width // 4  # lanes that write a row
+    written_at_a_time = THREADS // fours
 
     def kernel(
         x: Any, w: Any, bias: Any, y: Any, rows: Any, channels: Any, columns: Any, steps: Any,
@@ -204,10 +225,10 @@ def make(
         tid = u32(cuda.threadIdx.x)
         lane, warp = u32(tid & u32(31)), u32(tid >> u32(5))
         first_row = u32(u32(cuda.blockIdx.x) * u32(ROWS))
-        first_column = u32(u32(cuda.blockIdx.y) * u32(COLUMNS))
+        first_column = u32(u32(cuda.blockIdx.y) * u32(width))
 
         # Thread t finds where the window of row t begins: the division is done once.
-        table = u32(u32(_ROW_TABLE // 4) + tid)
+        table = u32(u32(row_table // 4) + tid)
         at = u32(first_row + tid)
         if at < u32(rows):
             if pool:
@@ -263,7 +284,7 @@ def make(
         tap_d = divide(tap, u32(kh))
 
         # Where that tap's channels of each of the rows begin; found again when the tap is another.
-        offsets = cuda.local.array(_PER_THREAD, np.uint32)
+        offsets = cuda.local.array(left_passes, np.uint32)
         moved = True
 
         sums = no_sums()
@@ -282,8 +303,8 @@ def make(
                         i32(i32(tap_d * dilation_d) * i32(h) + i32(tap_h * dilation_h)) * i32(wd)
                         + i32(tap_w * dilation_w)
                     )
-                    for i in range(_PER_THREAD):
-                        entry = u32(u32(_ROW_TABLE // 4 + 16 * i) + row0)
+                    for i in range(left_passes):
+                        entry = u32(u32(row_table // 4 + 16 * i) + row0)
                         corner = memory[u32(entry + u32(ROWS))]
                         at_h = i32(i32(corner >> 16) + i32(tap_h * dilation_h))
                         at_w = i32(i32(i32(corner << 16) >> 16) + i32(tap_w * dilation_w))
@@ -293,7 +314,7 @@ def make(
                         offsets[i] = (
                             u32(u32(memory[entry] + place) * u32(channels)) if inside else u32(_OUTSIDE)
                         )
-                for i in range(_PER_THREAD):
+                for i in range(left_passes):
                     inside = offsets[i] != u32(_OUTSIDE)
                     offset = u32(offsets[i] + channel) if inside else u32(0)
                     copy_async(
@@ -301,9 +322,9 @@ def make(
                         u64(from_x + u64(offset) * u64(size)),
                         u32(CHUNK) if inside else u32(0),
                     )
-                for i in range(_PER_THREAD):
+                for i in range(right_passes):
                     copy_async(
-                        u32(into + u32(_TILE + 16 * i * STEP)),
+                        u32(into + u32(_LEFT_TILE + 16 * i * STEP)),
                         u64(from_w + u64(16 * i) * column_bytes),
                         u32(CHUNK),
                     )
@@ -320,14 +341,14 @@ def make(
                             tap_h = u32(0)
                             tap_d = u32(tap_d + u32(1))
                 copied = u32(copied + u32(1))
-                stage_in = u32(stage_in + u32(_STAGE))
-                if stage_in == u32(STAGES * _STAGE):
+                stage_in = u32(stage_in + u32(stage_bytes))
+                if stage_in == u32(STAGES * stage_bytes):
                     stage_in = u32(0)
             commit_copies()
             if step >= i32(begin):
                 sums = products(sums, u32(shared + stage_out), warp, lane)
-                stage_out = u32(stage_out + u32(_STAGE))
-                if stage_out == u32(STAGES * _STAGE):
+                stage_out = u32(stage_out + u32(stage_bytes))
+                if stage_out == u32(STAGES * stage_bytes):
                     stage_out = u32(0)
 
         wait_for_all()
@@ -335,21 +356,21 @@ def make(
         store_sums(shared, sums, warp, lane)
         cuda.syncthreads()
 
-        # Writing: a warp has 128 columns of a row, four for each lane.
-        column = u32(first_column + u32(4) * lane)
+        # Writing: four columns for each thread.
+        column = u32(first_column + u32(4) * remainder(tid, u32(fours)))
         last_row = u32(rows)
         to = u64(address_of(y))
         if split:
             to = u64(to + u64(u32(cuda.blockIdx.z)) * u64(u32(rows)) * u64(u32(columns)) * u64(4))
         whole = u32(column + u32(3)) < u32(columns) and u32(columns) & u32(3) == u32(0)
-        for row in range(warp, ROWS // taken, THREADS // 32):
+        for row in range(divide(tid, u32(fours)), ROWS // taken, written_at_a_time):
             out_row = u32(divide(first_row, u32(taken)) + u32(row))
             if u32(out_row * u32(taken)) < last_row and column < u32(columns):
-                from_sums = u32(shared + u32(row * taken) * u32(_PITCH) + u32(16) * lane)
+                from_sums = u32(shared + u32(row * taken) * u32(pitch) + u32(4) * (column - first_column))
                 v0, v1, v2, v3 = load4_shared(from_sums)
                 if taken == 4:
                     for i in range(1, 4):
-                        t0, t1, t2, t3 = load4_shared(u32(from_sums + u32(i * _PITCH)))
+                        t0, t1, t2, t3 = load4_shared(u32(from_sums + u32(i * pitch)))
                         v0, v1, v2, v3 = larger(v0, t0), larger(v1, t1), larger(v2, t2), larger(v3, t3)
                 place = u64(to + (u64(out_row) * u64(u32(columns)) + u64(column)) * u64(out_size))
                 if split:
