@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcore import _native
-from convcore.ops import call as call_module
+from convcore.ops import arrays as ops_arrays
 
 Array = NDArray[Any]
 Halo = tuple[tuple[int, int], ...]
@@ -24,7 +24,7 @@ class BlockedMap:
         self.sides = [low + size + high for size, (low, high) in zip(spatial, halo, strict=True)]
         full = (n, -(-c // BLOCK), *self.sides, BLOCK)
         # As the kernels' own working memory, so that tests may put it between forbidden pages.
-        self.buffer = call_module.aligned_floats(int(np.prod(full)))
+        self.buffer = ops_arrays.aligned_floats(int(np.prod(full)))
         self.buffer[:] = np.nan
         self.memory = self.buffer.reshape(full)
 
@@ -105,11 +105,11 @@ def run_convolution(
     else:
         view = plain(x)
     step = _native.Step(operation, x=view, **fields)
-    packed = call_module.aligned_floats(step.packed_floats)
+    packed = ops_arrays.aligned_floats(step.packed_floats)
     step.pack(weights, bias, packed)
     step.set_weights(packed)
     if step.workspace_bytes:
-        buffers.append(call_module.aligned_floats(-(-step.workspace_bytes // 4)))
+        buffers.append(ops_arrays.aligned_floats(-(-step.workspace_bytes // 4)))
         step.set_workspace(len(buffers) - 1, 0)
     _native.Program([*steps, step]).run(buffers)
     if target:

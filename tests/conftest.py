@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+# Kernels for the GPU run in Numba's simulator, unless the tests are asked to use a real one. Numba reads this
+# when it is imported.
+if os.environ.get("CONVCORE_TEST_GPU") != "1":
+    os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:

@@ -15,7 +15,7 @@ import pytest
 import convcore as cc
 from convcore import _native
 from convcore.errors import ArgumentError
-from convcore.ops import call as call_module
+from convcore.ops import arrays as ops_arrays
 from convcore.ops.call import instruction_set
 
 from .kernel_cases import Case, cases
@@ -79,7 +79,7 @@ def crash_of_child(test_cases: Iterable[Case], isa: str, monkeypatch: pytest.Mon
                 for at_end in (True, False):
                     # Workspaces and packed weights too; they begin on a cache line.
                     monkeypatch.setattr(
-                        call_module,
+                        ops_arrays,
                         "aligned_floats",
                         lambda n, at_end=at_end: guarded((n,), np.float32, at_end=at_end, alignment=64),
                     )

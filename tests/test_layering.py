@@ -24,9 +24,10 @@ ALLOWED: dict[str, set[str]] = {
     "reference": {"errors", "shapes"},
     "config": {"_native", "errors"},
     "ops": {"_native", "activations", "errors", "memory", "shapes"},
+    "cuda": {"_native", "errors", "ops"},
     "loader": {"errors", "shapes"},
-    "plan": {"_native", "activations", "errors", "loader", "memory", "tables", "writers"},
-    "run": {"_native", "loader", "memory", "plan", "reference", "tables"},
+    "plan": {"_native", "activations", "cuda", "errors", "loader", "memory", "tables", "writers"},
+    "run": {"_native", "cuda", "loader", "memory", "plan", "reference", "tables"},
     "engine": {"errors", "loader", "plan", "run", "tables"},
     "inputs": {"errors", "extras"},
     "medical": {"data", "errors", "extras", "inputs", "ops", "writers"},
@@ -60,7 +61,12 @@ ALLOWED: dict[str, set[str]] = {
     "__init__": set(),  # it names modules in a table and imports each when it is first used
 }
 #: The one room each of these libraries may be imported in.
-ONLY_IN = {"h5py": "loader/hdf5.py", "pyfive": "loader/hdf5.py"}
+ONLY_IN = {
+    "h5py": "loader/hdf5.py",
+    "pyfive": "loader/hdf5.py",
+    "numba_cuda": "cuda/toolkit.py",
+    "llvmlite": "cuda/instructions.py",
+}
 #: Judges and peers are never needed to run; the verifier asks for Keras if it happens to be installed.
 JUDGES = {
     "keras": {"run/verify.py"},

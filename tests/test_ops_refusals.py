@@ -194,7 +194,7 @@ def test_memory_for_packed_weights_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     def refuse(count: int) -> Array:
         raise MemoryError("no memory")
 
-    monkeypatch.setattr("convcore.ops.call.aligned_floats", refuse)
+    monkeypatch.setattr("convcore.ops.arrays.aligned_floats", refuse)
     with pytest.raises(MemoryError, match=r"conv: no memory for .* bytes .*\(2, 2, 2, 2\)"):
         cc.conv2d(X, W)
 

@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
     from convcore.plan.cache import WeightCache
+    from convcore.run.cuda import CudaRunner
     from convcore.run.profile import Profile
     from convcore.run.verify import Verification
 
     FloatArray = NDArray[np.float32]
     Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
+    Runner = CpuRunner | CudaRunner
 
 __all__ = ["Model", "load_model"]
 
@@ -53,9 +55,9 @@ def load_model(
     path
         ``.keras``, ``.h5``, ``.hdf5`` or an architecture ``.json``.
     device
-        ``"cpu"``.
+        ``"cpu"``, or ``"cuda"`` for an NVIDIA GPU of the Ampere generation or later.
     precision
-        ``"float32"``.
+        ``"float32"``; on the GPU also ``"tf32"``, whose products have 10 bits after the point.
     accuracy
         ``"direct"``: convolutions are sums of products as their definition states them.
         ``"standard"``: 3x3 and 3x3x3 ones with stride 1 may be computed by Winograd's F(4x4, 3x3), on small
@@ -100,8 +102,8 @@ def load_model(
     >>> model.predict(np.full((2, 60), 0.2, np.float32)).shape
     (2, 1)
     """
-    if device != "cpu":
-        raise DeviceError("load_model", "unknown device", got=device, expected="cpu")
+    if device not in ("cpu", "cuda"):
+        raise DeviceError("load_model", "unknown device", got=device, expected="cpu or cuda")
     graph = load_graph(path, weights=weights, architecture=architecture, kernel_flip=kernel_flip)
     options = {
         "device": device,
@@ -111,13 +113,22 @@ def load_model(
         "architecture": None if architecture is None else str(Path(architecture).absolute()),
         "kernel_flip": kernel_flip,
     }
-    folder = _cache_folder(cache)
+    folder = _cache_folder(cache) if device == "cpu" else None
     return Model(
         graph,
         Device(device, None, accuracy, precision),
         _origin(path, options),
         cache=None if folder is None else _Cache(folder, verify_cache),
     )
+
+
+def _bind(plan: Plan) -> Runner:
+    """Bind a plan to the device that it was made for."""
+    if plan.device.name == "cuda":
+        from convcore.run.cuda import CudaRunner  # loads Numba
+
+        return CudaRunner(plan)
+    return CpuRunner(plan)
 
 
 class _Cache(NamedTuple):
@@ -191,7 +202,7 @@ class Model:
         self.graph = graph
         self.device = device
         self._origin = origin
-        self._runners: dict[tuple[tuple[int, ...], ...], CpuRunner] = {}
+        self._runners: dict[tuple[tuple[int, ...], ...], Runner] = {}
         self._calls: dict[tuple[int, ...], Callable[[Any], Any]] = {}
         self._lock = threading.Lock()
         if all(n is not None for s in self.input_shapes for n in s):
@@ -304,7 +315,8 @@ class Model:
         """Let the next call with an array of this shape take the short way."""
         if shape in self._calls:
             return
-        call = self._runner((shape[1:],)).program(shape[0]).bound()
+        runner = self._runner((shape[1:],))
+        call = runner.program(shape[0]).bound() if isinstance(runner, CpuRunner) else None
         if call is not None:
             if len(self._calls) >= _KEPT_CALLS:
                 self._calls.clear()
@@ -323,13 +335,11 @@ class Model:
         )
         return [named[n if n in named else f"{n}/output"] for n in self.graph.outputs]
 
-    def _runner(self, shapes: tuple[tuple[int, ...], ...]) -> CpuRunner:
+    def _runner(self, shapes: tuple[tuple[int, ...], ...]) -> Runner:
         with self._lock:
             runner = self._runners.get(shapes)
             if runner is None:
-                runner = CpuRunner(
-                    build(self._graph_for(shapes), self.device, cache=self._weight_cache(shapes))
-                )
+                runner = _bind(build(self._graph_for(shapes), self.device, cache=self._weight_cache(shapes)))
                 self._runners[shapes] = runner
         return runner
 
@@ -395,7 +405,7 @@ class Model:
         if not computed:
             return values, {}
         plan = build(graph, self.device, fused=False, outputs=computed)
-        values.update(zip(computed, CpuRunner(plan).run(inputs), strict=True))
+        values.update(zip(computed, _bind(plan).run(inputs), strict=True))
         return values, plan.algorithms
 
     def trace(self, x: Inputs) -> dict[str, FloatArray]:
@@ -413,7 +423,12 @@ class Model:
         from convcore.run.profile import profile
 
         inputs = self._inputs(x)
-        return profile(self._runner(tuple(i.shape[1:] for i in inputs)), inputs, repeats)
+        runner = self._runner(tuple(i.shape[1:] for i in inputs))
+        if not isinstance(runner, CpuRunner):
+            raise DeviceError(
+                self.name, "only steps on the CPU can be timed one by one", got=self.device.name
+            )
+        return profile(runner, inputs, repeats)
 
     def verify(self, x: Inputs | None = None) -> Verification:
         """Check every layer against float64, and the outputs against Keras where it is installed.

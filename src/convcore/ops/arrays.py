@@ -1,5 +1,8 @@
 """What goes into an operation and what comes out: conversion, checks and `out=`.
 
+The operations themselves do not care whose memory they work in: what depends on it, a
+:class:`Backend` does. The one for NumPy arrays is here; :mod:`convcore.cuda` has the other.
+
 Anything with DLPack, the buffer protocol or ``__array__`` goes in, with any strides (negative, zero,
 transposed): the kernels read it where it lies. Only two kinds are copied: elements that do not lie on
 multiples of four bytes, and big-endian float32, whose values a copy keeps exactly. float32 is the
@@ -11,12 +14,15 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from contextvars import ContextVar
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from convcore import _native
 from convcore.errors import ArgumentError, DeviceError, DTypeError
+from convcore.memory import aligned_floats
 from convcore.shapes import MOST_ELEMENTS
 
 Float: TypeAlias = NDArray[np.float32]
@@ -33,21 +39,90 @@ _DLPACK_CPU = 1
 SPATIAL_RANKS = (1, 2, 3)
 
 
+class Backend(Protocol):
+    """Whose memory arrays lie in, and who computes on them.
+
+    Arrays of another backend than NumPy's have what the operations use of an ``ndarray``: its shape,
+    strides and flags, and the methods that make views of it.
+    """
+
+    #: Makes a step (see ``_native.Step``), and a program of steps.
+    step: Any
+    program: Any
+
+    def array(self, x: ArrayInput, name: str, where: str) -> NDArray[Any]:
+        """Return `x` as an array of this backend that shares its memory, or raise."""
+
+    def target(self, out: Any, where: str) -> NDArray[Any]:
+        """Return the caller's ``out=`` as an array of this backend that shares its memory, or raise."""
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return a new array, not initialised; MemoryError if there is no memory for it."""
+
+    def floats(self, count: int) -> Float:
+        """Return `count` floats that lie as the kernels like best; MemoryError as for :meth:`empty`."""
+
+    def pad(self, a: Float, pairs: Sequence[tuple[int, int]], mode: str, value: float) -> Float:
+        """Return ``np.pad(a, pairs, mode)``; `value` is that of mode "constant"."""
+
+    def batch_norm_affine(
+        self, mean: Float, variance: Float, gamma: Float | None, beta: Float | None, epsilon: float
+    ) -> tuple[Float, Float]:
+        """Return scale and offset, taken in float64 and rounded once, of normalisation at inference."""
+
+
 def _on_cpu(x: Any) -> bool:
     device = getattr(x, "__dlpack_device__", None)
     return device is None or device()[0] == _DLPACK_CPU
 
 
-def as_ndarray(x: ArrayInput, name: str, where: str) -> NDArray[Any]:
-    """Return `x` as a NumPy array that shares its memory.
+class _MainMemory:
+    """NumPy arrays and the C library."""
 
-    Raises
-    ------
-    DTypeError
-        `x` is no array: a list, a number, a string; or it hides some of its elements (a masked array).
-    DeviceError
-        `x` lies in the memory of another device. Copying it is never done silently.
-    """
+    step: Any = _native.Step
+    program: Any = _native.Program
+
+    def array(self, x: ArrayInput, name: str, where: str) -> NDArray[Any]:
+        return _as_ndarray(x, name, where)
+
+    def target(self, out: Any, where: str) -> NDArray[Any]:
+        if not isinstance(out, np.ndarray):
+            raise DTypeError(where, "out", got=type(out).__name__, expected="a NumPy array")
+        return out.view(np.ndarray)
+
+    def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
+        return np.empty(shape, dtype)
+
+    def floats(self, count: int) -> Float:
+        return aligned_floats(count)
+
+    def pad(self, a: Float, pairs: Sequence[tuple[int, int]], mode: str, value: float) -> Float:
+        options = {"constant_values": value} if mode == "constant" else {}
+        return np.pad(a, pairs, mode, **options)  # type: ignore[call-overload, no-any-return]
+
+    def batch_norm_affine(
+        self, mean: Float, variance: Float, gamma: Float | None, beta: Float | None, epsilon: float
+    ) -> tuple[Float, Float]:
+        spread = variance.astype(np.float64) + epsilon
+        if not (spread > 0).all():
+            raise ArgumentError(
+                "batch_norm", "variance + epsilon", got=spread.min(initial=np.inf), expected="numbers > 0"
+            )
+        scale = 1 / np.sqrt(spread)
+        if gamma is not None:
+            scale *= gamma
+        offset = -mean.astype(np.float64) * scale
+        if beta is not None:
+            offset += beta
+        return scale.astype(np.float32), offset.astype(np.float32)
+
+
+#: The backend of the operations that this context calls.
+backend: ContextVar[Backend] = ContextVar("convcore_ops_backend", default=_MainMemory())  # noqa: B039
+
+
+def _as_ndarray(x: ArrayInput, name: str, where: str) -> NDArray[Any]:
+    """Return `x` as a NumPy array that shares its memory, by the first protocol that gives one."""
     if type(x) is np.ndarray:
         return x
     if isinstance(x, np.ma.MaskedArray):
@@ -84,6 +159,19 @@ def as_ndarray(x: ArrayInput, name: str, where: str) -> NDArray[Any]:
         ) from error
 
 
+def as_array(x: ArrayInput, name: str, where: str) -> NDArray[Any]:
+    """Return `x` as an array of the context's backend that shares its memory.
+
+    Raises
+    ------
+    DTypeError
+        `x` is no array: a list, a number, a string; or it hides some of its elements (a masked array).
+    DeviceError
+        `x` lies in the memory of another device. Copying it is never done silently.
+    """
+    return backend.get().array(x, name, where)
+
+
 def dtype_among(dtype: DTypeLike, allowed: Sequence[np.dtype[Any]], where: str) -> np.dtype[Any]:
     """Return the argument `dtype` as one of the types `allowed`."""
     expected = " or ".join(t.name for t in allowed)
@@ -111,7 +199,7 @@ def as_float(x: ArrayInput, name: str, where: str, dtype: DTypeLike | None = Non
     """
     if dtype is not None:
         dtype_among(dtype, (FLOAT32,), where)
-    a = as_ndarray(x, name, where)
+    a = as_array(x, name, where)
     if a.dtype == FLOAT32:
         if a.flags.aligned:
             return a
@@ -135,7 +223,12 @@ def vector(x: ArrayInput, length: int, name: str, where: str, dtype: DTypeLike |
     a = as_float(x, name, where, dtype)
     if a.shape != (length,):
         raise ArgumentError(where, f"shape of {name}", got=a.shape, expected=(length,))
-    return np.ascontiguousarray(a)
+    return contiguous(a)
+
+
+def contiguous(a: NDArray[Any]) -> NDArray[Any]:
+    """Return `a`, or a copy of it in C order."""
+    return a if a.flags.c_contiguous else a.copy()
 
 
 def finite(value: Any, name: str, where: str) -> float:
@@ -218,7 +311,7 @@ def empty(shape: tuple[int, ...], where: str, dtype: np.dtype[Any] = FLOAT32) ->
             where, "the result would be too large", got=shape, expected="at most 2**40 elements"
         )
     try:
-        return np.empty(shape, dtype)
+        return backend.get().empty(shape, dtype)
     except MemoryError:
         raise MemoryError(f"{where}: no memory for an array of shape {shape} of {dtype}") from None
 
@@ -259,7 +352,7 @@ class Output:
         Whether `out` may be an input itself: element i of the result depends on element i alone.
     """
 
-    __slots__ = ("_copies", "_out", "array")
+    __slots__ = ("_out", "_target", "array")
 
     def __init__(
         self,
@@ -272,40 +365,56 @@ class Output:
         in_place: bool = False,
     ) -> None:
         self._out = out
-        self._copies = False
+        self._target: NDArray[Any] | None = None
         if out is None:
             self.array: NDArray[Any] = empty(shape, where, dtype)
             return
-        if not isinstance(out, np.ndarray):
-            raise DTypeError(where, "out", got=type(out).__name__, expected="a NumPy array")
-        if out.dtype != dtype:
-            raise DTypeError(where, "out", got=str(out.dtype), expected=dtype.name)
-        if out.shape != shape:
-            raise ArgumentError(where, "shape of out", got=out.shape, expected=shape)
-        if not out.flags.writeable:
+        target = backend.get().target(out, where)
+        if target.dtype != dtype:
+            raise DTypeError(where, "out", got=str(target.dtype), expected=dtype.name)
+        if target.shape != shape:
+            raise ArgumentError(where, "shape of out", got=target.shape, expected=shape)
+        if not target.flags.writeable:
             raise ArgumentError(where, "out is read-only")
-        if not _elements_apart(out):
+        if not _elements_apart(target):
             raise ArgumentError(
                 where,
                 "out has elements that overlap",
-                got=f"shape {out.shape} with strides {out.strides} in bytes",
+                got=f"shape {target.shape} with strides {target.strides} in bytes",
                 expected="a memory location of its own for each element",
             )
-        direct = out.flags.aligned and all(_apart(out, x, in_place) for x in inputs)
-        self._copies = not direct
-        self.array = out.view(np.ndarray) if direct else empty(shape, where, dtype)
+        if target.flags.aligned and all(_apart(target, x, in_place) for x in inputs):
+            self.array = target
+        else:
+            self.array, self._target = empty(shape, where, dtype), target
 
     def finish(self) -> NDArray[Any]:
         """Return the result: `out` itself where it was given."""
-        if self._out is None:
-            return self.array
-        if self._copies:
-            self._out[...] = self.array
-        return self._out
+        if self._target is not None:
+            self._target[...] = self.array
+        return self.array if self._out is None else self._out
+
+
+def broadcast(a: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return `a` stretched to `shape` by NumPy's rule, as a view; ValueError if it does not fit."""
+    return np.broadcast_to(a, shape) if isinstance(a, np.ndarray) else a.broadcast_to(shape)
+
+
+def overlap(a: NDArray[Any], b: NDArray[Any]) -> bool:
+    """Whether the memory that `a` spans meets that of `b`: quick, and errs towards yes."""
+    if isinstance(a, np.ndarray):
+        return np.may_share_memory(a, b)
+    (a_low, a_high), (b_low, b_high) = a.span, b.span
+    return bool(a_low < b_high and b_low < a_high)
 
 
 def _apart(out: NDArray[Any], x: NDArray[Any], in_place: bool) -> bool:
-    if not np.may_share_memory(out, x):  # compares bounds only: quick, and errs towards a copy
+    if not overlap(out, x):
         return True
-    same = out.ctypes.data == x.ctypes.data and out.strides == x.strides and out.shape == x.shape
+    same = _address(out) == _address(x) and out.strides == x.strides and out.shape == x.shape
     return in_place and same
+
+
+def _address(a: NDArray[Any]) -> int:
+    """Where element 0 of `a` lies."""
+    return int(a.ctypes.data if isinstance(a, np.ndarray) else a.pointer)

@@ -7,12 +7,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from convcore._native import Program, Step
-from convcore.memory import aligned_floats
-from convcore.ops.arrays import FLOAT32, Float
+from convcore.ops.arrays import FLOAT32, Float, backend, contiguous
 
 if TYPE_CHECKING:
     from convcore._native import View
@@ -63,7 +60,7 @@ def _rank5(a: NDArray[Any]) -> tuple[list[int], list[int]]:
 
 def _memory(floats: int, operation: str, purpose: str) -> Float:
     try:
-        return aligned_floats(floats)
+        return backend.get().floats(floats)
     except MemoryError:
         size = floats * FLOAT32.itemsize
         raise MemoryError(f"{operation}: no memory for {size:,} bytes of {purpose}") from None
@@ -76,11 +73,12 @@ class Call:
     outlive :meth:`run` (the call holds them).
     """
 
-    __slots__ = ("_buffers", "_steps")
+    __slots__ = ("_backend", "_buffers", "_steps")
 
     def __init__(self) -> None:
+        self._backend = backend.get()
         self._buffers: list[NDArray[Any]] = []
-        self._steps: list[Step] = []
+        self._steps: list[Any] = []
 
     def view(
         self, a: NDArray[Any], shape: Sequence[int] | None = None, ld: Sequence[int] | None = None
@@ -103,10 +101,10 @@ class Call:
         self, operation: str, *, weights: Float | None = None, bias: Float | None = None, **fields: Any
     ) -> None:
         """Append a step. `weights` and `bias` are packed; `fields` are those of ``_native.Step``."""
-        step = Step(operation, isa=_isa.get(), **fields)
+        step = self._backend.step(operation, isa=_isa.get(), **fields)
         if weights is not None:
             packed = _memory(step.packed_floats, operation, f"weights of shape {weights.shape}")
-            step.pack(np.ascontiguousarray(weights), bias, packed)
+            step.pack(contiguous(weights), bias, packed)
             step.set_weights(packed)
         if step.workspace_bytes:
             shapes = " and ".join(str(a.shape) for a in self._buffers)
@@ -117,4 +115,4 @@ class Call:
 
     def run(self) -> None:
         """Run the steps, without the GIL."""
-        Program(self._steps).run(self._buffers)
+        self._backend.program(self._steps).run(self._buffers)

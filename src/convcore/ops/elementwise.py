@@ -6,12 +6,11 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import DTypeLike
 
 from convcore import activations
 from convcore.errors import ArgumentError
-from convcore.ops.arrays import ArrayInput, Float, FloatOut, Output, as_float, finite
+from convcore.ops.arrays import ArrayInput, Float, FloatOut, Output, as_float, broadcast, finite, overlap
 from convcore.ops.call import Call
 
 __all__ = [
@@ -446,13 +445,13 @@ def prelu(x: ArrayInput, alpha: ArrayInput, *, out: FloatOut = None, dtype: DTyp
     where = "prelu"
     a, slopes = as_float(x, "x", where, dtype), as_float(alpha, "alpha", where, dtype)
     try:
-        slopes = np.broadcast_to(slopes, a.shape)
+        slopes = broadcast(slopes, a.shape)
     except ValueError:
         raise ArgumentError(
             where, "alpha does not broadcast to x", got=slopes.shape, expected=f"a shape that fits {a.shape}"
         ) from None
     result = Output(out, a.shape, where, (a,), in_place=True)
-    if np.may_share_memory(result.array, slopes):
+    if overlap(result.array, slopes):
         slopes = slopes.copy()
     if a.size:
         _check_rank(a, where)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from convcore.errors import ArgumentError
-from convcore.ops.arrays import SPATIAL_RANKS, ArrayInput, Float, FloatOut, Output, as_float
+from convcore.ops.arrays import SPATIAL_RANKS, ArrayInput, Float, FloatOut, Output, as_float, backend
 from convcore.ops.call import Call
 from convcore.ops.windows import check_taps, window
 
@@ -63,8 +62,7 @@ def _filter(
     if a.size:
         # Only zeros come for free, as the padding of the convolution itself.
         zeros = mode == "constant" and cval == 0
-        options: dict[str, Any] = {"constant_values": cval} if mode == "constant" else {}
-        source = a if zeros else np.pad(a, pairs, _MODES[mode], **options)  # type: ignore[call-overload]
+        source = a if zeros else backend.get().pad(a, pairs, _MODES[mode], cval)
         low_sides = tuple(lo for lo, _ in pairs) if zeros else (0,) * a.ndim
         call = Call()
         call.step(

@@ -6,7 +6,19 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from convcore.errors import ArgumentError
-from convcore.ops.arrays import ArrayInput, Float, FloatOut, Output, as_float, axis_of, finite, vector
+from convcore.ops.arrays import (
+    ArrayInput,
+    Float,
+    FloatOut,
+    Output,
+    as_float,
+    axis_of,
+    backend,
+    contiguous,
+    empty,
+    finite,
+    vector,
+)
 from convcore.ops.call import Call
 from convcore.ops.elementwise import fused
 
@@ -16,7 +28,7 @@ __all__ = ["batch_norm", "dense", "softmax"]
 def _as_rows(x: Float) -> Float:
     """Return `x` as rows of its last axis whose elements are neighbours: a view where possible."""
     rows = x.reshape(-1, x.shape[-1])
-    return rows if rows.shape[1] == 1 or rows.strides[1] == rows.itemsize else np.ascontiguousarray(rows)
+    return rows if rows.shape[1] == 1 or rows.strides[1] == rows.itemsize else contiguous(rows)
 
 
 def dense(
@@ -53,7 +65,7 @@ def dense(
     if result.array.size:
         rows, y = _as_rows(a), result.array
         direct = y.flags.c_contiguous
-        target = y.reshape(-1, y.shape[-1]) if direct else np.empty((len(rows), kernel.shape[1]), np.float32)
+        target = y.reshape(-1, y.shape[-1]) if direct else empty((len(rows), kernel.shape[1]), where)
         call = Call()
         call.step(
             "dense",
@@ -115,30 +127,25 @@ def batch_norm(
     a = as_float(x, "x", where, dtype)
     axis = axis_of(axis, a, where)
     c = a.shape[axis]
-    spread = vector(variance, c, "variance", where, dtype).astype(np.float64)
-    spread += finite(epsilon, "epsilon", where)
-    if not (spread > 0).all():
-        raise ArgumentError(
-            where, "variance + epsilon", got=spread.min(initial=np.inf), expected="numbers > 0"
-        )
-    scale = 1 / np.sqrt(spread)
-    if gamma is not None:
-        scale *= vector(gamma, c, "gamma", where, dtype)
-    offset = -vector(mean, c, "mean", where, dtype).astype(np.float64) * scale
-    if beta is not None:
-        offset += vector(beta, c, "beta", where, dtype)
+    scale, offset = backend.get().batch_norm_affine(
+        vector(mean, c, "mean", where, dtype),
+        vector(variance, c, "variance", where, dtype),
+        None if gamma is None else vector(gamma, c, "gamma", where, dtype),
+        None if beta is None else vector(beta, c, "beta", where, dtype),
+        finite(epsilon, "epsilon", where),
+    )
     result = Output(out, a.shape, where, (a,), in_place=True)
     if a.size:
         # The library takes rows of channels; a transposed view has none, so it is copied both ways.
         source, target = np.moveaxis(a, axis, -1), np.moveaxis(result.array, axis, -1)
         rows = source.reshape(-1, c)
         direct = target.flags.c_contiguous
-        y = target.reshape(-1, c) if direct else np.empty(rows.shape, np.float32)
+        y = target.reshape(-1, c) if direct else empty(rows.shape, where)
         call = Call()
         call.step(
             "affine",
-            weights=scale.astype(np.float32),
-            bias=offset.astype(np.float32),
+            weights=scale,
+            bias=offset,
             x=call.view(rows),
             out=call.view(y),
         )
@@ -171,7 +178,7 @@ def softmax(x: ArrayInput, axis: int = -1, *, out: FloatOut = None, dtype: DType
         target = np.moveaxis(result.array, axis, -1)
         rows = source.reshape(-1, source.shape[-1])
         direct = target.flags.c_contiguous
-        y = target.reshape(rows.shape) if direct else np.empty(rows.shape, np.float32)
+        y = target.reshape(rows.shape) if direct else empty(rows.shape, where)
         call = Call()
         call.step("softmax", x=call.view(rows), out=call.view(y))
         call.run()

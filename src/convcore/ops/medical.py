@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from convcore.errors import ArgumentError, DTypeError
-from convcore.ops.arrays import ArrayInput, Output, as_ndarray, dtype_among, finite
+from convcore.ops.arrays import ArrayInput, Output, as_array, dtype_among, empty, finite
 from convcore.ops.call import Call
 
 __all__ = ["hu_rescale"]
@@ -20,7 +20,7 @@ _OUTPUTS = tuple(np.dtype(t) for t in ("float32", "int16"))
 
 def _stored(pixels: ArrayInput, where: str) -> NDArray[Any]:
     """Return pixels of a type that the library reads, in this machine's byte order."""
-    a = as_ndarray(pixels, "pixels", where)
+    a = as_array(pixels, "pixels", where)
     native = a.dtype.newbyteorder("=")
     if native not in _INPUTS:
         raise DTypeError(where, "pixels", got=str(a.dtype), expected=", ".join(t.name for t in _INPUTS))
@@ -121,7 +121,7 @@ def hu_rescale(
         rows = a.shape[0] if slopes.ndim or intercepts.ndim else 1
         y = result.array
         direct = y.flags.c_contiguous
-        target = y.reshape(rows, -1) if direct else np.empty((rows, a.size // rows), to)
+        target = y.reshape(rows, -1) if direct else empty((rows, a.size // rows), where, to)
         call = Call()
         call.step(
             "hu_rescale",

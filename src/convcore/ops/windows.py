@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from convcore import shapes
 from convcore.errors import ArgumentError
-from convcore.ops.arrays import ArrayInput, Axes, Float, Output, as_float, as_map, channels_last
+from convcore.ops.arrays import ArrayInput, Axes, Float, Output, as_float, as_map, channels_last, empty
 from convcore.ops.call import Call
 from convcore.shapes import Padding, Pairs, Sizes
 
@@ -89,7 +88,7 @@ def run_last(call: Call, result: Output, data_format: str, where: str, **last: A
     y = channels_last(result.array, data_format, where)
     neighbours = y.shape[-1] == 1 or y.strides[-1] == y.itemsize
     if result.array.size:
-        target = y if neighbours else np.empty(y.shape, np.float32)
+        target = y if neighbours else empty(y.shape, where)
         with sizes_named(where, y, last):
             call.step(out=call.map_view(target), **last)
         if not neighbours:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -53,22 +54,20 @@ def build(
     device = device or Device()
     if device.accuracy not in _ACCURACIES:
         raise ArgumentError("plan", "unknown accuracy", got=device.accuracy, expected=_ACCURACIES)
-    if device.precision != "float32":
-        raise ArgumentError("plan", "the CPU computes in float32", got=device.precision)
     wanted = tuple(outputs) if outputs is not None else graph.outputs
-    isa = device.isa or _native.default_isa()
+    library = library_of(device)
 
-    lowering = _lower(graph, fuse(graph, enabled=fused), wanted, device.accuracy, isa)
+    lowering = _lower(graph, fuse(graph, enabled=fused), wanted, device.accuracy, library)
     wanted = _apart_from_inputs(lowering, graph.inputs, wanted)
     drafts = _own_storage(lowering, graph.inputs, wanted)
-    chosen = [native_step(d, isa) for d in drafts]
+    chosen = [library_step(d, library) for d in drafts]
     packed, found, kept = _packed(drafts, chosen, cache)
     steps = tuple(_planned(*one) for one in zip(drafts, chosen, packed, strict=True))
 
     return Plan(
         name=graph.name,
         device=device,
-        isa=isa,
+        isa=library.isa,
         steps=steps,
         values=lowering.values,
         inputs=tuple((name, lowering.shapes[name]) for name in graph.inputs),
@@ -79,18 +78,51 @@ def build(
     )
 
 
-def _lower(graph: Graph, groups: Sequence[Group], wanted: Sequence[str], accuracy: str, isa: str) -> Lowering:
+class Library(NamedTuple):
+    """Who computes the steps: ``step`` makes them (see ``_native.Step``), and `isa` says with what.
+
+    `blocks` says whether its convolutions read and write maps with blocked channels.
+    """
+
+    step: Callable[..., Any]
+    isa: str
+    blocks: bool
+
+
+def library_of(device: Device) -> Library:
+    """Return the library that computes on `device`.
+
+    Raises
+    ------
+    ArgumentError
+        The device does not compute in that precision.
+    """
+    if device.name == "cuda":
+        from convcore.cuda.step import PRECISIONS, Step  # loads Numba
+
+        if device.precision not in PRECISIONS:
+            raise ArgumentError("plan", "precision", got=device.precision, expected=" or ".join(PRECISIONS))
+        return Library(partial(Step, precision=device.precision), "cuda", False)
+    if device.precision != "float32":
+        raise ArgumentError("plan", "the CPU computes in float32", got=device.precision)
+    isa = device.isa or _native.default_isa()
+    return Library(partial(_native.Step, isa=isa), isa, True)
+
+
+def _lower(
+    graph: Graph, groups: Sequence[Group], wanted: Sequence[str], accuracy: str, library: Library
+) -> Lowering:
     """Lower twice: first to learn how wide a halo each blocked map needs, then with those."""
     for name in graph.inputs:
         if None in graph.node(name).shape:
             raise ArgumentError(name, "the model leaves this input's shape open", got=graph.node(name).shape)
     shapes = {n.name: tuple(int(d) for d in n.shape if d is not None) for n in graph.nodes}
-    blocked = blocked_values(groups, shapes, (*graph.outputs, *wanted))
+    blocked = blocked_values(groups, shapes, (*graph.outputs, *wanted)) if library.blocks else frozenset()
     halos: dict[str, Halo] = {}
 
     def accepts(draft: Draft) -> bool:
         try:
-            native_step(draft, isa)
+            library_step(draft, library)
         except ArgumentError:
             return False
         return True
@@ -109,7 +141,7 @@ def _lower(graph: Graph, groups: Sequence[Group], wanted: Sequence[str], accurac
     for draft in lowering.drafts:
         if not draft.inputs or not draft.inputs[0].ld_block:
             continue
-        low, high = native_step(draft, isa).need
+        low, high = library_step(draft, library).need
         name = draft.inputs[0].value
         before = halos.get(name, NO_HALO)
         halo = tuple((max(a, c), max(b, d)) for (a, b), c, d in zip(before, low, high, strict=True))
@@ -164,9 +196,12 @@ def _own_storage(lowering: Lowering, inputs: Sequence[str], wanted: Sequence[str
     return drafts
 
 
-def native_step(
-    step: PlanStep | Draft, isa: str, batch: int = 1, locate: Callable[[str], tuple[int, int]] | None = None
-) -> _native.Step:
+def library_step(
+    step: PlanStep | Draft,
+    library: Library,
+    batch: int = 1,
+    locate: Callable[[str], tuple[int, int]] | None = None,
+) -> Any:
     """Return the library's step for `batch` images.
 
     `locate` says for the name of a value which buffer it is in and at which float; without it the step
@@ -180,18 +215,17 @@ def native_step(
         return buffer, offset + v.offset, "float32", shape, v.ld, v.ld_block, low, high
 
     inputs = [view(v) for v in step.inputs]
-    return _native.Step(
+    return library.step(
         step.operation,
         x=inputs[0] if inputs else None,
         x2=inputs[1] if len(inputs) > 1 else None,
         out=view(step.output),
-        isa=isa,
         **step.options,
     )
 
 
 def _packed(
-    drafts: Sequence[Draft], steps: Sequence[_native.Step], cache: WeightCache | None
+    drafts: Sequence[Draft], steps: Sequence[Any], cache: WeightCache | None
 ) -> tuple[list[np.ndarray | None], bool, bool]:
     """Every step's weights in its kernel's order, from the cache if there is one that has them.
 
@@ -215,13 +249,14 @@ def _packed(
     return result, found, kept
 
 
-def _pack(draft: Draft, step: _native.Step, notes: list[str]) -> np.ndarray:
+def _pack(draft: Draft, step: Any, notes: list[str]) -> np.ndarray:
     """The draft's weights in the kernel's order; those still in a file go there piece by piece."""
     weights = draft.weights
     assert weights is not None
     packed = aligned_floats(step.packed_floats)
     bias = None if draft.bias is None else np.ascontiguousarray(draft.bias, dtype=np.float32)
-    if isinstance(weights, FileArray) and draft.operation in ("conv", "dense"):
+    reads_files = isinstance(step, _native.Step)
+    if reads_files and isinstance(weights, FileArray) and draft.operation in ("conv", "dense"):
         try:
             finite = step.pack_file(weights.file.descriptor(), weights.offset, bias, packed)
         except OSError as error:
@@ -238,7 +273,7 @@ def _pack(draft: Draft, step: _native.Step, notes: list[str]) -> np.ndarray:
     return packed
 
 
-def _planned(draft: Draft, step: _native.Step, packed: np.ndarray | None) -> PlanStep:
+def _planned(draft: Draft, step: Any, packed: np.ndarray | None) -> PlanStep:
     nodes = draft.group.nodes if draft.group else ()
     return PlanStep(
         operation=draft.operation,

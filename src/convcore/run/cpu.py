@@ -12,7 +12,7 @@ import numpy as np
 from convcore import _native
 from convcore.memory import aligned_floats
 from convcore.plan.arena import lifetimes, place
-from convcore.plan.build import native_step
+from convcore.plan.build import library_of, library_step
 from convcore.plan.data import Plan
 
 #: Programs of different batch sizes kept per plan: the usual one, the rest of a data set, and 1.
@@ -36,7 +36,8 @@ class CpuProgram:
             buffers[name] = len(buffers) + 1
 
         # Choose again for this batch: the algorithm is the same, workspace and items may not be.
-        chosen = [native_step(s, plan.isa, batch) for s in plan.steps]
+        library = library_of(plan.device._replace(isa=plan.isa))
+        chosen = [library_step(s, library, batch) for s in plan.steps]
         offsets, size = place(lifetimes(plan, [s.workspace_bytes for s in chosen], batch))
         self._arena_floats = size // 4
 
@@ -45,7 +46,7 @@ class CpuProgram:
 
         steps = []
         for i, planned in enumerate(plan.steps):
-            step = native_step(planned, plan.isa, batch, locate)
+            step = library_step(planned, library, batch, locate)
             if planned.weights is not None:
                 step.set_weights(planned.weights)
             if step.workspace_bytes:

@@ -1,0 +1,318 @@
+"""Which fast kernels compute an operation, how many blocks of them, and with which arguments.
+
+Everything here is arithmetic on shapes: it needs no GPU, and what it returns can be launched, captured in a
+graph, or run by an emulator. Arguments that are arrays are named; who launches knows where they lie.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from convcore.cuda.kernels import dense_stream, implicit_gemm, split
+from convcore.cuda.kernels.activation import KINDS, LINEAR, PARAMETERS
+from convcore.cuda.toolkit import simulated, types
+
+__all__ = ["ARITHMETICS", "Choice", "Kernel", "Launch", "Work", "choose", "conv", "dense"]
+
+#: What the products of each of the engine's precisions are computed in.
+ARITHMETICS = {"float32": "3xtf32", "tf32": "tf32"}
+
+#: Blocks of the convolution kernel that an H100 or H200 runs at a time: two on each of 132 multiprocessors.
+_SLOTS = 264
+#: A part of a split product has at least so many steps, or its prologue would cost more than it brings.
+_FEWEST_STEPS = 4
+_MOST_PARTS = 32
+#: Channels of a 16-byte chunk and of a step.
+_CHUNK, _RUN = implicit_gemm.CHUNK // 4, implicit_gemm.STEP // 4
+#: Sizes of a map that its kernel's 16-bit positions hold, and elements that its 32-bit offsets reach.
+_LONGEST_SIDE, _MOST_ELEMENTS = 1 << 14, 1 << 32
+#: Weights have a multiple of so many rows, whichever kernel reads them.
+_PACKED_ROWS = max(implicit_gemm.WIDTHS)
+#: Beyond the last output the kernels read so many numbers of the bias, which they then do not use.
+_BIAS_REST = 3
+
+_POINTER = types.CPointer(types.float32)
+_I, _F = types.int32, types.float32
+
+#: Whether fast kernels are chosen at all. Numba's simulator cannot run them.
+enabled = not simulated
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel to be compiled: a family and what its ``make`` is given."""
+
+    family: str
+    options: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        """The kernel in words."""
+        return " ".join([self.family, *map(str, self.options)])
+
+    @property
+    def _family(self) -> _Family:
+        return _FAMILIES[self.family]
+
+    def make(self) -> Callable[..., None]:
+        """Return the Python function."""
+        return self._family.make(*self.options)
+
+    @property
+    def signature(self) -> tuple[Any, ...]:
+        """Numba's types of the arguments."""
+        pointers, numbers = self._family.pointers, self._family.numbers
+        return (_POINTER,) * pointers + (_I,) * numbers + (_F,) * PARAMETERS
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self._family.threads
+
+    @property
+    def blocks_per_processor(self) -> int:
+        """Blocks that a multiprocessor must have room for: it bounds the registers."""
+        return self._family.blocks_per_processor
+
+    @property
+    def shared_bytes(self) -> int:
+        """Dynamic shared memory of a block."""
+        return self._family.shared_bytes(*self.options)
+
+
+@dataclass(frozen=True)
+class Launch:
+    """One launch: `arguments` are names of arrays, or numbers as the signature has them."""
+
+    kernel: Kernel
+    grid: tuple[int, int, int]
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Launches in order on the arrays "x", "w", "bias" and "y", and on "sums", which has so many float32."""
+
+    launches: tuple[Launch, ...]
+    sums: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Fast kernels for a step, and how its weights are packed.
+
+    They have a row of `depth` floats for each of `columns` outputs, in memory of `rows` x `pitch` whose rest
+    is zeros; the bias follows.
+    """
+
+    algorithm: str
+    work: Work
+    columns: int
+    depth: int
+    rows: int
+    pitch: int
+    flip: bool = False
+
+    @property
+    def packed_floats(self) -> int:
+        """Size of weights and bias."""
+        return self.rows * self.pitch + self.columns + _BIAS_REST
+
+    def pack(self, weights: Any, bias: Any, packed: Any) -> None:
+        """Write weights (k..., ic, oc) and bias to `packed`; all three are on the host, or all on the GPU."""
+        size = self.rows * self.pitch
+        matrix = packed[:size].reshape(self.rows, self.pitch)
+        matrix[...] = 0.0
+        if self.flip:
+            spatial = len(weights.shape) - 2
+            weights = weights[(slice(None, None, -1),) * spatial]
+        matrix[: self.columns, : self.depth] = weights.reshape(self.depth, self.columns).transpose(1, 0)
+        packed[size:] = 0.0
+        if bias is not None:
+            packed[size : size + self.columns] = bias
+
+    def placed(self, packed: int) -> Mapping[str, int]:
+        """Addresses of weights and bias in packed memory that begins at `packed`."""
+        return {"w": packed, "bias": packed + 4 * self.rows * self.pitch}
+
+
+@dataclass(frozen=True)
+class _Family:
+    """Kernels of one file: how they are made, how many arrays and integers they take, and how they run."""
+
+    make: Callable[..., Callable[..., None]]
+    pointers: int
+    numbers: int
+    threads: int
+    blocks_per_processor: int
+    shared_bytes: Callable[..., int] = lambda *options: 0
+
+
+def _shared_by_conv(arithmetic: str, width: int, *others: Any) -> int:
+    return implicit_gemm.shared_bytes(width)
+
+
+_FAMILIES = {
+    # Options: arithmetic, columns of a block, number of the activation, pool, split.
+    "conv": _Family(
+        implicit_gemm.make,
+        4,
+        22,
+        implicit_gemm.THREADS,
+        2,
+        lambda _, width, *rest: implicit_gemm.shared_bytes(width),
+    ),
+    # Number of the activation, pool.
+    "sum": _Family(split.make, 3, 3, 256, 1),
+    # Rows, number of the activation.
+    "dense": _Family(dense_stream.make, 4, 3, dense_stream.THREADS, 4),
+}
+
+
+def _whole(n: int, unit: int) -> int:
+    return -(-n // unit) * unit
+
+
+def _parameters(values: Sequence[float]) -> tuple[float, ...]:
+    return (*values, *(0.0,) * (PARAMETERS - len(values)))
+
+
+def parts_of(tiles: int, steps: int) -> int:
+    """Into how many parts the steps of a product with so many output tiles are split.
+
+    Examples
+    --------
+    >>> parts_of(8, 144), parts_of(1568, 18)
+    (32, 1)
+    """
+    return max(1, min(_SLOTS // tiles, steps // _FEWEST_STEPS, _MOST_PARTS))
+
+
+def conv(
+    x_shape: Sequence[int],
+    kernel: Sequence[int],
+    outputs: Sequence[int],
+    columns: int,
+    *,
+    arithmetic: str,
+    stride: Sequence[int] = (1, 1, 1),
+    dilation: Sequence[int] = (1, 1, 1),
+    low: Sequence[int] = (0, 0, 0),
+    activation: tuple[str, Sequence[float]] = ("linear", ()),
+    pool: bool = False,
+    flip: bool = False,
+    parts: int | None = None,
+) -> Choice:
+    """Return how a convolution of contiguous maps (n, d, h, w, c) is computed, c a multiple of 4.
+
+    Parameters
+    ----------
+    x_shape, kernel, outputs, columns
+        Sizes of the input, of the kernel along d, h and w, of the output (before pooling) along them, and the
+        number of output channels.
+    arithmetic
+        "float32", "tf32" or "3xtf32"; see :func:`.implicit_gemm.make`.
+    pool
+        The result is the maximum of 2x2 windows along h and w, both even.
+    parts
+        Into how many parts the sum is split; None: as many as fill the GPU.
+    """
+    n, d, h, w, channels = x_shape
+    rows, depth = n * math.prod(outputs), math.prod(kernel) * channels
+    steps = -(-depth // _RUN)
+    width = next(w for w in reversed(implicit_gemm.WIDTHS) if columns <= w or w == implicit_gemm.WIDTHS[0])
+    tiles = -(-rows // implicit_gemm.ROWS), -(-columns // width)
+    parts = parts_of(math.prod(tiles), steps) if parts is None else parts
+    number, numbers = KINDS.index(activation[0]), _parameters(activation[1])
+    geometry = (rows, channels, columns, steps, d, h, w, *outputs, *kernel, *stride, *dilation, *low)
+    if parts == 1:
+        whole = Kernel("conv", (arithmetic, width, number, pool, False))
+        work = Work((Launch(whole, (*tiles, 1), ("x", "w", "bias", "y", *geometry, *numbers)),))
+    else:
+        part = Kernel("conv", (arithmetic, width, LINEAR, pool, True))
+        first = Launch(part, (*tiles, parts), ("x", "w", "bias", "sums", *geometry, *_parameters(())))
+        total = rows * columns
+        added = Kernel("sum", (number, pool))
+        blocks = -(-(total // (4 if pool else 1)) // added.threads)
+        last = Launch(added, (blocks, 1, 1), ("sums", "bias", "y", rows, columns, parts, *numbers))
+        work = Work((first, last), parts * total)
+    split_up = "" if parts == 1 else f", in {parts} parts"
+    name = f"matrix product, {arithmetic}{split_up}"
+    packed_rows = _whole(columns, _PACKED_ROWS)
+    return Choice(name, work, columns, depth, packed_rows, steps * _RUN, flip)
+
+
+def dense(
+    rows: int,
+    inputs: int,
+    outputs: int,
+    *,
+    arithmetic: str,
+    activation: tuple[str, Sequence[float]] = ("linear", ()),
+) -> Choice:
+    """Return how a dense layer x (rows, inputs) times w (inputs, outputs) is computed; 4 divides inputs.
+
+    Few rows are one stream of the weights, in multiply-adds of float32. More are a matrix product: that of a
+    convolution whose positions are the rows. Both read weights that are packed alike.
+    """
+    if rows > dense_stream.MOST_ROWS:
+        line = (1, 1, rows)
+        return conv(
+            (1, *line, inputs), (1, 1, 1), line, outputs, arithmetic=arithmetic, activation=activation
+        )
+    number, numbers = KINDS.index(activation[0]), _parameters(activation[1])
+    kernel = Kernel("dense", (rows, number))
+    pitch, packed_rows = _whole(inputs, _RUN), _whole(outputs, _PACKED_ROWS)
+    blocks = -(-outputs // (dense_stream.COLUMNS * kernel.threads // 32))
+    launch = Launch(kernel, (blocks, 1, 1), ("x", "w", "bias", "y", inputs, outputs, pitch, *numbers))
+    return Choice("stream of weights", Work((launch,)), outputs, inputs, packed_rows, pitch)
+
+
+def choose(
+    operation: str, x: Any, out: Any, fields: Mapping[str, Any], precision: str, pool: bool
+) -> Choice | None:
+    """Return the fast kernels for a step, or None: then a simple one has to do.
+
+    `x` and `out` are its views and `fields` its options, as ``_native.Step`` has them.
+    """
+    if not enabled or operation not in ("conv", "dense"):
+        return None
+    shape, outputs = tuple(x[3]), tuple(out[3])
+    fits = shape[-1] % _CHUNK == 0 and x[1] % _CHUNK == 0 and out[1] % _CHUNK == 0
+    plain = _contiguous(x) and _contiguous(out) and x[2] == out[2] == "float32"
+    small = math.prod(shape) < _MOST_ELEMENTS and math.prod(outputs) < _MOST_ELEMENTS // 2
+    if not (fits and plain and small and math.prod(outputs)):
+        return None
+    activation = fields.get("activation", ("linear", ()))
+    arithmetic = ARITHMETICS[precision]
+    if operation == "dense":
+        return dense(shape[0], shape[1], outputs[1], arithmetic=arithmetic, activation=activation)
+    if int(fields.get("groups", 1)) != 1 or max(*shape[1:4], *outputs[1:4]) >= _LONGEST_SIDE:
+        return None
+    positions = (outputs[1], *(n * (2 if pool else 1) for n in outputs[2:4]))
+    return conv(
+        shape,
+        tuple(fields.get("kernel", (1, 1, 1))),
+        positions,
+        outputs[4],
+        arithmetic=arithmetic,
+        stride=tuple(fields.get("stride", (1, 1, 1))),
+        dilation=tuple(fields.get("dilation", (1, 1, 1))),
+        low=tuple(fields.get("pad_low", (0, 0, 0))),
+        activation=activation,
+        pool=pool,
+        flip=bool(fields.get("flip", False)),
+    )
+
+
+def _contiguous(view: Any) -> bool:
+    """Whether a view's elements follow each other in C order."""
+    expected = 1
+    for n, step in zip(reversed(view[3]), reversed(view[4]), strict=True):
+        if n != 1 and step != expected:
+            return False
+        expected *= n
+    return True

@@ -1,0 +1,199 @@
+"""Kernels that move memory, 16 bytes at a time: what they compute costs less than reading and writing it.
+
+They take addresses of contiguous float32 arrays that begin on 16 bytes; the kernels of the other files take
+everything else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from convcore.cuda.instructions import address_of, divide, load4, load4_words, remainder, store4
+from convcore.cuda.kernels.activation import activate
+from convcore.cuda.kernels.implicit_gemm import larger
+from convcore.cuda.toolkit import cuda
+
+__all__ = ["make_activation", "make_hu", "make_pool", "softmax"]
+
+u32, i32, u64, f32 = np.uint32, np.int32, np.uint64, np.float32
+_LOWEST = np.float32(-np.inf)
+_ALL = 0xFFFFFFFF
+
+
+def make_activation(kind: int) -> Callable[..., None]:
+    """Return the kernel ``y[i] = f(x[i])`` for one function of :data:`.activation.KINDS`."""
+
+    def kernel(x: Any, y: Any, fours: Any, p: Any, q: Any, r: Any) -> None:
+        """Thread t has elements 4 t to 4 t + 3."""
+        t = u64(u64(u32(cuda.blockIdx.x)) * u64(u32(cuda.blockDim.x)) + u64(u32(cuda.threadIdx.x)))
+        if t < u64(fours):
+            a, b, c, d = load4(u64(address_of(x) + t * u64(16)))
+            store4(
+                u64(address_of(y) + t * u64(16)),
+                activate(kind, a, p, q, r),
+                activate(kind, b, p, q, r),
+                activate(kind, c, p, q, r),
+                activate(kind, d, p, q, r),
+            )
+
+    return kernel
+
+
+def make_pool(largest: bool) -> Callable[..., None]:
+    """Return the kernel of maximum or average pooling of maps (n, h, w, c), c a multiple of 4."""
+
+    def kernel(
+        x: Any, y: Any, count: Any, h: Any, w: Any, channels: Any, oh: Any, ow: Any, kh: Any, kw: Any,
+        stride_h: Any, stride_w: Any, low_h: Any, low_w: Any, include_padding: Any,
+    ) -> None:  # fmt: skip
+        """Thread t has elements 4 t to 4 t + 3 of `y`: four channels of one output."""
+        t = u32(u32(cuda.blockIdx.x) * u32(cuda.blockDim.x) + u32(cuda.threadIdx.x))
+        if t >= u32(count):
+            return
+        fours = u32(u32(channels) >> u32(2))
+        at = divide(t, fours)
+        channel = u32(u32(4) * u32(t - at * fours))
+        out_w = remainder(at, u32(ow))
+        at = divide(at, u32(ow))
+        out_h = remainder(at, u32(oh))
+        image = divide(at, u32(oh))
+        first_h = i32(i32(out_h) * i32(stride_h) - i32(low_h))
+        first_w = i32(i32(out_w) * i32(stride_w) - i32(low_w))
+        begin_h, end_h = max(first_h, i32(0)), min(i32(first_h + kh), i32(h))
+        begin_w, end_w = max(first_w, i32(0)), min(i32(first_w + kw), i32(w))
+        a = b = c = d = _LOWEST if largest else f32(0)
+        for at_h in range(begin_h, end_h):
+            row = u64(u32(image * u32(h)) + u32(at_h)) * u64(u32(w))
+            for at_w in range(begin_w, end_w):
+                place = u64((row + u64(u32(at_w))) * u64(u32(channels)) + u64(channel))
+                va, vb, vc, vd = load4(u64(address_of(x) + place * u64(4)))
+                if largest:
+                    a, b, c, d = larger(a, va), larger(b, vb), larger(c, vc), larger(d, vd)
+                else:
+                    a, b, c, d = f32(a + va), f32(b + vb), f32(c + vc), f32(d + vd)
+        if not largest:
+            real = i32((end_h - begin_h) * (end_w - begin_w))
+            number = f32(i32(kh * kw) if include_padding else real)
+            a, b, c, d = f32(a / number), f32(b / number), f32(c / number), f32(d / number)
+        store4(u64(address_of(y) + u64(t) * u64(16)), a, b, c, d)
+
+    return kernel
+
+
+def make_hu(signed: bool) -> Callable[..., None]:
+    """Return the kernel that rescales 16-bit pixels to float32 HU, `signed` or not.
+
+    A 16-bit pixel times a float32 slope plus a float32 intercept in one multiply-add is the exact value
+    rounded once, so slope and intercept must be float32 numbers.
+    """
+
+    @cuda.jit(device=True)
+    def value(raw: Any, slope: Any, intercept: Any, has_padding: Any, padding: Any, replaced: Any) -> Any:
+        return replaced if has_padding and raw == padding else cuda.fma(f32(raw), slope, intercept)
+
+    @cuda.jit(device=True)
+    def halves(word: Any) -> Any:
+        if signed:
+            return i32(i32(word << u32(16)) >> 16), i32(i32(word) >> 16)
+        return i32(word & u32(0xFFFF)), i32(word >> u32(16))
+
+    def kernel(
+        x: Any,
+        y: Any,
+        eights: Any,
+        slope: Any,
+        intercept: Any,
+        has_padding: Any,
+        padding: Any,
+        has_air: Any,
+        air: Any,
+    ) -> None:
+        """Thread t of row s (``blockIdx.y``) has pixels 8 t to 8 t + 7 of slice s."""
+        t = u32(u32(cuda.blockIdx.x) * u32(cuda.blockDim.x) + u32(cuda.threadIdx.x))
+        if t >= u32(eights):
+            return
+        s = u32(cuda.blockIdx.y)
+        place = u64(u64(s) * u64(u32(eights)) + u64(t))
+        m, n = slope[s], intercept[s]
+        replaced = air if has_air else n
+        w0, w1, w2, w3 = load4_words(u64(address_of(x) + place * u64(16)))
+        to = u64(address_of(y) + place * u64(32))
+        a, b = halves(w0)
+        c, d = halves(w1)
+        store4(
+            to,
+            value(a, m, n, has_padding, padding, replaced),
+            value(b, m, n, has_padding, padding, replaced),
+            value(c, m, n, has_padding, padding, replaced),
+            value(d, m, n, has_padding, padding, replaced),
+        )
+        a, b = halves(w2)
+        c, d = halves(w3)
+        store4(
+            u64(to + u64(16)),
+            value(a, m, n, has_padding, padding, replaced),
+            value(b, m, n, has_padding, padding, replaced),
+            value(c, m, n, has_padding, padding, replaced),
+            value(d, m, n, has_padding, padding, replaced),
+        )
+
+    return kernel
+
+
+@cuda.jit(device=True)
+def _absorb(v: Any, largest: Any, total: Any) -> Any:
+    """The maximum and the sum of exponentials below it, with one more value."""
+    above = v if v > largest or math.isnan(v) else largest
+    if above == _LOWEST:  # nothing but -inf until now
+        return above, total
+    return above, f32(total * math.exp(f32(largest - above)) + math.exp(f32(v - above)))
+
+
+@cuda.jit(device=True)
+def _merge(largest: Any, total: Any, other: Any, other_total: Any) -> Any:
+    above = other if other > largest or math.isnan(other) else largest
+    if above == _LOWEST:
+        return above, total
+    mine = f32(total * math.exp(f32(largest - above)))
+    return above, f32(mine + other_total * math.exp(f32(other - above)))
+
+
+def softmax(x: Any, y: Any, rows: Any, columns: Any) -> None:
+    """``y[row] = exp(x[row] - max) / sum``, `columns` a multiple of 4. Warp t has row t.
+
+    One pass finds the maximum and the sum together, rescaling the sum when the maximum grows; the second
+    writes, and finds the row in a cache. A NaN or +inf in a row makes all of it NaN, and so does nothing but
+    -inf.
+    """
+    row = u32(u32(cuda.blockIdx.x) * u32(u32(cuda.blockDim.x) >> u32(5)) + (u32(cuda.threadIdx.x) >> u32(5)))
+    lane = u32(u32(cuda.threadIdx.x) & u32(31))
+    if row >= u32(rows):
+        return
+    begin = u64(u64(row) * u64(u32(columns)) * u64(4))
+    fours = u32(u32(columns) >> u32(2))
+    largest, total = _LOWEST, f32(0)
+    for i in range(lane, fours, 32):
+        a, b, c, d = load4(u64(address_of(x) + begin + u64(u32(i)) * u64(16)))
+        largest, total = _absorb(a, largest, total)
+        largest, total = _absorb(b, largest, total)
+        largest, total = _absorb(c, largest, total)
+        largest, total = _absorb(d, largest, total)
+    for step in (16, 8, 4, 2, 1):
+        other = cuda.shfl_xor_sync(_ALL, largest, step)
+        other_total = cuda.shfl_xor_sync(_ALL, total, step)
+        largest, total = _merge(largest, total, other, other_total)
+    if largest == _LOWEST:
+        total = f32(math.nan)
+    for i in range(lane, fours, 32):
+        a, b, c, d = load4(u64(address_of(x) + begin + u64(u32(i)) * u64(16)))
+        store4(
+            u64(address_of(y) + begin + u64(u32(i)) * u64(16)),
+            f32(math.exp(f32(a - largest)) / total),
+            f32(math.exp(f32(b - largest)) / total),
+            f32(math.exp(f32(c - largest)) / total),
+            f32(math.exp(f32(d - largest)) / total),
+        )
