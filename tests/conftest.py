@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,3 +25,16 @@ def data_dir() -> Path:
     if not path.is_dir():
         pytest.fail(f"CONVCORE_TEST_DATA names {path}, which is no folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def cuda_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A :class:`cuda_compile.Compiler`: compiles kernels without a GPU."""
+    from .cuda_compile import Compiler, NotAvailable
+
+    try:
+        compiler = Compiler(tmp_path_factory.mktemp("cuda"))
+    except NotAvailable as reason:
+        pytest.skip(f"kernels cannot be compiled here: {reason}")
+    yield compiler
+    compiler.close()
