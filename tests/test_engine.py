@@ -213,7 +213,6 @@ def test_trace_never_hands_back_the_callers_array(model: Model, x: np.ndarray) -
 def test_profile_names_every_step(model: Model, x: np.ndarray) -> None:
     result = model.profile(x, repeats=3)
     assert [s.operation for s in result.steps] == [s.operation for s in model.plan.steps if s.computes]
-    assert "border" in [s.operation for s in model.plan.steps], "it is timed with the step after it"
     assert all(s.ms > 0 for s in result.steps)
     assert "GFLOP/s" in str(result)
     assert result.as_dict()["batch"] == 8

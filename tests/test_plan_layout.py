@@ -13,6 +13,7 @@ from convcore.plan import Device, Plan, build
 from convcore.plan.fuse import fuse
 from convcore.plan.layout import blocked_values
 from convcore.run.cpu import CpuRunner
+from convcore.run.profile import profile
 from convcore.shapes import conv_transpose_geometry
 
 from .bits import assert_equal_bits
@@ -268,3 +269,12 @@ def test_a_value_is_blocked_only_where_all_agree() -> None:
     shapes = {n.name: tuple(int(d or 0) for d in n.shape) for n in graph.nodes}
     groups = fuse(graph, enabled=False)
     assert blocked_values(groups, shapes, graph.outputs) == {last}, "permute reads z, so z and y are plain"
+
+
+def test_a_border_is_timed_with_the_step_that_fills_the_map() -> None:
+    runner = CpuRunner(build(vgg_like()))
+    operations = [s.operation for s in runner.plan.steps]
+    assert "border" in operations
+    (_, shape) = runner.plan.inputs[0]
+    timed = profile(runner, [np.zeros((1, *shape), np.float32)], 2).steps
+    assert [s.operation for s in timed] == [o for o in operations if o != "border"]
