@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from convcore.cuda.kernels import dense_stream, implicit_gemm, split
+import numpy as np
+
+from convcore.cuda.kernels import dense_stream, implicit_gemm, split, streams
 from convcore.cuda.kernels.activation import KINDS, LINEAR, PARAMETERS
 from convcore.cuda.toolkit import simulated, types
 
-__all__ = ["ARITHMETICS", "Choice", "Kernel", "Launch", "Work", "choose", "conv", "dense"]
+__all__ = ["ARITHMETICS", "Choice", "Kernel", "Launch", "Packing", "Work", "choose", "conv", "dense"]
 
 #: What the products of each of the engine's precisions are computed in.
 ARITHMETICS = {"float32": "3xtf32", "tf32": "tf32"}
@@ -33,6 +35,12 @@ _LONGEST_SIDE, _MOST_ELEMENTS = 1 << 14, 1 << 32
 _PACKED_ROWS = max(implicit_gemm.WIDTHS)
 #: Beyond the last output the kernels read so many numbers of the bias, which they then do not use.
 _BIAS_REST = 3
+
+#: Threads of a block of the kernels that move memory.
+_STREAM_THREADS = 256
+_MOST_BLOCKS_ALONG_Y = (1 << 16) - 1
+
+_LINEAR: tuple[str, tuple[float, ...]] = ("linear", ())
 
 _POINTER = types.CPointer(types.float32)
 _I, _F = types.int32, types.float32
@@ -64,8 +72,8 @@ class Kernel:
     @property
     def signature(self) -> tuple[Any, ...]:
         """Numba's types of the arguments."""
-        pointers, numbers = self._family.pointers, self._family.numbers
-        return (_POINTER,) * pointers + (_I,) * numbers + (_F,) * PARAMETERS
+        family = self._family
+        return (_POINTER,) * family.pointers + (_I,) * family.numbers + (_F,) * family.parameters
 
     @property
     def threads(self) -> int:
@@ -101,15 +109,12 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Fast kernels for a step, and how its weights are packed.
+class Packing:
+    """How weights are packed: a row of `depth` floats for each of `columns` outputs.
 
-    They have a row of `depth` floats for each of `columns` outputs, in memory of `rows` x `pitch` whose rest
-    is zeros; the bias follows.
+    The rows lie in memory of `rows` x `pitch` whose rest is zeros; the bias follows.
     """
 
-    algorithm: str
-    work: Work
     columns: int
     depth: int
     rows: int
@@ -117,7 +122,7 @@ class Choice:
     flip: bool = False
 
     @property
-    def packed_floats(self) -> int:
+    def floats(self) -> int:
         """Size of weights and bias."""
         return self.rows * self.pitch + self.columns + _BIAS_REST
 
@@ -140,8 +145,18 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Fast kernels for a step: how its weights are packed, and `constants`, arrays on the host that they read."""
+
+    algorithm: str
+    work: Work
+    packing: Packing | None = None
+    constants: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class _Family:
-    """Kernels of one file: how they are made, how many arrays and integers they take, and how they run."""
+    """Kernels of one kind: how they are made and run, and how many arrays, integers and floats they take."""
 
     make: Callable[..., Callable[..., None]]
     pointers: int
@@ -149,6 +164,7 @@ class _Family:
     threads: int
     blocks_per_processor: int
     shared_bytes: Callable[..., int] = lambda *options: 0
+    parameters: int = PARAMETERS
 
 
 def _shared_by_conv(arithmetic: str, width: int, *others: Any) -> int:
@@ -169,6 +185,13 @@ _FAMILIES = {
     "sum": _Family(split.make, 3, 3, 256, 1),
     # Rows, number of the activation.
     "dense": _Family(dense_stream.make, 4, 3, dense_stream.THREADS, 4),
+    # Number of the activation.
+    "activation": _Family(streams.make_activation, 2, 1, _STREAM_THREADS, 1),
+    # Whether the largest is wanted.
+    "pool": _Family(streams.make_pool, 2, 13, _STREAM_THREADS, 1, parameters=0),
+    "softmax": _Family(streams.make_softmax, 2, 2, _STREAM_THREADS, 1, parameters=0),
+    # Whether pixels are signed.
+    "hu": _Family(streams.make_hu, 4, 4, _STREAM_THREADS, 1, parameters=1),
 }
 
 
@@ -242,7 +265,7 @@ def conv(
     split_up = "" if parts == 1 else f", in {parts} parts"
     name = f"matrix product, {arithmetic}{split_up}"
     packed_rows = _whole(columns, _PACKED_ROWS)
-    return Choice(name, work, columns, depth, packed_rows, steps * _RUN, flip)
+    return Choice(name, work, Packing(columns, depth, packed_rows, steps * _RUN, flip))
 
 
 def dense(
@@ -268,7 +291,7 @@ def dense(
     pitch, packed_rows = _whole(inputs, _RUN), _whole(outputs, _PACKED_ROWS)
     blocks = -(-outputs // (dense_stream.COLUMNS * kernel.threads // 32))
     launch = Launch(kernel, (blocks, 1, 1), ("x", "w", "bias", "y", inputs, outputs, pitch, *numbers))
-    return Choice("stream of weights", Work((launch,)), outputs, inputs, packed_rows, pitch)
+    return Choice("stream of weights", Work((launch,)), Packing(outputs, inputs, packed_rows, pitch))
 
 
 def choose(
@@ -278,34 +301,114 @@ def choose(
 
     `x` and `out` are its views and `fields` its options, as ``_native.Step`` has them.
     """
-    if not enabled or operation not in ("conv", "dense"):
+    if not enabled or operation not in _CHOOSE:
         return None
+    small = max(math.prod(x[3]), math.prod(out[3])) < _MOST_ELEMENTS and math.prod(out[3])
+    aligned = x[1] % _CHUNK == 0 and out[1] % _CHUNK == 0
+    if not (small and aligned and _contiguous(x) and _contiguous(out)):
+        return None
+    return _CHOOSE[operation](x, out, {**fields, "precision": precision, "pool": pool})
+
+
+def _floats(x: Any, out: Any) -> bool:
+    return bool(x[2] == out[2] == "float32")
+
+
+def _choose_dense(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
+    (rows, inputs), outputs = x[3], out[3][1]
+    if not _floats(x, out) or inputs % _CHUNK:
+        return None
+    arithmetic, activation = ARITHMETICS[fields["precision"]], fields.get("activation", _LINEAR)
+    return dense(rows, inputs, outputs, arithmetic=arithmetic, activation=activation)
+
+
+def _choose_conv(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
     shape, outputs = tuple(x[3]), tuple(out[3])
-    fits = shape[-1] % _CHUNK == 0 and x[1] % _CHUNK == 0 and out[1] % _CHUNK == 0
-    plain = _contiguous(x) and _contiguous(out) and x[2] == out[2] == "float32"
-    small = math.prod(shape) < _MOST_ELEMENTS and math.prod(outputs) < _MOST_ELEMENTS // 2
-    if not (fits and plain and small and math.prod(outputs)):
+    fits = shape[-1] % _CHUNK == 0 and max(*shape[1:4], *outputs[1:4]) < _LONGEST_SIDE
+    if not _floats(x, out) or not fits or int(fields.get("groups", 1)) != 1:
         return None
-    activation = fields.get("activation", ("linear", ()))
-    arithmetic = ARITHMETICS[precision]
-    if operation == "dense":
-        return dense(shape[0], shape[1], outputs[1], arithmetic=arithmetic, activation=activation)
-    if int(fields.get("groups", 1)) != 1 or max(*shape[1:4], *outputs[1:4]) >= _LONGEST_SIDE:
-        return None
-    positions = (outputs[1], *(n * (2 if pool else 1) for n in outputs[2:4]))
+    once, none = (1, 1, 1), (0, 0, 0)
     return conv(
         shape,
-        tuple(fields.get("kernel", (1, 1, 1))),
-        positions,
+        tuple(fields.get("kernel", once)),
+        (outputs[1], *(n * (2 if fields["pool"] else 1) for n in outputs[2:4])),
         outputs[4],
-        arithmetic=arithmetic,
-        stride=tuple(fields.get("stride", (1, 1, 1))),
-        dilation=tuple(fields.get("dilation", (1, 1, 1))),
-        low=tuple(fields.get("pad_low", (0, 0, 0))),
-        activation=activation,
-        pool=pool,
+        arithmetic=ARITHMETICS[fields["precision"]],
+        stride=tuple(fields.get("stride", once)),
+        dilation=tuple(fields.get("dilation", once)),
+        low=tuple(fields.get("pad_low", none)),
+        activation=fields.get("activation", _LINEAR),
+        pool=fields["pool"],
         flip=bool(fields.get("flip", False)),
     )
+
+
+def _choose_activation(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
+    count = math.prod(x[3])
+    if not _floats(x, out) or count % _CHUNK:
+        return None
+    name, values = fields.get("activation", _LINEAR)
+    return _stream("activation", (KINDS.index(name),), count // _CHUNK, (), _parameters(values))
+
+
+def _choose_pool(largest: bool) -> Callable[..., Choice | None]:
+    def choose_pool(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
+        (n, d, h, w, c), (_, _, oh, ow, _) = x[3], out[3]
+        (kd, *kernel), (_, *stride) = fields["kernel"], fields["stride"]
+        (low_d, *low) = fields.get("pad_low", (0, 0, 0))
+        if not _floats(x, out) or c % _CHUNK or kd != 1 or low_d or out[3][1] != d:
+            return None
+        sizes = (h, w, c, oh, ow, *kernel, *stride, *low, int(fields.get("include_padding", False)))
+        return _stream("pool", (largest,), math.prod(out[3]) // _CHUNK, sizes, ())
+
+    return choose_pool
+
+
+def _choose_softmax(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
+    rows, columns = x[3]
+    if not _floats(x, out) or columns % _CHUNK:
+        return None
+    kernel = Kernel("softmax", ())
+    blocks = -(-rows // (kernel.threads // 32))
+    return Choice("stream", Work((Launch(kernel, (blocks, 1, 1), ("x", "y", rows, columns)),)))
+
+
+def _choose_hu(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
+    slices, pixels = x[3]
+    constants = {name: fields[name].astype(np.float32) for name in ("slope", "intercept")}
+    exact = all((constants[name] == fields[name]).all() for name in constants)
+    if x[2] not in ("int16", "uint16") or out[2] != "float32" or not exact:
+        return None
+    if pixels % 8 or x[1] % 8 or slices > _MOST_BLOCKS_ALONG_Y:
+        return None
+    padding, air = fields["padding_value"], fields["padding_to"]
+    kernel = Kernel("hu", (x[2] == "int16",))
+    flags = (pixels // 8, int(padding is not None), padding or 0, int(air is not None))
+    grid = (-(-pixels // 8 // kernel.threads), slices, 1)
+    launch = Launch(kernel, grid, ("x", "y", "slope", "intercept", *flags, air or 0.0))
+    return Choice("stream", Work((launch,)), constants=constants)
+
+
+def _stream(
+    family: str, options: tuple[Any, ...], threads: int, numbers: Sequence[int], parameters: Sequence[float]
+) -> Choice:
+    """A kernel with one thread for each 16 bytes of its result, and how many those are."""
+    kernel = Kernel(family, options)
+    blocks = -(-threads // kernel.threads)
+    return Choice(
+        "stream", Work((Launch(kernel, (blocks, 1, 1), ("x", "y", threads, *numbers, *parameters)),))
+    )
+
+
+_CHOOSE: dict[str, Callable[..., Choice | None]] = {
+    "conv": _choose_conv,
+    "dense": _choose_dense,
+    "activation": _choose_activation,
+    "max_pool": _choose_pool(True),
+    "average_pool": _choose_pool(False),
+    "softmax": _choose_softmax,
+    "hu_rescale": _choose_hu,
+}
 
 
 def _contiguous(view: Any) -> bool:

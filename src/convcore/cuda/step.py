@@ -14,7 +14,7 @@ import numpy as np
 
 from convcore import _native
 from convcore.cuda import compiled, fast
-from convcore.cuda.arrays import DeviceArray, to_device
+from convcore.cuda.arrays import DeviceArray, empty, to_device
 from convcore.cuda.kernels import (
     activation,
     convolution,
@@ -37,6 +37,8 @@ PRECISIONS = tuple(fast.ARITHMETICS)
 _WEIGHTED = ("conv", "depthwise_conv", "conv_transpose", "dense", "affine")
 #: The window, and the stride, of the pooling that a convolution can do on the way out.
 _POOL = 2
+#: Bytes of the widest access.
+_ALIGNMENT = 16
 
 
 class Step:
@@ -82,8 +84,8 @@ class Step:
         """Size of the packed weights and bias, in units of four bytes."""
         if self.operation not in _WEIGHTED:
             return 0
-        if self._fast is not None:
-            return self._fast.packed_floats
+        if self._fast is not None and self._fast.packing is not None:
+            return self._fast.packing.floats
         return sum(math.prod(shape) for shape in self._weight_shapes())
 
     @property
@@ -121,8 +123,8 @@ class Step:
 
     def pack(self, weights: Any, bias: Any, packed: Any) -> None:
         """Write weights and bias to `packed` as the kernel reads them: all on the host, or all on the GPU."""
-        if self._fast is not None:
-            self._fast.pack(weights, bias, packed)
+        if self._fast is not None and self._fast.packing is not None:
+            self._fast.packing.pack(weights, bias, packed)
             return
         shape, length = self._weight_shapes()
         size = math.prod(shape)
@@ -147,13 +149,21 @@ class Step:
             _RUN[self.operation](self, out, x, x2)
             return
         assert x is not None and out is not None
-        arrays = {"x": x.pointer, "y": out.pointer}
-        if self._packed is not None:
-            arrays |= self._fast.placed(self._packed.pointer)
+        # The fast kernels read and write 16 bytes at a time; arrays of other packages may begin anywhere.
+        source = x if x.pointer % _ALIGNMENT == 0 else x.copy()
+        target = out if out.pointer % _ALIGNMENT == 0 else empty(out.shape, out.dtype)
+        constants = {name: to_device(value) for name, value in self._fast.constants.items()}
+        arrays = {name: value.pointer for name, value in constants.items()}
+        arrays |= {"x": source.pointer, "y": target.pointer}
+        if self._fast.packing is not None:
+            assert self._packed is not None, "weights were not set"
+            arrays |= self._fast.packing.placed(self._packed.pointer)
         if self._fast.work.sums:
             buffer, offset = self._workspace
             arrays["sums"] = buffers[buffer].pointer + offset
         compiled.run(self._fast.work, arrays)
+        if target is not out:
+            out[...] = target
 
     # ---- arguments of kernels -------------------------------------------------------------------
 

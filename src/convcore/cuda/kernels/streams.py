@@ -17,7 +17,7 @@ from convcore.cuda.kernels.activation import activate
 from convcore.cuda.kernels.implicit_gemm import larger
 from convcore.cuda.toolkit import cuda
 
-__all__ = ["make_activation", "make_hu", "make_pool", "softmax"]
+__all__ = ["make_activation", "make_hu", "make_pool", "make_softmax"]
 
 u32, i32, u64, f32 = np.uint32, np.int32, np.uint64, np.float32
 _LOWEST = np.float32(-np.inf)
@@ -104,9 +104,9 @@ def make_hu(signed: bool) -> Callable[..., None]:
     def kernel(
         x: Any,
         y: Any,
-        eights: Any,
         slope: Any,
         intercept: Any,
+        eights: Any,
         has_padding: Any,
         padding: Any,
         has_air: Any,
@@ -162,38 +162,45 @@ def _merge(largest: Any, total: Any, other: Any, other_total: Any) -> Any:
     return above, f32(mine + other_total * math.exp(f32(other - above)))
 
 
-def softmax(x: Any, y: Any, rows: Any, columns: Any) -> None:
-    """``y[row] = exp(x[row] - max) / sum``, `columns` a multiple of 4. Warp t has row t.
+def make_softmax() -> Callable[..., None]:
+    """Return the kernel of softmax over rows."""
 
-    One pass finds the maximum and the sum together, rescaling the sum when the maximum grows; the second
-    writes, and finds the row in a cache. A NaN or +inf in a row makes all of it NaN, and so does nothing but
-    -inf.
-    """
-    row = u32(u32(cuda.blockIdx.x) * u32(u32(cuda.blockDim.x) >> u32(5)) + (u32(cuda.threadIdx.x) >> u32(5)))
-    lane = u32(u32(cuda.threadIdx.x) & u32(31))
-    if row >= u32(rows):
-        return
-    begin = u64(u64(row) * u64(u32(columns)) * u64(4))
-    fours = u32(u32(columns) >> u32(2))
-    largest, total = _LOWEST, f32(0)
-    for i in range(lane, fours, 32):
-        a, b, c, d = load4(u64(address_of(x) + begin + u64(u32(i)) * u64(16)))
-        largest, total = _absorb(a, largest, total)
-        largest, total = _absorb(b, largest, total)
-        largest, total = _absorb(c, largest, total)
-        largest, total = _absorb(d, largest, total)
-    for step in (16, 8, 4, 2, 1):
-        other = cuda.shfl_xor_sync(_ALL, largest, step)
-        other_total = cuda.shfl_xor_sync(_ALL, total, step)
-        largest, total = _merge(largest, total, other, other_total)
-    if largest == _LOWEST:
-        total = f32(math.nan)
-    for i in range(lane, fours, 32):
-        a, b, c, d = load4(u64(address_of(x) + begin + u64(u32(i)) * u64(16)))
-        store4(
-            u64(address_of(y) + begin + u64(u32(i)) * u64(16)),
-            f32(math.exp(f32(a - largest)) / total),
-            f32(math.exp(f32(b - largest)) / total),
-            f32(math.exp(f32(c - largest)) / total),
-            f32(math.exp(f32(d - largest)) / total),
+    def kernel(x: Any, y: Any, rows: Any, columns: Any) -> None:
+        """``y[row] = exp(x[row] - max) / sum``, `columns` a multiple of 4. Warp t has row t.
+
+        One pass finds the maximum and the sum together, rescaling the sum when the maximum grows; the second
+        writes, and finds the row in a cache. A NaN or +inf in a row makes all of it NaN, and so does nothing but
+        -inf.
+        """
+        row = u32(
+            u32(cuda.blockIdx.x) * u32(u32(cuda.blockDim.x) >> u32(5)) + (u32(cuda.threadIdx.x) >> u32(5))
         )
+        lane = u32(u32(cuda.threadIdx.x) & u32(31))
+        if row >= u32(rows):
+            return
+        begin = u64(u64(row) * u64(u32(columns)) * u64(4))
+        fours = u32(u32(columns) >> u32(2))
+        largest, total = _LOWEST, f32(0)
+        for i in range(lane, fours, 32):
+            a, b, c, d = load4(u64(address_of(x) + begin + u64(u32(i)) * u64(16)))
+            largest, total = _absorb(a, largest, total)
+            largest, total = _absorb(b, largest, total)
+            largest, total = _absorb(c, largest, total)
+            largest, total = _absorb(d, largest, total)
+        for step in (16, 8, 4, 2, 1):
+            other = cuda.shfl_xor_sync(_ALL, largest, step)
+            other_total = cuda.shfl_xor_sync(_ALL, total, step)
+            largest, total = _merge(largest, total, other, other_total)
+        if largest == _LOWEST:
+            total = f32(math.nan)
+        for i in range(lane, fours, 32):
+            a, b, c, d = load4(u64(address_of(x) + begin + u64(u32(i)) * u64(16)))
+            store4(
+                u64(address_of(y) + begin + u64(u32(i)) * u64(16)),
+                f32(math.exp(f32(a - largest)) / total),
+                f32(math.exp(f32(b - largest)) / total),
+                f32(math.exp(f32(c - largest)) / total),
+                f32(math.exp(f32(d - largest)) / total),
+            )
+
+    return kernel
