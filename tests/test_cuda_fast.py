@@ -17,7 +17,7 @@ from convcore import reference
 
 from . import cuda_compile
 from .memory import Array
-from .ptx import Race, launch
+from .ptx import Pointer, Race, launch
 from .tolerance import assert_within, ulp_difference
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: no kernels for the GPU to test")
@@ -51,13 +51,16 @@ def run(compiler: cuda_compile.Compiler, choice: fast.Choice, arrays: Mapping[st
     """Run a step's launches in the emulator."""
     held = {"sums": np.full(max(choice.work.sums, 1), np.nan, np.float32), **choice.constants, **arrays}
     for one in choice.work.launches:
-        types = one.kernel.signature
-        arguments = [
-            held[v] if isinstance(v, str) else (np.float32 if "float" in str(kind) else np.int32)(v)
-            for v, kind in zip(one.arguments, types, strict=True)
-        ]
-        ptx = compiled(compiler, one.kernel).ptx
-        launch(ptx, one.grid, (one.kernel.threads, 1, 1), arguments, shared_bytes=one.kernel.shared_bytes)
+        execute(compiled(compiler, one.kernel).ptx, one, held)
+
+
+def execute(ptx: str, one: fast.Launch, arrays: Mapping[str, Array]) -> None:
+    kernel = one.kernel
+    arguments = [
+        Pointer(arrays[v]) if isinstance(v, str) else (np.float32 if "float" in str(kind) else np.int32)(v)
+        for v, kind in zip(one.arguments, kernel.signature, strict=True)
+    ]
+    launch(ptx, one.grid, (kernel.threads, 1, 1), arguments, shared_bytes=kernel.shared_bytes)
 
 
 def packed(choice: fast.Choice, w: Array, bias: Array | None) -> dict[str, Array]:
@@ -71,6 +74,10 @@ def packed(choice: fast.Choice, w: Array, bias: Array | None) -> dict[str, Array
 
 
 # ---- machine code --------------------------------------------------------------------------------------
+
+
+#: Activation, pooling, split.
+EPILOGUES = ((LINEAR, False, False), (KINDS.index("relu"), True, False), (LINEAR, False, True))
 
 
 def kernels() -> Iterator[tuple[fast.Kernel, cuda_compile.Gate]]:
@@ -94,7 +101,7 @@ def kernels() -> Iterator[tuple[fast.Kernel, cuda_compile.Gate]]:
                 gate = cuda_compile.Gate({**has, **wide, "LDGSTS.128": 12}, no_memory, 255)
                 yield fast.Kernel("conv", (arithmetic, width, activation, pool, split)), gate
     for rows in (1, 8):
-        gate = cuda_compile.Gate({"LDG.128": 8, "FFMA": 32, "SHFL": 20}, no_memory, 128)
+        gate = cuda_compile.Gate({"LDG.128": 8, "FFMA": 32, "SHFL": 20}, no_memory, 168)
         yield fast.Kernel("dense", (rows, relu)), gate
     yield fast.Kernel("sum", (relu, True)), cuda_compile.Gate({"LDG": 2}, no_memory, 40)
     moved = {"LDG.128": 1, "STG.128": 1}
@@ -109,7 +116,7 @@ def kernels() -> Iterator[tuple[fast.Kernel, cuda_compile.Gate]]:
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=["sm_80", "sm_90"])
-@pytest.mark.parametrize(("kernel", "gate"), kernels(), ids=lambda v: getattr(v, "name", ""))
+@pytest.mark.parametrize(("kernel", "gate"), list(kernels()), ids=lambda v: getattr(v, "name", ""))
 def test_machine_code_is_what_it_is_meant_to_be(
     cuda_compiler: cuda_compile.Compiler,
     kernel: fast.Kernel,
@@ -127,8 +134,8 @@ def floats(seed: int, *shape: int) -> Array:
 
 
 Geometry = tuple[tuple[int, ...], tuple[int, ...], int, dict[str, Any]]
-#: Input, kernel, channels and options. Steps of (depth / 32), minus one, leave 0 or 1 after division by 3: only
-#: then do two stages of the ring lie where a missing barrier would show.
+#: Input, kernel, channels and options. The first has 11 steps: with a number that leaves 2 or 0 when divided
+#: by 3, two stages of the ring lie where a missing barrier would not show.
 GEOMETRIES: dict[str, Geometry] = {
     "3x3 same": ((1, 9, 10, 36), (3, 3), 20, {"padding": "same"}),
     "more than a block": ((2, 9, 9, 8), (3, 3), 132, {"padding": "same"}),
@@ -167,7 +174,8 @@ def convolution(
     choice = fast.conv(
         (shape[0], *triple(shape[1:-1], 1), shape[-1]), triple(kernel, 1), triple(y.shape[1:-1], 1), columns,
         arithmetic=arithmetic, stride=triple(strides, 1), dilation=triple(dilation, 1),
-        low=triple([lo for lo, _ in pairs], 0), activation=(activation, ()), pool=pool, flip=flip, parts=parts,
+        low=triple([lo for lo, _ in pairs], 0), activation=(activation, ()),
+        pool=pool, flip=flip, parts=parts,
     )  # fmt: skip
     if pool:
         y, bound = (reference.max_pool(v, (2, 2), (2, 2), ((0, 0), (0, 0))) for v in (y, bound))
@@ -234,7 +242,7 @@ def test_convolution_in_bfloat16(cuda_compiler: cuda_compile.Compiler, width: in
         np.abs(from_bfloat16(x)), np.abs(from_bfloat16(bfloat16(w))), np.abs(bias),
         strides=(1, 1), dilation=(1, 1), padding=((1, 1), (1, 1)),
     )  # fmt: skip
-    assert_within(from_bfloat16(y), exact, 2.0**-9 * np.abs(exact) + 2 * 361 * 2.0**-24 * sums)
+    assert_within(from_bfloat16(y), exact, 2.0**-8 * np.abs(exact) + 2 * 361 * 2.0**-24 * sums)
 
 
 def test_a_barrier_less_is_a_race(cuda_compiler: cuda_compile.Compiler) -> None:
@@ -244,17 +252,11 @@ def test_a_barrier_less_is_a_race(cuda_compiler: cuda_compile.Compiler) -> None:
     barriers = ptx.count("bar.sync")
     assert barriers >= 4
     held = {"x": x, "y": np.empty(exact.shape, np.float32), **packed(choice, w, bias)}
-    arguments = [
-        held[v] if isinstance(v, str) else (np.float32 if "float" in str(kind) else np.int32)(v)
-        for v, kind in zip(one.arguments, one.kernel.signature, strict=True)
-    ]
     pieces = ptx.split("bar.sync")
     for dropped in range(1, barriers + 1):
         mutated = "bar.sync".join(pieces[:dropped]) + "// bar.sync" + "bar.sync".join(pieces[dropped:])
         with pytest.raises(Race):
-            launch(
-                mutated, one.grid, (one.kernel.threads, 1, 1), arguments, shared_bytes=one.kernel.shared_bytes
-            )
+            execute(mutated, one, held)
 
 
 @pytest.mark.parametrize("rows", [1, 3, 8])
@@ -328,7 +330,8 @@ def test_hounsfield_units(cuda_compiler: cuda_compile.Compiler, dtype: str, air:
     absent = int(raw[1, 7])
     slope, intercept = np.array([1.0, 0.5, 1.7]).astype(np.float32), np.float32([-1024, 0.25, 3])
     y = streamed(
-        cuda_compiler, "hu_rescale", raw, np.empty(raw.shape, np.float32), padding_value=absent, padding_to=air,
+        cuda_compiler, "hu_rescale", raw, np.empty(raw.shape, np.float32),
+        padding_value=absent, padding_to=air,
         slope=slope.astype(np.float64), intercept=intercept.astype(np.float64),
     )  # fmt: skip
     expected = cc.hu_rescale(

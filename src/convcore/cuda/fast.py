@@ -146,7 +146,7 @@ class Packing:
 
 @dataclass(frozen=True)
 class Choice:
-    """Fast kernels for a step: how its weights are packed, and `constants`, arrays on the host that they read."""
+    """Fast kernels for a step, how its weights are packed, and arrays on the host that they read."""
 
     algorithm: str
     work: Work
@@ -184,7 +184,7 @@ _FAMILIES = {
     # Number of the activation, pool.
     "sum": _Family(split.make, 3, 3, 256, 1),
     # Rows, number of the activation.
-    "dense": _Family(dense_stream.make, 4, 3, dense_stream.THREADS, 4),
+    "dense": _Family(dense_stream.make, 4, 3, dense_stream.THREADS, 3),
     # Number of the activation.
     "activation": _Family(streams.make_activation, 2, 1, _STREAM_THREADS, 1),
     # Whether the largest is wanted.
@@ -353,7 +353,7 @@ def _choose_activation(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | 
 
 def _choose_pool(largest: bool) -> Callable[..., Choice | None]:
     def choose_pool(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
-        (n, d, h, w, c), (_, _, oh, ow, _) = x[3], out[3]
+        (_, d, h, w, c), (_, _, oh, ow, _) = x[3], out[3]
         (kd, *kernel), (_, *stride) = fields["kernel"], fields["stride"]
         (low_d, *low) = fields.get("pad_low", (0, 0, 0))
         if not _floats(x, out) or c % _CHUNK or kd != 1 or low_d or out[3][1] != d:

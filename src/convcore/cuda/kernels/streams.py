@@ -169,12 +169,11 @@ def make_softmax() -> Callable[..., None]:
         """``y[row] = exp(x[row] - max) / sum``, `columns` a multiple of 4. Warp t has row t.
 
         One pass finds the maximum and the sum together, rescaling the sum when the maximum grows; the second
-        writes, and finds the row in a cache. A NaN or +inf in a row makes all of it NaN, and so does nothing but
-        -inf.
+        writes, and finds the row in a cache. A NaN or +inf in a row makes all of it NaN, and so does nothing
+        but -inf.
         """
-        row = u32(
-            u32(cuda.blockIdx.x) * u32(u32(cuda.blockDim.x) >> u32(5)) + (u32(cuda.threadIdx.x) >> u32(5))
-        )
+        warp = u32(u32(cuda.threadIdx.x) >> u32(5))
+        row = u32(u32(cuda.blockIdx.x) * u32(u32(cuda.blockDim.x) >> u32(5)) + warp)
         lane = u32(u32(cuda.threadIdx.x) & u32(31))
         if row >= u32(rows):
             return
