@@ -156,8 +156,10 @@ static void check_products(void)
         s.in.ld[3] = s.out.ld[3] = 1 << 19;
         refused(s, CC_ERROR_ARGUMENT, "2^60 weights a channel");
     }
+    /* Channels that are no neighbours are copied first. */
     for (int operation = CC_CONV; operation <= CC_CONV_TRANSPOSE; operation += 2) {
         cc_step s = sound_step(operation);
+        s.in.ld[4] = operation == CC_CONV ? 2 : 1;
         for (int a = 0; a < CC_SPATIAL; a++) {
             s.window.kernel[a] = 2;
             s.window.dilation[a] = side;
@@ -165,6 +167,7 @@ static void check_products(void)
         refused(s, CC_ERROR_ARGUMENT, "a workspace of 2^67 bytes");
     }
     cc_step s = sound_step(CC_CONV);
+    s.in.ld[4] = 2;
     for (int a = 0; a < CC_SPATIAL; a++) {
         s.out.shape[a + 1] = 1 << 12;
         s.window.stride[a] = side;
