@@ -143,6 +143,7 @@ GEOMETRIES: dict[str, Geometry] = {
                                                            "padding": ((0, 2), (1, 0))}),
     "four channels, flipped": ((1, 6, 8, 4), (5, 1), 66, {"padding": "full", "flip": True}),
     "volume": ((1, 4, 5, 3, 4), (2, 3, 2), 9, {"padding": "same", "strides": (1, 2, 1)}),
+    "even": ((2, 6, 10, 44), (3, 3), 70, {"padding": "same"}),
     "1x1": ((1, 12, 11, 68), (1, 1), 130, {}),
 }  # fmt: skip
 
@@ -195,7 +196,6 @@ def test_convolution(cuda_compiler: cuda_compile.Compiler, name: str, arithmetic
 
 @pytest.mark.parametrize("parts", [1, 3])
 def test_convolution_with_relu_and_pooling(cuda_compiler: cuda_compile.Compiler, parts: int) -> None:
-    GEOMETRIES["even"] = ((2, 6, 10, 44), (3, 3), 70, {"padding": "same"})
     choice, x, w, bias, exact, bound = convolution("even", "3xtf32", "relu", pool=True, parts=parts)
     assert len(choice.work.launches) == (1 if parts == 1 else 2)
     y = np.full(exact.shape, np.nan, np.float32)

@@ -23,11 +23,9 @@ from numba.cuda.extending import intrinsic  # isort: skip
 __all__ = [
     "address_of",
     "bfloat16_pair",
-    "bits_of",
     "commit_copies",
     "copy_async",
     "divide",
-    "float_of",
     "load4",
     "load4_shared",
     "load4_words",
@@ -133,22 +131,6 @@ def _binary32(name: str) -> Any:
 
 divide = _binary32("udiv")
 remainder = _binary32("urem")
-
-
-@intrinsic
-def float_of(context: Any, bits: Any) -> Any:
-    """The float32 that `bits` are."""
-    return types.float32(types.uint32), lambda context, builder, signature, values: builder.bitcast(
-        values[0], _F32
-    )
-
-
-@intrinsic
-def bits_of(context: Any, x: Any) -> Any:
-    """The bits of a float32."""
-    return types.uint32(types.float32), lambda context, builder, signature, values: builder.bitcast(
-        values[0], _I32
-    )
 
 
 def zeros(count: int) -> Any:

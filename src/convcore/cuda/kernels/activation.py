@@ -13,7 +13,7 @@ import numpy as np
 
 from convcore.cuda.toolkit import cuda
 
-__all__ = ["KINDS", "PARAMETERS", "activate", "sigmoid"]
+__all__ = ["KINDS", "PARAMETERS", "activate", "larger", "sigmoid"]
 
 #: The functions by their names in :mod:`convcore.activations`, in the order of their numbers.
 KINDS = (
@@ -44,6 +44,12 @@ _ALL_BELOW = np.float32(6)
 # gelu's tanh form is x sigmoid(k (x + c x^3))
 _GELU_K = np.float32(2 * math.sqrt(2 / math.pi))
 _GELU_C = np.float32(0.044715)
+
+
+@cuda.jit(device=True)
+def larger(a: Any, b: Any) -> Any:
+    """The larger one; NaN if either is."""
+    return a if a > b or math.isnan(a) else b
 
 
 @cuda.jit(device=True)

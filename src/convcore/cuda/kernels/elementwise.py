@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.cuda.kernels.activation import activate, sigmoid
+from convcore.cuda.kernels.activation import activate, larger, sigmoid
 from convcore.cuda.kernels.index import axes8, thread
 from convcore.cuda.toolkit import cuda
 
@@ -30,12 +30,6 @@ def activation_kernel(y: Any, x: Any, kind: Any, p: Any, q: Any, r: Any) -> None
     if i < y.size:
         at = axes8(i, y.shape)
         y[at] = activate(kind, x[at], p, q, r)
-
-
-@cuda.jit(device=True)
-def larger(a: Any, b: Any) -> Any:
-    """The larger one; NaN if either is."""
-    return a if a > b or math.isnan(a) else b
 
 
 @cuda.jit(device=True)

@@ -50,7 +50,7 @@ from convcore.cuda.instructions import (
     wait_for_copies,
     zeros,
 )
-from convcore.cuda.kernels.activation import LINEAR, activate
+from convcore.cuda.kernels.activation import LINEAR, activate, larger
 from convcore.cuda.toolkit import cuda
 
 __all__ = ["CHUNK", "ROWS", "STEP", "THREADS", "WIDTHS", "make", "shared_bytes"]
@@ -72,12 +72,6 @@ _NOWHERE = -(1 << 14)
 _OUTSIDE = 0xFFFFFFFF
 
 u32, i32, u64, f32 = np.uint32, np.int32, np.uint64, np.float32
-
-
-@cuda.jit(device=True)
-def larger(a: Any, b: Any) -> Any:
-    """The larger one; NaN if either is."""
-    return a if a > b or a != a else b
 
 
 @cuda.jit(device=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
+from convcore.cuda.kernels.activation import larger
 from convcore.cuda.kernels.index import axes5, thread
 from convcore.cuda.toolkit import cuda
 
@@ -14,12 +14,6 @@ __all__ = ["average_pool_kernel", "global_average_pool_kernel", "global_max_pool
 
 _ZERO = np.float32(0)
 _LOWEST = np.float32(-np.inf)
-
-
-@cuda.jit(device=True)
-def larger(a: Any, b: Any) -> Any:
-    """The larger one; NaN if either is."""
-    return a if a > b or math.isnan(a) else b
 
 
 @cuda.jit

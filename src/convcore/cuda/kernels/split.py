@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from convcore.cuda.instructions import bfloat16_pair, divide
-from convcore.cuda.kernels.activation import LINEAR, activate
-from convcore.cuda.kernels.implicit_gemm import larger
+from convcore.cuda.instructions import divide
+from convcore.cuda.kernels.activation import LINEAR, activate, larger
 from convcore.cuda.toolkit import cuda
 
 __all__ = ["make"]
@@ -17,11 +16,10 @@ __all__ = ["make"]
 u32, u64, f32 = np.uint32, np.uint64, np.float32
 
 
-def make(activation: int = LINEAR, pool: bool = False, narrow: bool = False) -> Callable[..., None]:
+def make(activation: int = LINEAR, pool: bool = False) -> Callable[..., None]:
     """Return the kernel that writes ``f(bias + sum of slices)``.
 
-    With `pool` four rows of the sums that follow each other become one, their maximum. With `narrow` the
-    result is bfloat16, in an array of uint16.
+    With `pool` four rows of the sums that follow each other become one, their maximum.
     """
     taken = 4 if pool else 1
 
@@ -42,10 +40,6 @@ def make(activation: int = LINEAR, pool: bool = False, narrow: bool = False) -> 
                 at = u64(at + u64(u32(rows)) * u64(u32(columns)))
                 total = f32(total + sums[at])
             best = total if i == 0 else larger(best, total)
-        value = activate(activation, f32(best + bias[column]), p, q, r)
-        if narrow:
-            y[t] = np.uint16(bfloat16_pair(value, f32(0)) & u32(0xFFFF))
-        else:
-            y[t] = value
+        y[t] = activate(activation, f32(best + bias[column]), p, q, r)
 
     return kernel

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from convcore.cuda.instructions import address_of, divide, load4, load4_words, remainder, store4
-from convcore.cuda.kernels.activation import activate
-from convcore.cuda.kernels.implicit_gemm import larger
+from convcore.cuda.kernels.activation import activate, larger
 from convcore.cuda.toolkit import cuda
 
 __all__ = ["make_activation", "make_hu", "make_pool", "make_softmax"]
