@@ -174,28 +174,28 @@ CC_INLINE vf_scaled sigmoid_scaled(vf z, vf z_lo)
     return y;
 }
 
-/* 2^k/(2^k + m), where exp(-x) = m 2^-k, m = 1 + t: one division for both signs, and no power overflows.
- * What rounding takes from 1 + 2^k is put back. */
-CC_INLINE vf vf_sigmoid(vf x)
+/* y sigmoid(x) = 2^k y/(2^k + m), where exp(-x) = m 2^-k, m = 1 + t: one division for both signs, and no power
+ * overflows. What rounding takes from 1 + 2^k is put back. y is 1 or x: where k > 0, y/2^k is no denormal. */
+CC_INLINE vf times_sigmoid(vf y, vf x)
 {
     const vf one = vf_set1(1.0f);
     vf n;
-    const vf t = exp_rest(exp_reduce(vf_negate(vf_clamp(x, -104.0f, 88.0f)), &n));
+    const vf t = exp_rest(exp_reduce(vf_negate(vf_clamp(x, -120.0f, 88.0f)), &n));
     const vf k = vf_negate(n), power = vf_ldexp(one, k);
     const vf sum = vf_add(one, power), lost = vf_sub(power, vf_sub(sum, one));
-    return vf_ldexp(vf_div(one, vf_add(sum, vf_add(t, lost))), k);
+    return vf_ldexp(vf_div(y, vf_add(sum, vf_add(t, lost))), k);
 }
+
+CC_INLINE vf vf_sigmoid(vf x) { return times_sigmoid(vf_set1(1.0f), x); }
+
+/* -0 for -inf */
+CC_INLINE vf vf_silu(vf x) { return times_sigmoid(vf_at_least(x, -120.0f), x); }
 
 /* x * y, x not -inf, y >= 0. Where x is large, y is 1 and nothing else: inf * 0 must not arise. */
 CC_INLINE vf vf_times_scaled(vf x, vf_scaled y)
 {
     const vf product = vf_fma(x, y.mantissa.hi, vf_mul(vf_at_most(x, 120.0f), y.mantissa.lo));
     return vf_with_sign(vf_ldexp(product, y.exponent), x); /* -0 */
-}
-
-CC_INLINE vf vf_silu(vf x)
-{
-    return vf_times_scaled(vf_at_least(x, -120.0f), sigmoid_scaled(vf_clamp(x, -120.0f, 120.0f), vf_zero()));
 }
 
 /* u/(1 + u), 2u = exp(2|x|) - 1 = 2^n t + (2^n - 1), where nothing cancels. Of a large u the quotient forgets the
