@@ -202,13 +202,13 @@ static int64_t winograd_tile(const cc_step *step, const cc_conv_geometry *g)
 
 /* Up to FEW_TILES tiles, and if all of its weights are more than fit a level-2 cache twice, a layer is a
  * stream of weights: threads share that instead of tiles. */
-enum { FEW_TILES = 64, MOST_TILE_BLOCK = 56, MANY_WEIGHTS = 2 << 18 };
+enum { FEW_TILES = 64, MOST_TILE_BLOCK = 112, MANY_WEIGHTS = 2 << 18 };
 
 static void choose_winograd(cc_step *step, cc_conv_geometry *g, const cc_kernels *kernels)
 {
     const int64_t m = g->tile, depth = step->window.kernel[0], blocks = ceil_div(g->ic, CC_BLOCK);
     const int64_t points = cc_winograd_points(m);
-    const int64_t most_together = 3 << 20; /* floats of V that share the L3 cache with weights */
+    const int64_t most_together = 2 << 20; /* floats of V that share the L3 cache with weights and other programs */
     g->tiles_h = ceil_div(g->out_h, m);
     g->tiles_w = ceil_div(g->out_w, m);
     const int64_t tiles = g->tiles_h * g->tiles_w;
@@ -226,7 +226,7 @@ static void choose_winograd(cc_step *step, cc_conv_geometry *g, const cc_kernels
         step->items[phase++] = rows;
     if (g->share_panels) {
         const int64_t image = points * blocks * CC_BLOCK * tiles;
-        g->together = image * 2 > most_together ? 1 : most_together / image;
+        g->together = image > most_together ? 1 : most_together / image;
         g->together = g->together < g->images ? g->together : g->images;
         g->together = ceil_div(g->images, ceil_div(g->images, g->together)); /* rounds of equal length */
         const int64_t all = g->together * tiles;
@@ -235,7 +235,7 @@ static void choose_winograd(cc_step *step, cc_conv_geometry *g, const cc_kernels
         if (g->repack)
             step->items[0] *= g->together;
         step->items[phase++] = g->together * blocks;
-        step->items[phase++] = ceil_div(g->panels, 2);
+        step->items[phase++] = g->panels;
     } else {
         const int64_t column = kernels->columns;
         g->tile_block = ceil_div(14, column) * column; /* the widest tile's columns: each weight is read once */
@@ -249,7 +249,7 @@ static void choose_winograd(cc_step *step, cc_conv_geometry *g, const cc_kernels
     if (g->ld_v / CC_BLOCK % 2 == 0)
         g->ld_v += CC_BLOCK;
     g->ld_m = g->tile_block * CC_PANEL + CC_BLOCK;
-    const int64_t v = points * g->ld_v * (int64_t)sizeof(float), m_bytes = 2 * points * g->ld_m * (int64_t)sizeof(float);
+    const int64_t v = points * g->ld_v * (int64_t)sizeof(float), m_bytes = points * g->ld_m * (int64_t)sizeof(float);
     step->period = phase;
     step->phases = phase * (g->share_panels || g->repack ? ceil_div(g->images, g->together) : 1);
     step->workspace_bytes = g->together * g->repacked_floats * (int64_t)sizeof(float);

@@ -4,22 +4,20 @@
  *     V [slice][point][channel block][tile][16]   transformed input, points ld_v apart (an odd number of
  *                                       cache lines: powers of two would fall on the same cache set)
  *     U [panel] bias [32], then [point] zeros [32], then [tap along d][channel][32]   packed weights
- *     M [panel][point][tile][32]        products of one panel of 32 output channels, or of two
+ *     M [point][tile][32]               products of one panel of 32 output channels
  *
  * Many tiles: an item is a block of tiles, in a run of output slices; its V stays in the thread's scratch
  * memory while all panels of U pass by. A 3x3x3 convolution is the same with three taps along d, each a
  * further piece of the sum that reads the V of its slice: every slice is transformed once.
- * Few tiles under many weights (deep layers): V of whole images is computed first, and an item is a pair
- * of panels of U, so that every weight is read from memory once; the next weights are fetched while these
- * are multiplied.
+ * Few tiles under many weights (deep layers): V of whole images is computed first, and an item is a panel
+ * of U, so that every weight is read from memory once; the next weights are fetched while these are
+ * multiplied.
  * Both compute every output in the same way, so the choice between them does not show in the bits. */
 #include "winograd.h"
 #include "winograd_products.h"
 
-enum {
-    PANELS = 2,        /* that share a pass over V */
-    MOST_U = 4 * 1024  /* floats that are multiplied several times: half of a 32 KiB cache */
-};
+/* Floats of U that are multiplied several times: half of a 32 KiB cache. */
+enum { MOST_U = 4 * 1024 };
 
 /* Tiles of one slice; or of a run of images, if count goes beyond the first. */
 typedef struct tile_range {
@@ -208,9 +206,8 @@ static fetch_queue fetch_rows(const float *x, int64_t ld_row, int64_t ld_block, 
     return (fetch_queue){x, x, ld_row, ld_block, rows, lines, rows, lines, all, (all + products - 1) / products};
 }
 
-/* Where store_tiles will write panels [panel, panel_end); of tiles that go on in the next row, only those of the first. */
-static fetch_queue fetch_outputs(const cc_step *step, void *const *buffers, tile_range at, int64_t panel,
-                                 int64_t panel_end)
+/* Where store_tiles will write a panel; of tiles that go on in the next row, only those of the first. */
+static fetch_queue fetch_outputs(const cc_step *step, void *const *buffers, tile_range at, int64_t panel)
 {
     const cc_conv_geometry *g = conv_geometry(step);
     const int64_t side = step->pool == 2 ? g->tile / 2 : g->tile, h = at.first / g->tiles_w, w = at.first % g->tiles_w;
@@ -218,20 +215,20 @@ static fetch_queue fetch_outputs(const cc_step *step, void *const *buffers, tile
                      w * side * g->y_ld[2] + panel * (CC_PANEL / CC_BLOCK) * g->y_block;
     if (g->y_ld[2] != CC_BLOCK)
         return (fetch_queue){0};
-    const int64_t channels = min_i64(g->oc - panel * CC_PANEL, (panel_end - panel) * CC_PANEL);
+    const int64_t channels = min_i64(g->oc - panel * CC_PANEL, CC_PANEL);
     return fetch_rows(y, g->y_ld[1], g->y_block, (channels + CC_BLOCK - 1) / CC_BLOCK, side,
-                      min_i64(at.count, g->tiles_w - w) * side, (panel_end - panel) * products_of_panel(g, at));
+                      min_i64(at.count, g->tiles_w - w) * side, products_of_panel(g, at));
 }
 
-/* Panels [panel, panel_end) for the tiles of `at`. V of the first slice that its windows reach is at v. If
- * `ahead` is NULL, the weights of what comes after are fetched meanwhile. */
-static void multiply_panels(const cc_step *step, void *const *buffers, tile_range at, int64_t panel, int64_t panel_end,
-                            const float *v, int64_t ld_tiles, float *products, fetch_ahead *ahead)
+/* One panel for the tiles of `at`. V of the first slice that its windows reach is at v. If `ahead` is NULL, the
+ * weights of what comes after are fetched meanwhile. */
+static void multiply_panel(const cc_step *step, void *const *buffers, tile_range at, int64_t panel, const float *v,
+                           int64_t ld_tiles, float *products, fetch_ahead *ahead)
 {
     const cc_conv_geometry *g = conv_geometry(step);
     const int64_t points = cc_winograd_points(g->tile), depth = step->window.kernel[0];
-    const int64_t panel_floats = cc_winograd_panel_floats(g->tile, depth, g->ic);
-    const int64_t point_floats = cc_winograd_point_floats(depth, g->ic), panel_products = points * g->ld_m;
+    const int64_t point_floats = cc_winograd_point_floats(depth, g->ic);
+    const float *const first = step->weights + panel * cc_winograd_panel_floats(g->tile, depth, g->ic) + 2 * CC_PANEL;
     point_run r = {.ld_v = g->ld_v,
                    .ld_u = point_floats,
                    .ld_m = g->ld_m,
@@ -239,20 +236,15 @@ static void multiply_panels(const cc_step *step, void *const *buffers, tile_rang
                    .ld_slice = points * g->ld_v,
                    .channels = g->ic,
                    .ld_block = ld_tiles * CC_BLOCK};
-    /* U of a run of points stays in the L2 cache while tile after tile of columns reads it. */
+    /* U of a run of points stays in the L1 cache while tile after tile of columns reads it. */
     const int64_t most = at.count <= TILE_COLUMNS ? points : max_i64(1, MOST_U / point_floats);
     for (int64_t point = 0; point < points; point += r.points) {
+        const float *u = first + point * point_floats;
         r.points = min_i64(most, points - point);
-        for (int64_t p = panel; p < panel_end; p++) {
-            const float *u = step->weights + p * panel_floats + 2 * CC_PANEL + point * point_floats;
-            const float *next = p + 1 < panel_end ? u + panel_floats
-                                                  : u - (p - panel) * panel_floats + r.points * point_floats;
-            multiply_run(&r, at.count, v + point * g->ld_v, u, products + (p - panel) * panel_products + point * g->ld_m,
-                         ahead ? NULL : (const char *)next, ahead);
-        }
+        multiply_run(&r, at.count, v + point * g->ld_v, u, products + point * g->ld_m,
+                     ahead ? NULL : (const char *)(u + r.points * point_floats), ahead);
     }
-    for (int64_t p = panel; p < panel_end; p++, products += panel_products)
-        store_tiles(step, buffers, at, p, products);
+    store_tiles(step, buffers, at, panel, products);
 }
 
 /* Items are blocks of tiles: (image, run of slices, block). */
@@ -263,8 +255,6 @@ static void tile_items(const cc_step *step, const cc_call *call, int64_t round, 
     const int64_t tiles = g->tiles_h * g->tiles_w, blocks = (tiles + g->tile_block - 1) / g->tile_block;
     const int64_t runs = (g->out_d + g->depth_run - 1) / g->depth_run, slice = points * g->ld_v;
     const int64_t channel_blocks = (g->ic + CC_BLOCK - 1) / CC_BLOCK;
-    /* A block as wide as a tile reads V in order, whatever the number of panels: one, and M is half as large. */
-    const int64_t together = g->tile_block <= TILE_COLUMNS ? 1 : PANELS;
     float *const v = call->scratch, *const products = v + (g->depth_run + depth - 1) * slice;
     for (int64_t item = begin; item < end; item++) {
         const int64_t image = g->repack ? round : item / blocks / runs, run = item / blocks % runs;
@@ -283,11 +273,9 @@ static void tile_items(const cc_step *step, const cc_call *call, int64_t round, 
                                      products_of_panel(g, at) * g->panels);
         }
         for (int64_t i = 0; i < slices; i++, at.d++)
-            for (int64_t panel = 0; panel < g->panels; panel += together) {
-                const int64_t panel_end = min_i64(panel + together, g->panels);
-                ahead.output = fetch_outputs(step, call->buffers, at, panel, panel_end);
-                multiply_panels(step, call->buffers, at, panel, panel_end, v + i * slice, g->tile_block, products,
-                                &ahead);
+            for (int64_t panel = 0; panel < g->panels; panel++) {
+                ahead.output = fetch_outputs(step, call->buffers, at, panel);
+                multiply_panel(step, call->buffers, at, panel, v + i * slice, g->tile_block, products, &ahead);
             }
     }
 }
@@ -307,19 +295,18 @@ static void transform_items(const cc_step *step, void *const *buffers, int64_t f
     }
 }
 
-/* Items are pairs of panels, for all images of a round. */
+/* Items are panels, for all images of a round. */
 static void panel_items(const cc_step *step, const cc_call *call, int64_t first_image, int64_t begin, int64_t end)
 {
     const cc_conv_geometry *g = conv_geometry(step);
     const int64_t tiles = g->tiles_h * g->tiles_w, images = min_i64(g->images - first_image, g->together);
     const float *const v = workspace(step, call->buffers) + g->together * g->repacked_floats;
-    for (int64_t item = begin; item < end; item++) {
-        const int64_t panel = item * PANELS, panel_end = min_i64(panel + PANELS, g->panels);
+    for (int64_t panel = begin; panel < end; panel++) {
         for (int64_t first = 0; first < images * tiles; first += g->tile_block) {
             const tile_range at = {first_image + first / tiles, 0, first % tiles,
                                    min_i64(images * tiles - first, g->tile_block)};
-            multiply_panels(step, call->buffers, at, panel, panel_end, v + first * CC_BLOCK, g->together * tiles,
-                            call->scratch, NULL);
+            multiply_panel(step, call->buffers, at, panel, v + first * CC_BLOCK, g->together * tiles, call->scratch,
+                           NULL);
         }
     }
 }
