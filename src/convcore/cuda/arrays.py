@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike, NDArray
 
-from convcore.cuda.device import require_gpu, stream
+from convcore.cuda.device import call, failure, handle_of, is_drivers, require_gpu, stream
 from convcore.cuda.kernels import copy
 from convcore.cuda.toolkit import cuda, simulated
 from convcore.errors import ArgumentError, DeviceError, DTypeError
@@ -181,23 +181,38 @@ class DeviceArray:
     def copy_to_host(self) -> NDArray[Any]:
         """The elements as a NumPy array, after everything on the context's stream is done."""
         source = self if self.flags.c_contiguous else self.copy()
-        if simulated:
-            return source._map.copy()
         host = np.empty(source.shape, source.dtype)
-        if host.size:
-            on = stream.get()
-            source.as_numba().copy_to_host(host, stream=on)
-            cuda.synchronize() if on == 0 else on.synchronize()
+        on = stream.get()
+        source.get(host, on)
+        _wait_on_host(on)
         return host
 
     def copy_from_host(self, x: NDArray[Any]) -> None:
-        """Fill this contiguous array with the elements of `x`, an array of the same shape and type."""
+        """Fill this C-ordered array with the elements of `x`, an array of the same shape and type."""
+        on = stream.get()
+        source = np.ascontiguousarray(x)
+        self.put(source, on)
+        _wait_on_host(on)  # the host array may change, and end, from now on
+
+    def get(self, host: NDArray[Any], on: Any) -> None:
+        """Queue a copy to `host` on stream `on`; both C-ordered, of the same shape and type.
+
+        `host` has the elements when the stream has come so far, and may neither end nor be read before.
+        """
         if simulated:
-            self._map[...] = x
+            host[...] = self._map
         elif self.size:
-            on = stream.get()
-            self.as_numba().copy_to_device(np.ascontiguousarray(x), stream=on)
-            cuda.synchronize() if on == 0 else on.synchronize()  # the host array may change from now on
+            call("cuMemcpyDtoHAsync", host.ctypes.data, self.pointer, self.nbytes, handle_of(on))
+
+    def put(self, host: NDArray[Any], on: Any) -> None:
+        """Queue a copy from `host` on stream `on`; both C-ordered, of the same shape and type.
+
+        `host` may neither end nor change before the stream has come so far.
+        """
+        if simulated:
+            self._map[...] = host
+        elif self.size:
+            call("cuMemcpyHtoDAsync", self.pointer, host.ctypes.data, self.nbytes, handle_of(on))
 
     def __array__(self, *args: Any, **kwargs: Any) -> NDArray[Any]:
         raise DeviceError(
@@ -246,8 +261,8 @@ def empty(shape: Sequence[int], dtype: DTypeLike = np.float32) -> DeviceArray:
     ------
     DeviceError
         There is no GPU that can be used.
-    MemoryError
-        The GPU has not that much memory free; the message says how much it has.
+    OutOfMemoryError
+        The GPU has not that much memory free; the message says how much it has. It is a ``MemoryError`` too.
     """
     kind: np.dtype[Any] = np.dtype(dtype)
     if simulated:
@@ -260,12 +275,9 @@ def empty(shape: Sequence[int], dtype: DTypeLike = np.float32) -> DeviceArray:
     try:
         memory = cuda.current_context().memalloc(nbytes)
     except Exception as error:
-        if "MEMORY" not in str(error).upper():
+        if not is_drivers(error):
             raise
-        free, total = cuda.current_context().get_memory_info()
-        raise MemoryError(
-            f"convcore.cuda: no memory on the GPU for {nbytes:,} bytes; {free:,} of {total:,} are free"
-        ) from error
+        raise failure("convcore.cuda", str(error), nbytes) from error
     pointer = _Pointer(int(memory.device_ctypes_pointer.value), shape, None, kind.str, False)
     return DeviceArray(np.asarray(pointer), memory)
 
@@ -284,6 +296,12 @@ def to_device(x: NDArray[Any]) -> DeviceArray:
     result = empty(x.shape, x.dtype)
     result.copy_from_host(x)
     return result
+
+
+def _wait_on_host(on: Any) -> None:
+    """Wait until stream `on` has come to its end."""
+    if not simulated:
+        call("cuStreamSynchronize", handle_of(on))
 
 
 def _wait_for(handle: int | None) -> None:
