@@ -10,7 +10,7 @@ import pytest
 
 import convcore as cc
 from convcore import data
-from convcore.errors import ArgumentError, DeviceError
+from convcore.errors import ArgumentError, DeviceError, OutOfMemoryError
 from convcore.plan import Device, build
 from convcore.run.cpu import CpuRunner
 
@@ -83,5 +83,47 @@ def test_what_is_not_there_is_refused_by_name() -> None:
         cc.load_model(SONAR, device="cuda", precision="float16")
     with pytest.raises(ArgumentError, match=r"CPU computes in float32.*tf32"):
         cc.load_model(SONAR, precision="tf32")
-    with pytest.raises(DeviceError, match="only steps on the CPU"):
-        cc.load_model(SONAR, device="cuda").profile(np.zeros((1, 60), np.float32))
+
+
+def test_a_profile_times_every_step_and_the_graph() -> None:
+    model = cc.load_model(SONAR, device="cuda")
+    profile = model.profile(np.zeros((2, 60), np.float32), repeats=3)
+    assert [s.algorithm for s in profile.steps] == [s.algorithm for s in model.plan.steps]
+    assert all(s.ms > 0 and s.flops > 0 for s in profile.steps)
+    facts = profile.as_dict()
+    assert facts["batch"] == 2 and facts["graph_ms"] > 0 and facts["steps"][0]["ms"] > 0
+    text = str(profile)
+    assert ("the host's clock, in Numba's simulator" if simulated else "events on the GPU") in text
+    assert "the GPU's peaks are not measured" in text
+    assert text.split()[0] == "ms"
+
+
+def test_batches_in_a_row_are_what_each_is_alone() -> None:
+    x = np.random.default_rng(0).uniform(0, 1, (11, 60)).astype(np.float32)
+    model = cc.load_model(SONAR, device="cuda")
+    alone = [model(x[i : i + 3]) for i in range(0, 11, 3)]
+    for _ in range(3):  # compiled and run, recorded, replayed
+        assert model.predict(x, batch_size=3).tobytes() == np.concatenate(alone).tobytes()
+
+
+def test_without_memory_for_more_batches_in_flight_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).uniform(0, 1, (7, 60)).astype(np.float32)
+    model = cc.load_model(SONAR, device="cuda")
+    expected = model.predict(x, batch_size=2)
+    again = cc.load_model(SONAR, device="cuda")
+    again.predict(x[:2], batch_size=2)
+    asked = []
+
+    def nothing_left(shape: tuple[int, ...], *_: object) -> None:
+        asked.append(shape)
+        raise OutOfMemoryError("convcore.cuda", "no memory on the GPU")
+
+    runner = next(iter(again._runners.values()))
+    runner.program(1)
+    monkeypatch.setattr("convcore.run.cuda.empty", nothing_left)
+    assert again.predict(x, batch_size=2).tobytes() == expected.tobytes()
+    assert again.predict(x, batch_size=2).tobytes() == expected.tobytes()
+    assert len(asked) == 1  # and is not asked for again
+    with pytest.raises(MemoryError):
+        again.predict(x, batch_size=5)  # for the first slot there must be some
+    assert again.predict(x, batch_size=2).tobytes() == expected.tobytes()

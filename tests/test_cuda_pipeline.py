@@ -65,7 +65,10 @@ class FakeStream:
 
 
 class FakeGpu:
-    """Stands in for the module convcore.cuda.transfer; `forgets` names an event, and who does not wait for it."""
+    """Stands in for the module convcore.cuda.transfer.
+
+    `forgets` names an event, and who does not wait for it: a stream or the host.
+    """
 
     def __init__(self, seed: int = 0, forgets: tuple[str, str] | None = None) -> None:
         self.random = random.Random(seed)

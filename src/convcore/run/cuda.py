@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,13 +17,36 @@ from convcore.cuda.arrays import DeviceArray, empty, to_device
 from convcore.cuda.device import current, launching, on_device, require_gpu
 from convcore.cuda.graph import Recording
 from convcore.cuda.step import Program
+from convcore.cuda.toolkit import simulated
 from convcore.errors import OutOfMemoryError
 from convcore.plan.data import Plan
 from convcore.run.pipeline import Batch, Slot, Streams, run_batches
 from convcore.run.runner import Runner, bind
 
+#: Replays of a graph that are queued to keep the GPU busy; its queue has room for about a thousand launches.
+_MOST_AHEAD = 200
 #: Batches in flight at the same time: one is computed while another is copied.
 _IN_FLIGHT = 2
+
+
+class Times(NamedTuple):
+    """Seconds of every step, and of the graph, in every run; and whose clock told them."""
+
+    steps: list[list[float]]
+    graph: list[float]
+    clock: str
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _between(marks: Sequence[Any]) -> list[float]:
+    """Seconds between neighbouring events, the last of which is waited for."""
+    marks[-1].synchronize()
+    return [1e-3 * float(a.elapsed_time(b)) for a, b in pairwise(marks)]
 
 
 class CudaProgram:
@@ -37,6 +64,7 @@ class CudaProgram:
         self._program = Program(steps)
         constants = [to_device(np.ascontiguousarray(c)) for c in plan.constants.values()]
         self._shared = [empty((arena_floats,)), *constants]
+        self._buffers: list[list[DeviceArray]] = []  # of every slot, as the steps name them
         self._slots = [self._new_slot()]
         self._most_slots = _IN_FLIGHT
 
@@ -44,6 +72,7 @@ class CudaProgram:
         inputs = [empty((self.batch, *shape)) for _, shape in self._plan.inputs]
         outputs = [empty((self.batch, *shape)) for _, shape in self._plan.outputs]
         buffers = [*self._shared, *inputs, *outputs]
+        self._buffers.append(buffers)
         recording = Recording(lambda: self._program.run(buffers), self._stream)
         return Slot(inputs, outputs, recording.replay, transfer)
 
@@ -55,6 +84,44 @@ class CudaProgram:
             except OutOfMemoryError:
                 self._most_slots = len(self._slots)
         return self._slots[number % self._most_slots]
+
+    def step_times(self, repeats: int) -> Times:
+        """Time every step, and the graph of them all, on what the first slot's inputs hold."""
+        replay, steps = self._slots[0].replay, self._program.steps
+        replay()
+        replay()  # the first compiles, the second records
+        self._stream.synchronize()
+        if simulated:
+            graph = [_seconds(replay) for _ in range(repeats)]
+            alone = [[_seconds(partial(s.run, self._buffers[0])) for s in steps] for _ in range(repeats)]
+            return Times(alone, graph, "the host's clock, in Numba's simulator")
+
+        marks = [transfer.event(timing=True) for _ in range(len(steps) + 1)]
+
+        def each() -> list[float]:
+            marks[0].record(self._stream)
+            for step, mark in zip(steps, marks[1:], strict=True):
+                step.run(self._buffers[0])
+                mark.record(self._stream)
+            return _between(marks)
+
+        def whole() -> list[float]:
+            marks[0].record(self._stream)
+            replay()
+            marks[1].record(self._stream)
+            return _between(marks[:2])
+
+        graph = [whole()[0] for _ in range(repeats)]
+        started = time.perf_counter()
+        each()
+        # While the GPU is busy with these, the host queues all steps: their times have no gaps of launching.
+        ahead = min(math.ceil((time.perf_counter() - started) / max(min(graph), 1e-6)) + 1, _MOST_AHEAD)
+        alone = []
+        for _ in range(repeats):
+            for _ in range(ahead):
+                replay()
+            alone.append(each())
+        return Times(alone, graph, "events on the GPU")
 
 
 class CudaRunner(Runner[CudaProgram]):
@@ -82,9 +149,18 @@ class CudaRunner(Runner[CudaProgram]):
         with self._turn, on_device(self._device), launching(streams.compute, self.plan.name):
             run_batches(self._batches(parts, inputs, outputs), streams)
 
+    def step_times(self, inputs: Sequence[np.ndarray], repeats: int) -> Times:
+        """Time every step on `inputs`, all in one batch; see :meth:`CudaProgram.step_times`."""
+        self.run(inputs)
+        program = self.program(inputs[0].shape[0])
+        with self._turn, on_device(self._device), launching(self._streams.compute, self.plan.name):
+            return program.step_times(repeats)
+
     def _batches(
         self, parts: Sequence[slice], inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]
     ) -> Iterator[Batch]:
         for number, part in enumerate(parts):
-            slot = self.program(part.stop - part.start).slot(number)
+            # The rest, which is smaller, has a program and memory of its own.
+            whole = part.stop - part.start == parts[0].stop
+            slot = self.program(part.stop - part.start).slot(number if whole else 0)
             yield Batch(slot, [x[part] for x in inputs], [y[part] for y in outputs])

@@ -45,7 +45,7 @@ class Slot:
     def __init__(
         self, inputs: Sequence[Any], outputs: Sequence[Any], replay: Callable[[], None], gpu: Any
     ) -> None:
-        self.inputs, self.outputs, self._replay = inputs, outputs, replay
+        self.inputs, self.outputs, self.replay = inputs, outputs, replay
         self._staged_in = [gpu.pinned(a.shape) for a in inputs]
         self._staged_out = [gpu.pinned(a.shape) for a in outputs]
         # An event that was never recorded counts as over.
@@ -67,7 +67,7 @@ class Slot:
 
         self._copied_in.wait(streams.compute)
         self._copied_out.wait(streams.compute)  # the last outputs have left the device
-        self._replay()
+        self.replay()
         self._computed.record(streams.compute)
 
         self.finish()  # the last outputs have left their stage
