@@ -149,7 +149,7 @@ def failure(where: str, status: str, nbytes: int | None = None) -> DeviceError:
             remedy="A smaller batch needs less.",
         )
     remedy = next((text for name, text in _REMEDIES.items() if name in status), "")
-    return DeviceError(where, "the NVIDIA driver failed", got=status, expected="success", remedy=remedy)
+    return DeviceError(where, "CUDA failed", got=status, expected="success", remedy=remedy)
 
 
 def _memory() -> str:

@@ -27,8 +27,8 @@ class StepProfile:
     The zeros around a map are written for the step that fills it, and their time and bytes are part of its.
     `least_ms` is the least time that the arithmetic of its algorithm and its memory traffic need at the
     measured peaks, and `fraction` that over `ms`; both are NaN where no peaks are measured. Every array is
-    counted once and as if it came from memory: a step whose arrays stay in a cache can pass 1. `flops` is the arithmetic of the definition, so
-    GFLOP/s are effective ones: Winograd's algorithm passes the peak.
+    counted once and as if it came from memory: a step whose arrays stay in a cache can pass 1. `flops` is
+    the arithmetic of the definition, so GFLOP/s are effective ones: Winograd's algorithm passes the peak.
     """
 
     layers: tuple[str, ...]
