@@ -17,6 +17,7 @@ __all__ = [
     "call",
     "current",
     "handle_of",
+    "holder",
     "is_available",
     "is_drivers",
     "launching",
@@ -92,17 +93,26 @@ def as_stream(value: Any, where: str) -> Any:
     if value is None or simulated:
         return 0
     if isinstance(value, int):
-        return cuda.external_stream(value) if value else 0
+        return _external(value, value)
     if hasattr(value, "__cuda_stream__"):
         _version, handle = value.__cuda_stream__()
-        return cuda.external_stream(int(handle)) if handle else 0
+        return _external(handle, value)
     if hasattr(value, "auto_synchronize"):  # Numba's own
         return value
     for name in ("cuda_stream", "ptr"):
         handle = getattr(value, name, None)
         if isinstance(handle, int):
-            return cuda.external_stream(handle) if handle else 0
+            return _external(handle, value)
     raise ArgumentError(where, "stream", got=type(value).__name__, expected="a CUDA stream or its handle")
+
+
+def _external(handle: Any, value: Any) -> Any:
+    """A stream of another package as Numba has it; it ends no sooner than arrays that remember it."""
+    if not handle:
+        return 0
+    on = cuda.external_stream(int(handle))
+    on.convcore_owner = value
+    return on
 
 
 def handle_of(on: Any) -> int:
@@ -159,6 +169,25 @@ def _memory() -> str:
     except Exception:  # the driver answers nothing any more
         return "enough free"
     return f"at most {free:,} bytes, which are free of {total:,}"
+
+
+def holder(address: int, name: str, where: str) -> int:
+    """The number of the GPU whose memory `address` is.
+
+    Raises
+    ------
+    DeviceError
+        It is no memory that the driver knows.
+    """
+    from cuda.bindings import driver
+
+    attribute = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    try:
+        return int(call("cuPointerGetAttribute", attribute, address))
+    except DeviceError as error:
+        raise DeviceError(
+            where, f"{name} says that it is on a GPU, and no GPU has its address", got=hex(address)
+        ) from error
 
 
 def call(name: str, *args: Any) -> Any:
