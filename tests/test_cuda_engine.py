@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import pickle
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 import convcore as cc
 from convcore import data
-from convcore.errors import ArgumentError, DeviceError
+from convcore.errors import ArgumentError, DeviceError, OutOfMemoryError
 from convcore.plan import Device, build
 from convcore.run.cpu import CpuRunner
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: no kernels for the GPU to test")
 
+from convcore.cuda import transfer
 from convcore.cuda.toolkit import simulated
 from convcore.run.cuda import CudaRunner
 
@@ -83,5 +85,73 @@ def test_what_is_not_there_is_refused_by_name() -> None:
         cc.load_model(SONAR, device="cuda", precision="float16")
     with pytest.raises(ArgumentError, match=r"CPU computes in float32.*tf32"):
         cc.load_model(SONAR, precision="tf32")
-    with pytest.raises(DeviceError, match="only steps on the CPU"):
-        cc.load_model(SONAR, device="cuda").profile(np.zeros((1, 60), np.float32))
+
+
+def test_a_profile_times_every_step_and_the_graph() -> None:
+    model = cc.load_model(data.path("sonar_baseline.keras"), device="cuda")
+    profile = model.profile(np.zeros((2, 60), np.float32), repeats=2)
+    assert [s.algorithm for s in profile.steps] == [s.algorithm for s in model.plan.steps]
+    assert all(s.ms > 0 and s.flops > 0 for s in profile.steps)
+    facts = profile.as_dict()
+    assert facts["batch"] == 2 and facts["graph_ms"] > 0 and facts["steps"][0]["ms"] > 0
+    text = str(profile)
+    assert ("the host's clock, in Numba's simulator" if simulated else "events on the GPU") in text
+    assert "the GPU's peaks are not measured" in text
+    assert text.split()[0] == "ms"
+
+
+def dense_runner() -> CudaRunner:
+    to = GraphBuilder(5)
+    x = to.input(4)
+    graph = to.graph(to.add("dense", x, {}, {"kernel": to.normal(4, 3), "bias": to.normal(3)}))
+    return CudaRunner(build(graph, Device("cuda")))
+
+
+def test_batches_in_a_row_are_what_each_is_alone() -> None:
+    x = np.random.default_rng(0).standard_normal((11, 4), np.float32)
+    runner = dense_runner()
+    alone = [runner.run([x[i : i + 3]])[0] for i in range(0, 11, 3)]
+    for _ in range(3):  # compiled and run, recorded, replayed
+        assert runner.run([x], batch_size=3)[0].tobytes() == np.concatenate(alone).tobytes()
+
+
+def test_without_memory_for_more_batches_in_flight_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.random.default_rng(0).standard_normal((7, 4), np.float32)
+    expected = dense_runner().run([x], batch_size=2)[0].tobytes()
+    runner = dense_runner()
+    runner.program(2)
+    runner.program(1)
+    asked = []
+
+    def nothing_left(shape: tuple[int, ...], *_: object) -> None:
+        asked.append(shape)
+        raise OutOfMemoryError("convcore.cuda", "no memory on the GPU")
+
+    monkeypatch.setattr("convcore.run.cuda.empty", nothing_left)
+    for _ in range(2):
+        assert runner.run([x], batch_size=2)[0].tobytes() == expected
+    assert asked == [(2, 4)]  # once, and never again
+    with pytest.raises(MemoryError):
+        runner.run([x], batch_size=5)  # for the first slot there must be some
+    assert runner.run([x], batch_size=2)[0].tobytes() == expected
+
+
+def test_host_memory_that_cannot_be_locked_serves_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver's refusal is no error of ours; anything else is."""
+
+    class CudaAPIError(Exception):
+        __module__ = "numba.cuda.cudadrv.driver"
+
+    def refuse(*_: object) -> None:
+        raise CudaAPIError("[2] Call to cuMemHostAlloc results in CUDA_ERROR_OUT_OF_MEMORY")
+
+    def fail(*_: object) -> None:
+        raise ArithmeticError
+
+    monkeypatch.setattr(transfer, "simulated", False)
+    monkeypatch.setattr(transfer, "cuda", SimpleNamespace(pinned_array=refuse))
+    stage = transfer.pinned((2, 3))
+    assert stage.shape == (2, 3) and stage.dtype == np.float32 and stage.flags.writeable
+    monkeypatch.setattr(transfer, "cuda", SimpleNamespace(pinned_array=fail))
+    with pytest.raises(ArithmeticError):
+        transfer.pinned((2, 3))

@@ -5,8 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
+
+from convcore import data
+from convcore.cli import main
+from convcore.errors import ArgumentError, DeviceError, DTypeError, OutOfMemoryError
 
 RELU = "import numpy as np, convcore.cuda as g; g.relu(np.ones(3, np.float32))"
 
@@ -41,7 +49,7 @@ def test_without_a_gpu_the_reason_is_given() -> None:
     for call in (RELU, "import numpy as np, convcore.cuda as g; g.to_device(np.ones(3))"):
         said = complaint(call)
         assert said.startswith("convcore.errors.DeviceError: ")
-        assert "driver" in said or "no GPU" in said
+        assert "driver" in said or "no GPU" in said or "compute capability" in said
         assert said.endswith("expected an NVIDIA GPU of the Ampere generation or later")
     assert cuda.is_available()  # the simulator, in this process
 
@@ -60,3 +68,170 @@ def test_numpy_without_row_stack_is_no_obstacle() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=variables, check=False
     )
     assert run.stdout == "False numba.cuda\n", run.stderr
+
+
+# ---- what a driver complains of, by a stand-in for it
+
+
+class CudaAPIError(Exception):
+    """As Numba raises it."""
+
+    __module__ = "numba.cuda.cudadrv.driver"
+
+
+OUT_OF_MEMORY = "[2] Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY"
+
+
+class Context:
+    """A context of a GPU on which every allocation fails, as `message` says."""
+
+    def __init__(self, message: str) -> None:
+        self.message = message
+
+    def memalloc(self, nbytes: int) -> None:
+        raise CudaAPIError(self.message)
+
+    def get_memory_info(self) -> tuple[int, int]:
+        return 1_000, 2_000_000
+
+
+@pytest.fixture
+def device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The module convcore.cuda.device, on a GPU that fails to allocate."""
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+    from convcore.cuda import arrays, device
+
+    context = Context(OUT_OF_MEMORY)
+    fake = SimpleNamespace(
+        current_context=lambda: context,
+        get_current_device=lambda: SimpleNamespace(id=0),
+        external_stream=lambda handle: SimpleNamespace(handle=handle),
+    )
+    for module in (arrays, device):
+        monkeypatch.setattr(module, "cuda", fake)
+        monkeypatch.setattr(module, "simulated", False)
+    monkeypatch.setattr(device, "_why_unusable", lambda number: "")
+    device.context = context
+    yield device
+    del device.context
+
+
+def test_out_of_memory_says_how_much_was_asked_for_and_is_free(device: Any) -> None:
+    from convcore.cuda import empty
+
+    with pytest.raises(OutOfMemoryError) as caught:
+        empty((1000, 500))
+    assert str(caught.value) == (
+        "convcore.cuda: no memory on the GPU, got 2,000,000 bytes asked for, expected at most 1,000 bytes, "
+        "which are free of 2,000,000. A smaller batch needs less."
+    )
+    assert isinstance(caught.value, MemoryError) and isinstance(caught.value, DeviceError)
+    device.context.get_memory_info = lambda: 1 / 0  # a driver that answers nothing any more
+    with pytest.raises(OutOfMemoryError, match="2,000,000 bytes asked for, expected enough free"):
+        empty((1000, 500))
+
+
+def test_other_failures_of_an_allocation_are_errors_of_the_device(device: Any) -> None:
+    from convcore.cuda import empty
+
+    device.context.message = "[700] Call to cuMemAlloc results in CUDA_ERROR_ILLEGAL_ADDRESS"
+    with pytest.raises(DeviceError, match=r"CUDA failed, got .*ILLEGAL_ADDRESS.*start the process again"):
+        empty((3,))
+
+
+def test_what_a_launch_fails_with_names_the_operation(device: Any) -> None:
+    message = "[222] Call to cuModuleLoad results in CUDA_ERROR_UNSUPPORTED_PTX_VERSION"
+    expected = r"^conv2d: CUDA failed.*UNSUPPORTED_PTX_VERSION.*update it"
+    with pytest.raises(DeviceError, match=expected), device.launching(None, "conv2d"):
+        raise CudaAPIError(message)
+    with pytest.raises(ZeroDivisionError), device.launching(None, "conv2d"):
+        1 / 0  # noqa: B018 - no error of CUDA
+    assert device.stream.get() == 0
+
+
+def test_a_call_of_the_driver_fails_by_its_name(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cuda.bindings import driver
+
+    success, invalid = driver.CUresult.CUDA_SUCCESS, driver.CUresult.CUDA_ERROR_INVALID_HANDLE
+    monkeypatch.setattr(driver, "cuGraphLaunch", lambda *a: (invalid,))
+    with pytest.raises(DeviceError, match=r"^cuGraphLaunch: CUDA failed, got .*INVALID_HANDLE"):
+        device.call("cuGraphLaunch", 1, 2)
+    monkeypatch.setattr(driver, "cuGraphLaunch", lambda *a: (success,))
+    assert device.call("cuGraphLaunch", 1, 2) == ()
+    monkeypatch.setattr(driver, "cuStreamCreate", lambda *a: (success, 7))
+    assert device.call("cuStreamCreate", 0) == 7
+
+
+def test_a_gpu_that_cannot_be_used_is_refused_with_the_reason(
+    device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from convcore.cuda import is_available
+
+    assert is_available()
+    reasons = {None: "", 0: "Tesla V100 has compute capability 7.0; the kernels need 8.0"}
+    monkeypatch.setattr(device, "_why_unusable", lambda number: reasons[number])
+    with pytest.raises(DeviceError, match=r"^relu: Tesla V100 has compute .*, expected an NVIDIA GPU"):
+        device.require_gpu("relu")
+    assert not is_available()
+
+
+def test_a_stream_is_a_stream(device: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"^relu: stream, got str, expected a CUDA stream or its handle"):
+        device.as_stream("default", "relu")
+    assert device.as_stream(None, "relu") == device.as_stream(0, "relu") == 0
+    for stream in (7, SimpleNamespace(cuda_stream=7), SimpleNamespace(ptr=7)):
+        assert device.handle_of(device.as_stream(stream, "relu")) == 7
+    new = SimpleNamespace(__cuda_stream__=lambda: (0, 7))
+    assert device.handle_of(device.as_stream(new, "relu")) == 7
+
+
+# ---- arrays in the wrong place
+
+
+def test_arrays_in_main_memory_are_refused_and_never_copied() -> None:
+    cuda = pytest.importorskip("convcore.cuda", reason="numba-cuda is not installed")
+    x, d_x = np.ones((1, 4, 4, 1), np.float32), cuda.to_device(np.ones((1, 4, 4, 1), np.float32))
+    w = np.ones((3, 3, 1, 1), np.float32)
+    for call, name in (
+        (lambda: cuda.conv2d(d_x, w), "kernel|w"),
+        (lambda: cuda.relu(x), "x"),
+        (lambda: cuda.relu(d_x, out=x), "out"),
+    ):
+        with pytest.raises(DeviceError, match=f"({name}) lies in main memory, got ndarray"):
+            call()
+    with pytest.raises(DTypeError, match="x is no array, got list"):
+        cuda.relu([1.0, 2.0])
+    with pytest.raises(DTypeError, match="to_device: x, got DeviceArray, expected a NumPy array"):
+        cuda.to_device(d_x)
+    with pytest.raises(DeviceError, match="its elements lie on the GPU"):
+        np.asarray(d_x)
+
+
+# ---- the command line
+
+
+def test_predict_and_verify_on_the_gpu(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+    model, rows = data.path("sonar_baseline.keras"), tmp_path / "x.npy"
+    np.save(rows, np.random.default_rng(0).uniform(0, 1, (2, 60)).astype(np.float32))
+    answers = []
+    for words in ([], ["--device", "cuda"], ["--device", "cuda", "--precision", "tf32"]):
+        assert main(["predict", str(model), str(rows), *words]) == 0
+        answers.append(capsys.readouterr().out)
+    assert answers[0] == answers[1] and len(answers[2].splitlines()) == len(answers[0].splitlines())
+    assert main(["inspect", str(model), "--plan", "--device", "cuda"]) == 0
+    assert "on cuda" in capsys.readouterr().out
+    assert main(["verify", str(model), "--device", "cuda", "--input", str(rows)]) == 0
+    assert main(["predict", str(model), str(rows), "--precision", "tf32"]) == 1
+    assert "the CPU computes in float32, got tf32" in capsys.readouterr().err
+
+
+def test_the_command_line_says_in_a_sentence_that_no_gpu_can_be_used() -> None:
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+    words = ["verify", str(data.path("sonar_baseline.keras")), "--device", "cuda"]
+    code = f"from convcore.cli import main; raise SystemExit(main({words}))"
+    said = complaint(code, NUMBA_DISABLE_CUDA="1")
+    assert said == (
+        "convcore verify: simple: NUMBA_DISABLE_CUDA is set in the environment, "
+        "expected an NVIDIA GPU of the Ampere generation or later"
+    )

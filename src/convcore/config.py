@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import convcore
+from convcore import gpu
 from convcore.errors import ArgumentError, ConvcoreError
 
 __all__ = ["PACKAGES", "get_include", "show_config", "version"]
@@ -56,7 +57,7 @@ def show_config(mode: Literal["dicts"]) -> dict[str, Any]: ...
 
 
 def show_config(mode: str = "stdout") -> dict[str, Any] | None:
-    """Print the CPU, instruction sets, threads and versions; with mode "dicts" return them.
+    """Print the CPU, the GPU, instruction sets, threads and versions; with mode "dicts" return them.
 
     Examples
     --------
@@ -77,11 +78,13 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
         "logical_cpus": os.cpu_count(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
+        "gpu": gpu.describe(),
         "packages": {name: version(name) for name in PACKAGES},
     }
     if mode == "dicts":
         return facts
     rows = {name.replace("_", " "): value for name, value in facts.items() if name != "packages"}
+    rows["gpu"] = gpu.sentence(facts["gpu"])
     rows |= {name: found or "not installed" for name, found in facts["packages"].items()}
     width = max(map(len, rows))
     for name, value in rows.items():

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from convcore.plan.cache import WeightCache
     from convcore.run.cuda import CudaRunner
-    from convcore.run.profile import Profile
+    from convcore.run.profile import CudaProfile, Profile
     from convcore.run.verify import Verification
 
     FloatArray = NDArray[np.float32]
@@ -418,17 +418,19 @@ class Model:
             for layer in self.layers
         }
 
-    def profile(self, x: Inputs, *, repeats: int = 20) -> Profile:
-        """Time every step on `x`: medians of `repeats` runs, beside this machine's measured peaks."""
-        from convcore.run.profile import profile
+    def profile(self, x: Inputs, *, repeats: int = 20) -> Profile | CudaProfile:
+        """Time every step on `x`, in one batch: medians of `repeats` runs.
+
+        On the CPU beside this machine's measured peaks; on a GPU by its own events, and beside the time of
+        the whole network as one graph.
+        """
+        from convcore.run.profile import profile, profile_cuda
 
         inputs = self._inputs(x)
         runner = self._runner(tuple(i.shape[1:] for i in inputs))
-        if not isinstance(runner, CpuRunner):
-            raise DeviceError(
-                self.name, "only steps on the CPU can be timed one by one", got=self.device.name
-            )
-        return profile(runner, inputs, repeats)
+        if isinstance(runner, CpuRunner):
+            return profile(runner, inputs, repeats)
+        return profile_cuda(runner, inputs, repeats)
 
     def verify(self, x: Inputs | None = None) -> Verification:
         """Check every layer against float64, and the outputs against Keras where it is installed.

@@ -17,6 +17,7 @@ __all__ = [
     "MissingExtraError",
     "ModelError",
     "ModelFormatError",
+    "OutOfMemoryError",
     "SeriesError",
     "UnsafeModelError",
     "UnsupportedLayerError",
@@ -100,6 +101,12 @@ class DeviceError(ConvcoreError, RuntimeError):
     """The device or instruction set asked for is not there, or failed."""
 
     code = "device"
+
+
+class OutOfMemoryError(DeviceError, MemoryError):
+    """The GPU has less memory free than was asked for."""
+
+    code = "out-of-memory"
 
 
 class MissingExtraError(ConvcoreError, ImportError):

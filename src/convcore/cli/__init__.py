@@ -33,7 +33,7 @@ VERBS = {
     "inspect": "show a model file's layers, shapes, parameters and FLOPs",
     "verify": "compare every layer of a model with Keras or the reference",
     "bench": "measure the machine's roofline, networks and kernels, and other libraries beside them",
-    "info": "show the CPU, the instruction set chosen, threads and versions",
+    "info": "show the CPU, the instruction set chosen, the GPU, threads and versions",
 }
 
 #: Messages are written for people who call Python; here is what those words are called on this side.

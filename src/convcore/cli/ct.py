@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from convcore import data
 from convcore.cli import UsageError
 from convcore.cli.folders import check_folder, whole_folder
-from convcore.cli.models import add_model_options, open_model
+from convcore.cli.models import add_device_options, add_model_options, open_model
 from convcore.cli.terminal import note, print_json, print_table, progress
 from convcore.errors import ArgumentError, InputError, ModelError
 from convcore.medical import (
@@ -78,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
     add_model_options(parser)
+    add_device_options(parser)
     parser.add_argument("--json", action="store_true", help="print result.json to stdout as well")
 
 

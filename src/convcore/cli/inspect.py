@@ -7,7 +7,7 @@ from collections import Counter
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from convcore.cli.models import add_model_options, kernel_flip
+from convcore.cli.models import add_device_options, add_model_options, kernel_flip
 from convcore.cli.terminal import note, print_json, print_table
 from convcore.errors import ModelError, UnsafeModelError, UnsupportedLayerError, WeightsError
 
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", metavar="FILE", help="a .keras, .h5 or .hdf5 file, or a model's .json")
     add_model_options(parser)
+    add_device_options(parser)
     parser.add_argument(
         "--plan", action="store_true", help="also show the steps, kernels and memory of a run"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from convcore.engine import Model
 
-__all__ = ["add_model_options", "kernel_flip", "open_model"]
+__all__ = ["add_device_options", "add_model_options", "kernel_flip", "open_model"]
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -31,12 +31,30 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that say what computes."""
+    parser.add_argument(
+        "--device",
+        choices=["cpu", "cuda"],
+        default="cpu",
+        help="what computes: the CPU (default), or an NVIDIA GPU",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["float32", "tf32", "bfloat16"],
+        default="float32",
+        help="what products are computed in (default float32; the others on a GPU, faster and less exact)",
+    )
+
+
 def open_model(args: argparse.Namespace) -> Model:
-    """Load ``args.model`` with the options of :func:`add_model_options`."""
+    """Load ``args.model`` with the options of :func:`add_model_options` and :func:`add_device_options`."""
     from convcore.engine import load_model
 
     return load_model(
         args.model,
+        device=args.device,
+        precision=args.precision,
         weights=args.weights,
         kernel_flip=kernel_flip(args),
         cache=args.cache,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from convcore.cli import UsageError
 from convcore.cli.answers import Answer, Head, answer, as_json, class_indices, confusion, head_of
-from convcore.cli.models import add_model_options, open_model
+from convcore.cli.models import add_device_options, add_model_options, open_model
 from convcore.cli.sources import Options, PictureFiles, Source, open_source
 from convcore.cli.terminal import note, plain, print_json, print_table, progress
 from convcore.errors import InputError
@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "without a header, whose last column may be a label",
     )
     add_model_options(parser)
+    add_device_options(parser)
     parser.add_argument(
         "--top", type=_positive, default=1, metavar="K", help="how many classes to show (default 1)"
     )

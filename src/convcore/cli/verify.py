@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 
 from convcore.cli import UsageError
-from convcore.cli.models import add_model_options, open_model
+from convcore.cli.models import add_device_options, add_model_options, open_model
 from convcore.cli.terminal import print_json
 from convcore.inputs import fit_shape, read_array
 
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("model", metavar="MODEL", help="a .keras, .h5 or .hdf5 file, or a model's .json")
     add_model_options(parser)
+    add_device_options(parser)
     parser.add_argument(
         "--input",
         metavar="FILE.npy",

@@ -16,15 +16,27 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike, NDArray
 
-from convcore.cuda.device import require_gpu, stream
+from convcore.cuda.device import (
+    call,
+    current,
+    failure,
+    handle_of,
+    holder,
+    is_drivers,
+    require_gpu,
+    stream,
+)
 from convcore.cuda.kernels import copy
 from convcore.cuda.toolkit import cuda, simulated
+from convcore.cuda.transfer import event
 from convcore.errors import ArgumentError, DeviceError, DTypeError
 
 __all__ = ["DeviceArray", "as_device_array", "empty", "to_device"]
 
 _DLPACK_CUDA = (2, 13)  # device memory, managed memory
+_DLPACK_CPU = 1
 _LEGACY_DEFAULT_STREAM = 1
+_NO_WAITING = -1
 
 
 class _Pointer:
@@ -42,6 +54,15 @@ class _Pointer:
         }
 
 
+class _Memory:
+    """What all views of one piece of memory share: whose GPU it is on, and the stream that wrote it last."""
+
+    __slots__ = ("device", "stream")
+
+    def __init__(self) -> None:
+        self.device, self.stream = current(), stream.get()
+
+
 class DeviceArray:
     """An array in the memory of a GPU.
 
@@ -52,11 +73,12 @@ class DeviceArray:
     Made by :func:`to_device`, :func:`empty` and the operations of :mod:`convcore.cuda`.
     """
 
-    __slots__ = ("_map", "_owner")
+    __slots__ = ("_map", "_memory", "_owner")
 
     def __init__(self, map_: NDArray[Any], owner: object) -> None:
         self._map = map_
         self._owner = owner
+        self._memory: _Memory = owner._memory if isinstance(owner, DeviceArray) else _Memory()
 
     # ---- what it is -----------------------------------------------------------------------------
 
@@ -102,8 +124,8 @@ class DeviceArray:
 
     @property
     def pointer(self) -> int:
-        """Address of the first element on the device."""
-        return int(self._map.ctypes.data)
+        """Address of the first element on the device; 0 if there is none."""
+        return int(self._map.ctypes.data) if self.size else 0
 
     @property
     def span(self) -> tuple[int, int]:
@@ -173,6 +195,7 @@ class DeviceArray:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         target = self[key]
+        target.written_on(stream.get())
         if isinstance(value, (int, float)):
             copy.launch_fill(target, value)
         else:
@@ -181,23 +204,39 @@ class DeviceArray:
     def copy_to_host(self) -> NDArray[Any]:
         """The elements as a NumPy array, after everything on the context's stream is done."""
         source = self if self.flags.c_contiguous else self.copy()
-        if simulated:
-            return source._map.copy()
         host = np.empty(source.shape, source.dtype)
-        if host.size:
-            on = stream.get()
-            source.as_numba().copy_to_host(host, stream=on)
-            cuda.synchronize() if on == 0 else on.synchronize()
+        on = stream.get()
+        source.get(host, on)
+        _wait_on_host(on)
         return host
 
     def copy_from_host(self, x: NDArray[Any]) -> None:
-        """Fill this contiguous array with the elements of `x`, an array of the same shape and type."""
+        """Fill this C-ordered array with the elements of `x`, an array of the same shape and type."""
+        on = stream.get()
+        source = np.ascontiguousarray(x)
+        self.put(source, on)
+        _wait_on_host(on)  # the host array may change, and end, from now on
+
+    def get(self, host: NDArray[Any], on: Any) -> None:
+        """Queue a copy to `host` on stream `on`; both C-ordered, of the same shape and type.
+
+        `host` has the elements when the stream has come so far, and may neither end nor be read before.
+        """
         if simulated:
-            self._map[...] = x
+            host[...] = self._map
         elif self.size:
-            on = stream.get()
-            self.as_numba().copy_to_device(np.ascontiguousarray(x), stream=on)
-            cuda.synchronize() if on == 0 else on.synchronize()  # the host array may change from now on
+            call("cuMemcpyDtoHAsync", host.ctypes.data, self.pointer, self.nbytes, handle_of(on))
+
+    def put(self, host: NDArray[Any], on: Any) -> None:
+        """Queue a copy from `host` on stream `on`; both C-ordered, of the same shape and type.
+
+        `host` may neither end nor change before the stream has come so far.
+        """
+        if simulated:
+            self._map[...] = host
+        elif self.size:
+            self.written_on(on)
+            call("cuMemcpyHtoDAsync", self.pointer, host.ctypes.data, self.nbytes, handle_of(on))
 
     def __array__(self, *args: Any, **kwargs: Any) -> NDArray[Any]:
         raise DeviceError(
@@ -216,27 +255,57 @@ class DeviceArray:
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        handle = getattr(stream.get(), "handle", None)
         return {
             "version": 3,
             "shape": self.shape,
             "strides": None if self.flags.c_contiguous else self.strides,
             "typestr": self.dtype.str,
             "data": (self.pointer, not self.flags.writeable),
-            "stream": int(getattr(handle, "value", handle) or _LEGACY_DEFAULT_STREAM),
+            # Not the stream of whoever asks: the one to wait for.
+            "stream": handle_of(self._memory.stream) or _LEGACY_DEFAULT_STREAM,
         }
 
-    def _strided_view(self) -> Any:
+    def written_on(self, on: Any) -> None:
+        """Note that stream `on` writes it from now on: who reads it elsewhere waits for that one."""
+        self._memory.stream = on
+
+    def __dlpack__(
+        self,
+        *,
+        stream: int | None = None,
+        max_version: tuple[int, int] | None = None,
+        dl_device: tuple[int, int] | None = None,
+        copy: bool | None = None,
+    ) -> Any:
+        """Return a DLPack capsule, for ``from_dlpack`` of any package.
+
+        `stream`, the consumer's, is made to wait for what has been queued to write the array: None and 1
+        stand for the default stream, 2 for the thread's, -1 for no waiting. Only a consumer that says
+        it understands version 1 takes what may not be written.
+
+        Raises
+        ------
+        BufferError
+            The consumer wants it on another device, or cannot take what may not be written.
+        """
+        if dl_device is not None and tuple(dl_device) != self.__dlpack_device__():
+            raise BufferError(f"the array is on device {self.__dlpack_device__()}, not on {dl_device}")
+        source = self.copy() if copy else self
+        versioned = max_version is not None and max_version[0] >= 1
+        if not versioned and not source.flags.writeable:
+            raise BufferError("the array may not be written, and this version of DLPack cannot say so")
+        if simulated:  # NumPy's array is the array
+            return source._map.__dlpack__(max_version=max_version)
+        if stream != _NO_WAITING:
+            _wait(source._memory.stream, _LEGACY_DEFAULT_STREAM if stream is None else int(stream))
         from cuda.core.utils import StridedMemoryView
 
-        return StridedMemoryView.from_cuda_array_interface(self, stream_ptr=-1)
-
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        return self._strided_view().__dlpack__(**kwargs)
+        view = StridedMemoryView.from_cuda_array_interface(source, stream_ptr=_NO_WAITING)
+        return view.__dlpack__(stream=_NO_WAITING, max_version=max_version)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        device: tuple[int, int] = self._strided_view().__dlpack_device__()
-        return device
+        # The simulator's device memory is main memory.
+        return (_DLPACK_CPU, 0) if simulated else (_DLPACK_CUDA[0], self._memory.device)
 
 
 def empty(shape: Sequence[int], dtype: DTypeLike = np.float32) -> DeviceArray:
@@ -246,8 +315,8 @@ def empty(shape: Sequence[int], dtype: DTypeLike = np.float32) -> DeviceArray:
     ------
     DeviceError
         There is no GPU that can be used.
-    MemoryError
-        The GPU has not that much memory free; the message says how much it has.
+    OutOfMemoryError
+        The GPU has not that much memory free; the message says how much it has. It is a ``MemoryError`` too.
     """
     kind: np.dtype[Any] = np.dtype(dtype)
     if simulated:
@@ -260,12 +329,9 @@ def empty(shape: Sequence[int], dtype: DTypeLike = np.float32) -> DeviceArray:
     try:
         memory = cuda.current_context().memalloc(nbytes)
     except Exception as error:
-        if "MEMORY" not in str(error).upper():
+        if not is_drivers(error):
             raise
-        free, total = cuda.current_context().get_memory_info()
-        raise MemoryError(
-            f"convcore.cuda: no memory on the GPU for {nbytes:,} bytes; {free:,} of {total:,} are free"
-        ) from error
+        raise failure("convcore.cuda", str(error), nbytes) from error
     pointer = _Pointer(int(memory.device_ctypes_pointer.value), shape, None, kind.str, False)
     return DeviceArray(np.asarray(pointer), memory)
 
@@ -286,14 +352,31 @@ def to_device(x: NDArray[Any]) -> DeviceArray:
     return result
 
 
-def _wait_for(handle: int | None) -> None:
-    """Let the context's stream wait for what was put on stream `handle` until now."""
-    if handle is None or simulated:
+def _wait_on_host(on: Any) -> None:
+    """Wait until stream `on` has come to its end."""
+    if not simulated:
+        call("cuStreamSynchronize", handle_of(on))
+
+
+def _wait(producer: Any, consumer: Any) -> None:
+    """Let stream `consumer` wait for what has been put on stream `producer` until now."""
+    if simulated:
         return
-    producer, consumer = cuda.external_stream(handle), stream.get() or cuda.default_stream()
-    done = cuda.event(timing=False)
-    done.record(producer)
-    done.wait(consumer)
+    first, then = (handle_of(s) or _LEGACY_DEFAULT_STREAM for s in (producer, consumer))
+    if first != then:
+        done = event()
+        done.record(cuda.external_stream(first))
+        done.wait(cuda.external_stream(then))
+
+
+def _refuse_other_device(device: int, name: str, where: str) -> None:
+    if device != current():
+        raise DeviceError(
+            where,
+            f"{name} is on another GPU",
+            got=f"GPU {device}",
+            expected=f"GPU {current()}, this thread's",
+        )
 
 
 def as_device_array(x: Any, name: str, where: str) -> DeviceArray:
@@ -309,6 +392,8 @@ def as_device_array(x: Any, name: str, where: str) -> DeviceArray:
         `x` is no array, or records gradients.
     """
     if isinstance(x, DeviceArray):
+        _refuse_other_device(x._memory.device, name, where)
+        _wait(x._memory.stream, stream.get())
         return x
     if simulated and isinstance(x, cuda.cudadrv.devicearray.FakeCUDAArray):
         return DeviceArray(x._ary, x)
@@ -327,11 +412,13 @@ def as_device_array(x: Any, name: str, where: str) -> DeviceArray:
         return _from_interface(interface, x, name, where)
     device = getattr(x, "__dlpack_device__", None)
     if device is not None and device()[0] in _DLPACK_CUDA:
+        _refuse_other_device(int(device()[1]), name, where)
         from cuda.core.utils import StridedMemoryView
 
-        handle = getattr(stream.get(), "handle", None)
-        wait_on = int(getattr(handle, "value", handle) or _LEGACY_DEFAULT_STREAM)
+        wait_on = handle_of(stream.get()) or _LEGACY_DEFAULT_STREAM
         view = StridedMemoryView.from_dlpack(x, stream_ptr=wait_on)
+        if view.dtype is None:
+            raise DTypeError(where, f"{name} has elements that NumPy has no type for", got=type(x).__name__)
         strides = None if view.strides is None else [s * view.dtype.itemsize for s in view.strides]
         pointer = _Pointer(view.ptr, view.shape, strides, np.dtype(view.dtype).str, view.readonly)
         return DeviceArray(np.asarray(pointer), (x, view))
@@ -355,6 +442,15 @@ def _from_interface(interface: dict[str, Any], x: object, name: str, where: str)
     if interface.get("mask") is not None:
         raise DTypeError(where, f"{name} is a masked array", got=type(x).__name__)
     address, read_only = interface["data"]
-    _wait_for(interface.get("stream"))
-    pointer = _Pointer(address, interface["shape"], interface.get("strides"), interface["typestr"], read_only)
-    return DeviceArray(np.asarray(pointer), x)
+    array = DeviceArray(
+        np.asarray(
+            _Pointer(address, interface["shape"], interface.get("strides"), interface["typestr"], read_only)
+        ),
+        x,
+    )
+    if array.size and not simulated:
+        _refuse_other_device(holder(address, name, where), name, where)
+    producer = interface.get("stream")
+    if producer is not None:  # None: there is nothing to wait for
+        _wait(int(producer), stream.get())
+    return array

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from convcore.cuda.arrays import as_device_array, empty
+from convcore.cuda.device import stream
 from convcore.cuda.kernels import resampling, rows
 from convcore.cuda.launch import launch
 from convcore.cuda.step import Program, Step
@@ -25,7 +26,9 @@ class DeviceMemory:
         return as_device_array(x, name, where)
 
     def target(self, out: Any, where: str) -> Any:
-        return as_device_array(out, "out", where)
+        target = as_device_array(out, "out", where)
+        target.written_on(stream.get())
+        return target
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> Any:
         return empty(shape, dtype)

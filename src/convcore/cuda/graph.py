@@ -5,18 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from convcore.cuda.device import launching, require_gpu
+from convcore.cuda.device import call, handle_of, launching, require_gpu
 from convcore.cuda.toolkit import cuda, simulated
-from convcore.errors import DeviceError
+from convcore.cuda.transfer import new_stream
 
 __all__ = ["Recording"]
 
 
 class Recording:
-    """What `work` puts on a stream of its own, to be replayed there.
+    """What `work` puts on a stream, to be replayed there.
 
     The first replay runs `work` itself, since compiling and loading kernels cannot be recorded; the second
     records it; every one from then on is a single launch.
+
+    Parameters
+    ----------
+    work
+        Launches on the context's stream. It may neither allocate memory nor wait for the device.
+    stream
+        Where to run; one of its own by default.
 
     Attributes
     ----------
@@ -24,10 +31,10 @@ class Recording:
         Where it runs; 0 under Numba's simulator, which has no streams and runs `work` every time.
     """
 
-    def __init__(self, work: Callable[[], None]) -> None:
+    def __init__(self, work: Callable[[], None], stream: Any = None) -> None:
         require_gpu("convcore.cuda")
         self._work = work
-        self.stream: Any = 0 if simulated else cuda.stream()
+        self.stream: Any = 0 if simulated else stream or new_stream()
         self._ran = False
         self._graph: Any = None
 
@@ -40,39 +47,29 @@ class Recording:
                 return
         if self._graph is None:
             self._graph = self._recorded()
-        from cuda.bindings import driver
-
-        _checked(driver.cuGraphLaunch(self._graph, self._handle))
-
-    @property
-    def _handle(self) -> int:
-        handle = self.stream.handle
-        return int(getattr(handle, "value", handle))
+        call("cuGraphLaunch", self._graph, handle_of(self.stream))
 
     def _recorded(self) -> Any:
         from cuda.bindings import driver
 
-        mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-        _checked(driver.cuStreamBeginCapture(self._handle, mode))
+        on = handle_of(self.stream)
+        # Memory that Python lets go of meanwhile may not be freed: that would spoil the recording.
+        with cuda.defer_cleanup():
+            call("cuStreamBeginCapture", on, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
+            try:
+                with launching(self.stream, "record"):
+                    self._work()
+            except BaseException:
+                driver.cuStreamEndCapture(on)  # the stream is to be of use again; why it failed is known
+                raise
+            graph = call("cuStreamEndCapture", on)
         try:
-            with launching(self.stream, "record"):
-                self._work()
+            return call("cuGraphInstantiate", graph, 0)
         finally:
-            (graph,) = _checked(driver.cuStreamEndCapture(self._handle))
-        (executable,) = _checked(driver.cuGraphInstantiate(graph, 0))
-        _checked(driver.cuGraphDestroy(graph))
-        return executable
+            driver.cuGraphDestroy(graph)
 
     def __del__(self) -> None:
         if getattr(self, "_graph", None) is not None:
             from cuda.bindings import driver
 
             driver.cuGraphExecDestroy(self._graph)
-
-
-def _checked(result: Any) -> tuple[Any, ...]:
-    """What a call of the driver returned beside its status, which must be success."""
-    status, *rest = result
-    if int(status):
-        raise DeviceError("CUDA graph", f"the driver failed: {status.name}")
-    return tuple(rest)

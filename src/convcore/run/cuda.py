@@ -2,96 +2,165 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from convcore.cuda import transfer
 from convcore.cuda.arrays import DeviceArray, empty, to_device
-from convcore.cuda.device import launching, require_gpu
+from convcore.cuda.device import current, launching, on_device, require_gpu
 from convcore.cuda.graph import Recording
 from convcore.cuda.step import Program
-from convcore.plan.arena import lifetimes, place
-from convcore.plan.build import library_of, library_step
+from convcore.cuda.toolkit import simulated
+from convcore.errors import OutOfMemoryError
 from convcore.plan.data import Plan
+from convcore.run.pipeline import Batch, Slot, Streams, run_batches
+from convcore.run.runner import Runner, bind
 
-#: Programs of different batch sizes kept per plan; see run/cpu.py.
-_KEPT_PROGRAMS = 4
+#: Replays of a graph that are queued to keep the GPU busy; its queue has room for about a thousand launches.
+_MOST_AHEAD = 200
+#: Batches in flight at the same time: one is computed while another is copied.
+_IN_FLIGHT = 2
+
+
+class Times(NamedTuple):
+    """Seconds of every step, and of the graph, in every run; and whose clock told them."""
+
+    steps: list[list[float]]
+    graph: list[float]
+    clock: str
+
+
+def _seconds(work: Callable[[], None]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _between(marks: Sequence[Any]) -> list[float]:
+    """Seconds between neighbouring events, the last of which is waited for."""
+    marks[-1].synchronize()
+    return [1e-3 * float(a.elapsed_time(b)) for a, b in pairwise(marks)]
 
 
 class CudaProgram:
-    """A plan bound to a batch size on the GPU: steps, an arena, and memory for inputs and outputs.
+    """A plan bound to a batch size on the GPU: steps, an arena, and slots of memory for inputs and outputs.
 
-    Buffers, in order: the arena, the constants, the inputs, the outputs.
+    A CUDA graph reads and writes the addresses that it was recorded with, so every slot has its own: that
+    needs no copies from slot to slot. All share the arena, since they run on one stream, one after the other.
     """
 
-    def __init__(self, plan: Plan, batch: int, weights: Sequence[DeviceArray | None]) -> None:
+    def __init__(self, plan: Plan, batch: int, weights: Sequence[DeviceArray | None], stream: Any) -> None:
         self.batch = batch
-        buffers = {name: i for i, name in enumerate(plan.constants, start=1)}
-        for name, _ in (*plan.inputs, *plan.outputs):
-            buffers[name] = len(buffers) + 1
-
-        library = library_of(plan.device)
-        chosen = [library_step(s, library, batch) for s in plan.steps]
-        offsets, size = place(lifetimes(plan, [s.workspace_bytes for s in chosen], batch))
-
-        def locate(value: str) -> tuple[int, int]:
-            return (buffers[value], 0) if value in buffers else (0, offsets[value] // 4)
-
-        steps = []
-        for i, (planned, packed) in enumerate(zip(plan.steps, weights, strict=True)):
-            step = library_step(planned, library, batch, locate)
-            if packed is not None:
-                step.set_weights(packed)
-            if step.workspace_bytes:
-                step.set_workspace(0, offsets[f"workspace {i}"])
-            steps.append(step)
+        self._plan = plan
+        self._stream = stream
+        steps, arena_floats = bind(plan, batch, weights)
         self._program = Program(steps)
         constants = [to_device(np.ascontiguousarray(c)) for c in plan.constants.values()]
-        self._inputs = [empty((batch, *shape)) for _, shape in plan.inputs]
-        self._outputs = [empty((batch, *shape)) for _, shape in plan.outputs]
-        self._buffers = [empty((size // 4,)), *constants, *self._inputs, *self._outputs]
-        self._recording = Recording(lambda: self._program.run(self._buffers))
-        self._lock = threading.Lock()
+        self._shared = [empty((arena_floats,)), *constants]
+        self._buffers: list[list[DeviceArray]] = []  # of every slot, as the steps name them
+        self._slots = [self._new_slot()]
+        self._most_slots = _IN_FLIGHT
 
-    def run(self, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> None:
-        """Compute `outputs` (C-ordered float32, written) from `inputs` (C-ordered float32).
+    def _new_slot(self) -> Slot:
+        inputs = [empty((self.batch, *shape)) for _, shape in self._plan.inputs]
+        outputs = [empty((self.batch, *shape)) for _, shape in self._plan.outputs]
+        buffers = [*self._shared, *inputs, *outputs]
+        self._buffers.append(buffers)
+        recording = Recording(lambda: self._program.run(buffers), self._stream)
+        return Slot(inputs, outputs, recording.replay, transfer)
 
-        Calls from several threads take turns: a program has one arena.
-        """
-        with self._lock, launching(self._recording.stream, "predict"):
-            for array, x in zip(self._inputs, inputs, strict=True):
-                array.copy_from_host(x)
-            self._recording.replay()
-            for array, y in zip(self._outputs, outputs, strict=True):
-                y[...] = array.copy_to_host()
+    def slot(self, number: int) -> Slot:
+        """The slot for batch `number` of a row; the first alone where there is no memory for more."""
+        if len(self._slots) <= number % self._most_slots:
+            try:
+                self._slots.append(self._new_slot())
+            except OutOfMemoryError:
+                self._most_slots = len(self._slots)
+        return self._slots[number % self._most_slots]
+
+    def step_times(self, repeats: int) -> Times:
+        """Time every step, and the graph of them all, on what the first slot's inputs hold."""
+        replay, steps = self._slots[0].replay, self._program.steps
+        replay()
+        replay()  # the first compiles, the second records
+        self._stream.synchronize()
+        if simulated:
+            graph = [_seconds(replay) for _ in range(repeats)]
+            alone = [[_seconds(partial(s.run, self._buffers[0])) for s in steps] for _ in range(repeats)]
+            return Times(alone, graph, "the host's clock, in Numba's simulator")
+
+        marks = [transfer.event(timing=True) for _ in range(len(steps) + 1)]
+
+        def each() -> list[float]:
+            marks[0].record(self._stream)
+            for step, mark in zip(steps, marks[1:], strict=True):
+                step.run(self._buffers[0])
+                mark.record(self._stream)
+            return _between(marks)
+
+        def whole() -> list[float]:
+            marks[0].record(self._stream)
+            replay()
+            marks[1].record(self._stream)
+            return _between(marks[:2])
+
+        graph = [whole()[0] for _ in range(repeats)]
+        started = time.perf_counter()
+        each()
+        # While the GPU is busy with these, the host queues all steps: their times have no gaps of launching.
+        ahead = min(math.ceil((time.perf_counter() - started) / max(min(graph), 1e-6)) + 1, _MOST_AHEAD)
+        alone = []
+        for _ in range(repeats):
+            for _ in range(ahead):
+                replay()
+            alone.append(each())
+        return Times(alone, graph, "events on the GPU")
 
 
-class CudaRunner:
-    """A plan, its weights on the GPU, and its programs by batch size."""
+class CudaRunner(Runner[CudaProgram]):
+    """A plan, its weights on the GPU, and its programs by batch size.
+
+    Calls from several threads take turns. All of them run on the GPU that was the thread's when it was made.
+    """
 
     def __init__(self, plan: Plan) -> None:
         require_gpu(plan.name)
-        self.plan = plan
+        super().__init__(plan)
+        self._device = current()
         self._weights = [None if s.weights is None else to_device(s.weights) for s in plan.steps]
-        self._programs: dict[int, CudaProgram] = {}
-        self._lock = threading.Lock()
+        self._streams = Streams(*(transfer.new_stream() for _ in Streams._fields))
+        self._turn = threading.Lock()
 
-    def program(self, batch: int) -> CudaProgram:
-        """The program for `batch` images; made on first use."""
-        with self._lock:
-            program = self._programs.pop(batch, None) or CudaProgram(self.plan, batch, self._weights)
-            self._programs[batch] = program
-            while len(self._programs) > _KEPT_PROGRAMS:
-                self._programs.pop(next(iter(self._programs)))
-        return program
+    def _new_program(self, batch: int) -> CudaProgram:
+        return CudaProgram(self.plan, batch, self._weights, self._streams.compute)
 
-    def run(self, inputs: Sequence[np.ndarray], *, batch_size: int | None = None) -> list[np.ndarray]:
-        """Return every output for all images of `inputs`, `batch_size` at a time."""
-        total = inputs[0].shape[0]
-        outputs = [np.empty((total, *shape), np.float32) for _, shape in self.plan.outputs]
-        step = min(batch_size or total, total)
-        for start in range(0, total, step):
-            part = slice(start, min(start + step, total))
-            self.program(part.stop - start).run([x[part] for x in inputs], [y[part] for y in outputs])
-        return outputs
+    def _run_parts(
+        self, parts: Sequence[slice], inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]
+    ) -> None:
+        # A single batch has nothing to overlap with: on one stream it needs no waiting of one for another.
+        streams = self._streams if len(parts) > 1 else Streams(*(self._streams.compute,) * 3)
+        with self._turn, on_device(self._device), launching(streams.compute, self.plan.name):
+            run_batches(self._batches(parts, inputs, outputs), streams)
+
+    def step_times(self, inputs: Sequence[np.ndarray], repeats: int) -> Times:
+        """Time every step on `inputs`, all in one batch; see :meth:`CudaProgram.step_times`."""
+        self.run(inputs)
+        program = self.program(inputs[0].shape[0])
+        with self._turn, on_device(self._device), launching(self._streams.compute, self.plan.name):
+            return program.step_times(repeats)
+
+    def _batches(
+        self, parts: Sequence[slice], inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]
+    ) -> Iterator[Batch]:
+        for number, part in enumerate(parts):
+            # The rest, which is smaller, has a program and memory of its own.
+            whole = part.stop - part.start == parts[0].stop
+            slot = self.program(part.stop - part.start).slot(number if whole else 0)
+            yield Batch(slot, [x[part] for x in inputs], [y[part] for y in outputs])
