@@ -21,10 +21,11 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"errors"},
     "_native": set(),  # Cython, and not read here: it imports errors alone
     "writers": {"errors", "extras"},
+    "machine_code": {"errors", "writers"},
     "reference": {"errors", "shapes"},
     "config": {"_native", "errors"},
     "ops": {"_native", "activations", "errors", "memory", "shapes"},
-    "cuda": {"_native", "errors", "ops"},
+    "cuda": {"_native", "errors", "machine_code", "ops"},
     "loader": {"errors", "shapes"},
     "plan": {"_native", "activations", "cuda", "errors", "loader", "memory", "tables", "writers"},
     "run": {"_native", "cuda", "loader", "memory", "plan", "reference", "tables"},
@@ -34,14 +35,17 @@ ALLOWED: dict[str, set[str]] = {
     "bench": {
         "_native",
         "config",
+        "cuda",
         "engine",
         "errors",
         "extras",
         "loader",
+        "machine_code",
         "memory",
         "ops",
         "plan",
         "run",
+        "tables",
         "writers",
     },
     "cli": {
@@ -73,8 +77,9 @@ JUDGES = {
     "onnx": {"bench/formats.py"},
     **{
         name: {"bench/peers.py"}
-        for name in ("tensorflow", "torch", "onnxruntime", "openvino", "ai_edge_litert", "ncnn", "MNN")
+        for name in ("tensorflow", "onnxruntime", "openvino", "ai_edge_litert", "ncnn", "MNN")
     },
+    "torch": {"bench/peers.py", "bench/gpu/torch_peer.py"},
 }
 
 
