@@ -366,7 +366,7 @@ def _engine(
         runner.run([x])
         walls.append(time.perf_counter() - start)
     recording = runner.program(x.shape[0])._recording
-    handle = recording.stream.handle
+    handle = getattr(recording.stream, "handle", 0)  # Numba's simulator has no streams
     streams["ours"] = int(getattr(handle, "value", handle))
     more = {
         "prepare_s": prepared,

@@ -154,8 +154,8 @@ def problems(found: Facts) -> Sequence[Problem]:
         have, asks = (found.versions.get(name, "") for name in ("numpy", "numba-cuda"))
         wrong.append(
             Problem(
-                f"NumPy {have} has no row_stack, which numba-cuda {asks} may ask for: it is lent to it while it "
-                "is imported.",
+                f"NumPy {have} has no row_stack, which numba-cuda {asks} may ask for: it is lent to it while "
+                "it is imported.",
                 fatal=False,
             )
         )

@@ -91,9 +91,10 @@ def run(what: Run, say: Callable[[str], None], clock: Callable[[], float] = time
     for line in described(found):
         say(line)
     problems = preflight.problems(found)
-    for problem in problems:
-        say(problem.sentence)
     fatal = [problem.sentence for problem in problems if problem.fatal]
+    for problem in problems:
+        if not problem.fatal:
+            say(problem.sentence)
     if fatal:
         raise UnmeasuredError(found, fatal)
     record: dict[str, Any] = {
@@ -121,7 +122,7 @@ class UnmeasuredError(DeviceError):
     """Nothing can be measured: `found` is what there is, `sentences` say what is not."""
 
     def __init__(self, found: preflight.Facts, sentences: Sequence[str]) -> None:
-        super().__init__("convcore bench", " ".join(sentences), remedy="Nothing was measured.")
+        super().__init__("GPU", "; ".join(sentence.rstrip(".") for sentence in sentences))
         self.found = found
         self.sentences = tuple(sentences)
 

@@ -33,13 +33,26 @@ def why_not() -> str:
     return ""
 
 
-class TorchGraph:
-    """Calls of a network, recorded; `calls` of them are one replay."""
+def are_maps(layer: Layer) -> bool:
+    """Whether a layer works on images, which PyTorch has as (n, c, h, w)."""
+    return layer.operation in ("conv", "max_pool")
 
-    def __init__(self, peer: TorchPeer, calls: Sequence[Callable[[], Any]]) -> None:
+
+def as_array(y: Any, maps: bool) -> NDArray[np.float32]:
+    """Return a tensor as float32 with channels last."""
+    whole = (y.permute(0, 2, 3, 1) if maps else y).float().contiguous()
+    found: NDArray[np.float32] = whole.cpu().numpy()
+    return found
+
+
+class TorchGraph:
+    """Calls of a network, recorded; `calls` of them are one replay. `maps` says that they return images."""
+
+    def __init__(self, peer: TorchPeer, calls: Sequence[Callable[[], Any]], maps: bool = False) -> None:
         torch = peer.torch
         self.calls = len(calls)
         self._torch = torch
+        self._maps = maps
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side), torch.inference_mode():
@@ -66,10 +79,7 @@ class TorchGraph:
     def output(self) -> NDArray[np.float32]:
         """Return the last call's output, channels last, as float32."""
         self._torch.cuda.synchronize()
-        y = self._y.float()
-        y = y.permute(0, 2, 3, 1) if y.ndim == 4 else y
-        found: NDArray[np.float32] = y.contiguous().cpu().numpy()
-        return found
+        return as_array(self._y, self._maps)
 
 
 class TorchPeer:
@@ -102,7 +112,7 @@ class TorchPeer:
         """
         torch = self.torch
         with torch.inference_mode():
-            return TorchGraph(self, [self._call(layers, x, fused) for _ in range(sets)])
+            return TorchGraph(self, [self._call(layers, x, fused) for _ in range(sets)], are_maps(layers[-1]))
 
     def matrix_product(self, n: int) -> TorchGraph:
         """Return one product of two matrices n x n."""
@@ -129,7 +139,7 @@ class TorchPeer:
         image = torch.from_numpy(np.ascontiguousarray(x)).to(self._device)
         if image.dtype == torch.float32:
             image = image.to(self._dtype)
-        if layers[0].operation in ("conv", "max_pool"):
+        if are_maps(layers[0]):
             image = image.permute(0, 3, 1, 2)  # its memory stays (n, h, w, c): channels last
         steps = [self._step(layer, fused) for layer in layers]
 
@@ -171,7 +181,7 @@ class TorchPeer:
             bias = self._tensor(layer.weights["bias"])
 
             def dense(x: Any) -> Any:
-                flat = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1) if x.ndim == 4 else x
+                flat = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1) if x.ndim == 4 else x  # Keras's order
                 y = functional.linear(flat, matrix, bias)
                 return torch.relu_(y) if layer.relu else y
 
