@@ -3,6 +3,7 @@
     python benchmarks/gpu.py                                    # everything, to benchmarks/results/gpu.json
     python benchmarks/gpu.py --budget 580                       # what fits into so many seconds
     python benchmarks/gpu.py --only layers_tf32,memory --keep   # more parts for the same file
+    python benchmarks/gpu.py --only memcheck,racecheck --keep   # the tests under compute-sanitizer
     python benchmarks/gpu.py --make-cubins FOLDER --arch sm_90  # kernels for where none can be compiled
     CONVCORE_CUBINS=FOLDER python benchmarks/gpu.py             # ... and how they are used there
 
@@ -18,7 +19,7 @@ import sys
 from pathlib import Path
 
 from convcore.bench.gpu import making
-from convcore.bench.gpu.record import NOT_YET, PARTS, Run, UnmeasuredError, run, unmeasured
+from convcore.bench.gpu.record import NOT_YET, PARTS, SANITIZERS, Run, UnmeasuredError, run, unmeasured
 from convcore.bench.gpu.table import printed
 from convcore.errors import ConvcoreError
 from convcore.writers import write_json
@@ -34,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", default=",".join(PARTS), metavar="PART[,PART]", help=", ".join(PARTS))
+    parser.add_argument(
+        "--only", default=",".join(PARTS), metavar="PART[,PART]", help=", ".join((*PARTS, *SANITIZERS))
+    )
     parser.add_argument("--skip-tests", action="store_true")
     parser.add_argument("--no-peers", action="store_true", help="do not measure PyTorch beside")
     parser.add_argument("--rounds", type=int, default=20)
@@ -49,9 +52,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, help="with --make-cubins: processes")
     options = parser.parse_args(argv)
     parts = [name for name in options.only.split(",") if name]
-    unknown = sorted({*parts} - {*PARTS})
+    unknown = sorted({*parts} - {*PARTS, *SANITIZERS})
     if unknown:
-        parser.error(f"{', '.join(unknown)} is not among {', '.join(PARTS)}")
+        parser.error(f"{', '.join(unknown)} is not among {', '.join((*PARTS, *SANITIZERS))}")
     if options.skip_tests:
         parts = [name for name in parts if name != "tests"]
     try:

@@ -87,6 +87,9 @@ class FakeDriver:
     def cuCtxSetCurrent(self, ctx: int) -> None:  # noqa: N802
         assert ctx == 1
 
+    def cuCtxSynchronize(self) -> None:  # noqa: N802
+        pass
+
     def cuStreamCreate(self, flags: int) -> int:  # noqa: N802
         return 77
 

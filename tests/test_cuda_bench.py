@@ -151,7 +151,7 @@ def test_without_a_gpu_the_command_says_so_and_records_it_if_told(tmp_path: Path
 def test_the_published_file_has_the_shape_that_the_code_writes() -> None:
     written = json.loads((ROOT / "benchmarks" / "results" / "gpu.json").read_text())
     assert written["status"] in ("measured", "partly measured", record.NOT_YET)
-    assert set(written["parts"]) == set(record.PARTS)
+    assert set(written["parts"]) >= set(record.PARTS)
     assert [(b["case"], b["batch"], b["precision"]) for b in written["bars"]] == [b[:3] for b in bars.BARS]
 
 
@@ -247,6 +247,28 @@ def test_the_engine_takes_kernels_from_the_folder(
     )
     monkeypatch.setattr(compiled, "code_of", lambda kernel, capability: f"compiled for {capability}")
     assert compiled._loaded.__wrapped__(fast_kernels.Kernel("pool", (False,)))[1] == "compiled for (9, 0)"
+
+
+def test_a_schedule_is_read_and_packed_without_numba(folder: Path) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('numba', 'numba_cuda', 'llvmlite'): sys.modules[name] = None\n"
+        "import convcore.bench.gpu.worker\n"
+        "from convcore import machine_code\n"
+        "from convcore.bench import case\n"
+        "from convcore.bench.gpu.bound import packed_weights\n"
+        "from convcore.bench.gpu.network import chain\n"
+        "from convcore.bench.gpu.schedule import Schedule\n"
+        "found = machine_code.named()\n"
+        "plan = Schedule.from_dict(found.schedules['dense_25088_4096, batch 1, float32'])\n"
+        "weights = packed_weights(plan, chain(case('dense_25088_4096').build()))\n"
+        "print(len(found.code(plan.launches[0].kernel).cubin) > 1000, len(weights), weights[0].size)\n"
+    )
+    environment = {**os.environ, machine_code.VARIABLE: str(folder)}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    assert run.stdout.split() == ["True", "1", str(25088 * 4096 + 4096 + 3)], run.stderr
 
 
 def test_architectures() -> None:
@@ -611,18 +633,21 @@ def test_a_part_that_fails_takes_no_other_down(run_parts: Any, tmp_path: Path) -
 
 
 def test_parts_are_kept_of_the_same_gpu_and_sources_alone(run_parts: Any, tmp_path: Path) -> None:
+    def asked(found: Mapping[str, Any]) -> set[str]:
+        return {name for name, part in found["parts"].items() if part["status"] != record.NOT_ASKED}
+
     path = tmp_path / "gpu.json"
     answers = {name: MEASURED for name in record.PARTS}
     run_parts(record.Run(["ceilings"], path=path), answers)
     both, _ = run_parts(record.Run(["memory"], path=path, keep=True), answers)
-    assert set(both["parts"]) == {"ceilings", "memory"}
+    assert asked(both) == {"ceilings", "memory"} and set(both["parts"]) == set(record.PARTS)
     older = json.loads(path.read_text())
     path.write_text(json.dumps({**older, "sources": "of yesterday"}))
     alone, _ = run_parts(record.Run(["memory"], path=path, keep=True), answers)
-    assert set(alone["parts"]) == {"memory"}
+    assert asked(alone) == {"memory"}
     path.write_text("no JSON")
     alone, _ = run_parts(record.Run(["memory"], path=path, keep=True), answers)
-    assert set(alone["parts"]) == {"memory"}
+    assert asked(alone) == {"memory"}
 
 
 def test_a_process_that_dies_or_hangs_leaves_what_it_has_written(
@@ -665,6 +690,24 @@ def test_tests_are_run_and_counted(tmp_path: Path) -> None:
     (tmp_path / "tests" / "test_cuda_small.py").write_text("import time\ndef test_slow(): time.sleep(60)\n")
     assert record._tests(tmp_path / "tests", 2.0)["status"] == "timed out"
     assert record._tests(None, None)["status"] == "not measured"
+
+
+def test_tests_under_a_sanitizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tests").mkdir()
+    for name in ("test_cuda_small", "test_cuda_fast"):
+        (tmp_path / "tests" / f"{name}.py").write_text("def test_right(): pass\n")
+    monkeypatch.setattr("shutil.which", lambda *_, **__: None)
+    assert (
+        record._tests(tmp_path / "tests", 60.0, "memcheck")["reason"] == "compute-sanitizer is not installed"
+    )
+    program = tmp_path / "compute-sanitizer"
+    monkeypatch.setattr("shutil.which", lambda *_, **__: str(program))
+    for exit_code, status in ((0, "passed"), (86, "failed")):
+        program.write_text(f'#!/bin/sh\n[ "$2" = racecheck ] || exit 1\nshift 6\n"$@"\nexit {exit_code}\n')
+        program.chmod(0o755)
+        found = record._tests(tmp_path / "tests", 60.0, "racecheck")
+        assert (found["status"], found["passed"]) == (status, 1)  # without those in the emulator
+        assert found.get("reason") == ("racecheck has found errors" if exit_code else None)
 
 
 def test_a_record_as_text() -> None:

@@ -15,7 +15,7 @@ from convcore.bench.gpu.network import Layer
 from convcore.bench.gpu.schedule import ITEM_BYTES, Schedule
 from convcore.errors import DeviceError
 
-__all__ = ["Bound", "Kernels", "sets_beyond"]
+__all__ = ["Bound", "Kernels", "packed_weights", "sets_beyond"]
 
 _NAN = 0xFF
 _MOST_SETS = 64
@@ -56,11 +56,22 @@ def sets_beyond(cache_bytes: int, set_bytes: int) -> int:
     return min(_MOST_SETS, 2 * cache_bytes // max(set_bytes, 1) + 1)
 
 
+def packed_weights(schedule: Schedule, layers: Sequence[Layer]) -> list[NDArray[np.float32]]:
+    """Return the weights of every layer that has any, as the kernels of a schedule read them."""
+    weighted = [layer.weights for layer in layers if layer.weights]
+    return [
+        packing.pack(np.asarray(w["kernel"]), np.asarray(w["bias"]))
+        for packing, w in zip(schedule.packings, weighted, strict=True)
+    ]
+
+
 class Bound:
     """A schedule with `sets` copies of its input, weights and output, all of the same numbers.
 
     Parameters
     ----------
+    weights
+        Of :func:`packed_weights`.
     x
         The input (n, ...), float32 or as ``hu_rescale`` takes it.
     """
@@ -68,7 +79,7 @@ class Bound:
     def __init__(
         self,
         schedule: Schedule,
-        layers: Sequence[Layer],
+        weights: Sequence[NDArray[np.float32]],
         x: NDArray[Any],
         kernels: Kernels,
         device: Device,
@@ -85,17 +96,12 @@ class Bound:
         }
         for name, values in schedule.constants.items():
             shared[name] = device.upload(np.array(values, np.float32))
-        weighted = [layer.weights for layer in layers if layer.weights]
-        packed = [
-            packing.pack(np.asarray(w["kernel"]), np.asarray(w["bias"]))
-            for packing, w in zip(schedule.packings, weighted, strict=True)
-        ]
         image, (kind, count) = schedule.input(x), schedule.arrays["y"]
         self._sets: list[dict[str, Memory]] = []
         self._addresses: list[dict[str, int]] = []
         for _ in range(sets):
             held = {**shared, "x": device.upload(image), "y": Memory(ITEM_BYTES[kind] * count)}
-            held |= {p.name: device.upload(a) for p, a in zip(schedule.packings, packed, strict=True)}
+            held |= {p.name: device.upload(a) for p, a in zip(schedule.packings, weights, strict=True)}
             device.fill(held["y"], _NAN)
             addresses = {name: memory.pointer for name, memory in held.items()}
             addresses |= {f"bias of {p.name}": addresses[p.name] + p.bias for p in schedule.packings}

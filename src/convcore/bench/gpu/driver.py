@@ -174,6 +174,7 @@ class Device:
         memory = Memory(host.nbytes)
         if host.nbytes:
             call("cuMemcpyHtoD", memory.pointer, host.ctypes.data, host.nbytes)
+            call("cuCtxSynchronize")  # a copy from pageable memory may return before its last bytes are there
         return memory
 
     def download(self, memory: Memory, shape: Sequence[int], dtype: str) -> NDArray[Any]:

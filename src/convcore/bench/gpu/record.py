@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,17 +23,25 @@ from convcore.bench.machine import machine
 from convcore.errors import DeviceError, printable
 from convcore.writers import write_json
 
-__all__ = ["NOT_YET", "PARTS", "Run", "UnmeasuredError", "run", "unmeasured"]
+__all__ = ["NOT_ASKED", "NOT_YET", "PARTS", "SANITIZERS", "Run", "UnmeasuredError", "run", "unmeasured"]
 
 #: What a results file says where no GPU has run it.
 NOT_YET = "not yet measured on hardware"
-#: All parts, in the order in which they are run.
+#: The status of a part that this run was not told to run.
+NOT_ASKED = "not asked for"
+#: The tools of compute-sanitizer that the tests can be run under; only when asked for, since it takes long.
+SANITIZERS = ("memcheck", "racecheck")
+#: All parts that are run unless others are named, in the order in which they are run.
 PARTS = ("tests", *MEASURED)
 #: The share of the budget that tests may take before what is measured gets its turn.
 _SHARE_OF_TESTS = 0.4
 #: A part is not begun with less time than that, in seconds: starting one and compiling takes as much.
 _LEAST_SECONDS = 20.0
 _TAIL_LINES = 40
+#: Tests whose kernels run in the emulator, and those of measuring.
+_EMULATED = ("test_cuda_fast", "test_cuda_bench")
+#: The exit code that compute-sanitizer is told to end with if it finds something.
+_SANITIZER_FOUND = 86
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Run:
     Parameters
     ----------
     parts
-        Names among :data:`PARTS`; they are run in that order.
+        Names among :data:`PARTS` and :data:`SANITIZERS`; they are run in that order.
     rounds
         Rounds of timing.
     budget
@@ -103,7 +112,10 @@ def run(what: Run, say: Callable[[str], None], clock: Callable[[], float] = time
         "found": asdict(found),
         "sources": machine_code.sources(),
         "settings": {"rounds": what.rounds, "budget_s": what.budget, "parts": list(what.parts)},
-        "parts": _kept(what, found) if what.keep else {},
+        "parts": {
+            **{name: {"status": NOT_ASKED, "reason": ""} for name in PARTS},
+            **(_kept(what, found) if what.keep else {}),
+        },
     }
     with contextlib.ExitStack() as stack:
         folder = os.environ.get(machine_code.VARIABLE) or ""
@@ -113,7 +125,7 @@ def run(what: Run, say: Callable[[str], None], clock: Callable[[], float] = time
         elif measured:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="convcore-cubins-"))
             record["kernels"] = _make(folder, found, measured, _left(end, clock), say)
-        ordered = [name for name in PARTS if name in what.parts]
+        ordered = [name for name in (*PARTS, *SANITIZERS) if name in what.parts]
         _run_parts(ordered, what, record, folder, end, clock, say)
     return record
 
@@ -200,6 +212,8 @@ def _run_parts(
             if name == "tests":
                 share = 1.0 if ordered == ["tests"] else _SHARE_OF_TESTS
                 parts[name] = _tests(what.tests, None if left is None else left * share)
+            elif name in SANITIZERS:
+                parts[name] = _tests(what.tests, left, tool=name)
             else:
                 parts[name] = _part(name, what, folder, left)
         except Exception as error:
@@ -293,13 +307,33 @@ def _part(name: str, what: Run, folder: str, seconds: float | None) -> dict[str,
 _QUIET = {"NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS": "0", "NUMBA_ENABLE_CUDASIM": "0"}
 
 
-def _tests(folder: Path | None, seconds: float | None) -> dict[str, Any]:
-    """Run the GPU's tests. Those that run on the GPU come first, those in the emulator last."""
+def _tests(folder: Path | None, seconds: float | None, tool: str = "") -> dict[str, Any]:
+    """Run the GPU's tests. Those that run on the GPU come first, those in the emulator last.
+
+    Under a `tool` of compute-sanitizer those in the emulator are left out.
+    """
     if folder is None or not folder.is_dir():
         return {"status": "not measured", "reason": "the tests are not here: they belong to the source tree"}
     files = [path for pattern in ("test_cuda*.py", "test_gpu*.py") for path in sorted(folder.glob(pattern))]
-    files.sort(key=lambda path: path.stem == "test_cuda_fast")
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "ignore::pytest.PytestConfigWarning", "-p",
+    files.sort(key=lambda path: path.stem in _EMULATED)
+    under: list[str] = []
+    if tool:
+        files = [path for path in files if path.stem not in _EMULATED]
+        program = shutil.which("compute-sanitizer") or shutil.which(
+            "compute-sanitizer", path="/usr/local/cuda/bin"
+        )
+        if program is None:
+            return {"status": "not measured", "reason": "compute-sanitizer is not installed"}
+        under = [
+            program,
+            "--tool",
+            tool,
+            "--error-exitcode",
+            str(_SANITIZER_FOUND),
+            "--target-processes",
+            "all",
+        ]
+    command = [*under, sys.executable, "-m", "pytest", "-q", "-W", "ignore::pytest.PytestConfigWarning", "-p",
                "no:cacheprovider", *map(str, files)]  # fmt: skip
     code, said = _ran(command, seconds, {"CONVCORE_TEST_GPU": "1", **_QUIET}, folder.parent)
     found = counts(said)
@@ -307,6 +341,8 @@ def _tests(folder: Path | None, seconds: float | None) -> dict[str, Any]:
     record: dict[str, Any] = {"status": status, **found, "exit_code": code}
     if code is None:
         record["reason"] = f"ended after {seconds:.0f} s"
+    elif code == _SANITIZER_FOUND:
+        record["reason"] = f"{tool} has found errors"
     if status != "passed":
         record["log"] = _tail(said)
     return record

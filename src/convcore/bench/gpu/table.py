@@ -67,7 +67,7 @@ def printed(record: Mapping[str, Any]) -> str:
     if any(b["value"] is not None for b in record["bars"]):
         lines.append(text_table(_BARS, bars, left=(0, 2)))
     for name, part in parts.items():
-        if part["status"] not in ("measured", "passed"):
+        if part["status"] not in ("measured", "passed", "not asked for"):
             reason = f" ({part['reason']})" if part.get("reason") else ""
             lines.append(f"{name}: {part['status']}{reason}")
     return "\n".join([*lines, record["status"]])

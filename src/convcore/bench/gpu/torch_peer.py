@@ -64,6 +64,7 @@ class TorchGraph:
         with torch.cuda.graph(self._graph), torch.inference_mode():
             for call in calls:
                 self._y = call()
+        self._graph.replay()  # recording alone has computed nothing
         self._held = calls
 
     def replay_on(self, stream: int) -> Callable[[], None]:
