@@ -323,7 +323,7 @@ def _kernels(
         "load_s": sum(s for kernel, s in bench.kernels.seconds.items() if kernel in used),
         "prepare_s": time.perf_counter() - start,
     }
-    if plan.channels not in (None, layers[0].shape[-1]):
+    if plan.channels is not None:
         more["input"] = f"padded to {plan.channels} channels on the host"
     found["copies"] = _copies(device, bound.input_memory, bound.output_memory)
     graph = Graph(device, bound.run, sets)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from convcore.errors import DeviceError
 __all__ = ["Launch", "Packing", "Schedule", "bfloat16", "from_bfloat16", "kernels_of", "schedule"]
 
 #: Bytes of an element, by the types of arrays.
-ITEM_BYTES = {"float32": 4, "bfloat16": 2, "int16": 2}
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "int16": 2, "byte": 1}
 #: Channels are padded with zeros to whole chunks of 16 bytes.
 _CHUNK_BYTES = 16
 
@@ -37,7 +37,8 @@ class Launch(NamedTuple):
 class Packing:
     """How the weights of a layer lie in memory: ``convcore.cuda.fast.Packing`` as plain data.
 
-    The layer's weights are the array `name` of `floats` units of 4 bytes, and its bias begins at byte `bias`.
+    The layer's weights are the array `name` of `floats` units of 4 bytes: `rows` x `pitch` elements of type
+    `dtype`, and the bias, in float32, from byte `bias` on.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Packing:
     pitch: int
     floats: int
     bias: int
+    dtype: str = "float32"
 
     def pack(self, kernel: NDArray[Any], bias: NDArray[Any]) -> NDArray[np.float32]:
         """Return weights (k..., ic, oc) and bias as the kernels read them; missing channels are zeros."""
@@ -55,8 +57,13 @@ class Packing:
         whole = np.zeros((spatial, channels, self.columns), np.float32)
         whole[:, : kernel.shape[-2]] = kernel.reshape(spatial, -1, self.columns)
         packed = np.zeros(self.floats, np.float32)
-        matrix = packed[: self.rows * self.pitch].reshape(self.rows, self.pitch)
-        matrix[: self.columns, : self.depth] = whole.reshape(self.depth, self.columns).T
+        rows = whole.reshape(self.depth, self.columns).T
+        if self.dtype == "bfloat16":
+            elements, rows = packed.view(np.uint16), bfloat16(rows)
+        else:
+            elements = packed
+        matrix = elements[: self.rows * self.pitch].reshape(self.rows, self.pitch)
+        matrix[: self.columns, : self.depth] = rows
         packed[self.bias // 4 : self.bias // 4 + self.columns] = bias
         return packed
 
@@ -74,7 +81,7 @@ class Schedule:
     constants
         Small float32 arrays.
     channels
-        Channels of "x", which may be more than the input has: the rest are zeros.
+        Channels of "x" where they are more than the input has: the rest are zeros. None: as many.
     """
 
     launches: tuple[Launch, ...]
@@ -169,17 +176,19 @@ def schedule(layers: Sequence[Layer], batch: int, precision: str = "float32") ->
     def room(name: str, kind: str, count: int) -> None:
         arrays[name] = kind, max(count, arrays.get(name, (kind, 0))[1])
 
+    channels: int | None = None
     for i, layer in enumerate(layers):
-        shape = layer.shape
-        if layer.operation == "conv" and shape[-1] % chunk:
-            if i:
-                raise DeviceError("bench", f"layer {i} has {shape[-1]} channels", expected="whole chunks")
-            shape = (*shape[:-1], -(-shape[-1] // chunk) * chunk)
-        hounsfield = layer.operation == "hu_rescale"
-        kinds = ("int16" if hounsfield else dtype), dtype
-        operation, x_sizes, y_sizes, fields = _described(layer, shape, batch)
-        x, y = (_view(sizes, kind) for sizes, kind in zip((x_sizes, y_sizes), kinds, strict=True))
-        choice = fast.choose(operation, x, y, fields, precision, layer.pool)
+        kinds = ("int16" if layer.operation == "hu_rescale" else dtype), dtype
+
+        def chosen(shape: tuple[int, ...], layer: Layer = layer, kinds: tuple[str, str] = kinds) -> Any:
+            operation, x_sizes, y_sizes, options = _described(layer, shape, batch)
+            x, y = _view(x_sizes, kinds[0]), _view(y_sizes, kinds[1])
+            return fast.choose(operation, x, y, options, precision, layer.pool), x_sizes, y_sizes
+
+        choice, x_sizes, y_sizes = chosen(layer.shape)
+        if choice is None and i == 0 and layer.operation == "conv":
+            channels = -(-layer.shape[-1] // chunk) * chunk
+            choice, x_sizes, y_sizes = chosen((*layer.shape[:-1], channels))
         if choice is None:
             raise DeviceError("bench", f"layer {i}, {layer.operation}, has no fast kernel in {precision}")
         source = "x" if i == 0 else f"between {i % 2}"
@@ -189,6 +198,8 @@ def schedule(layers: Sequence[Layer], batch: int, precision: str = "float32") ->
         names = {"x": source, "y": target}
         if choice.work.sums:
             room("sums", "float32", choice.work.sums)
+        if getattr(choice.work, "padded", 0):
+            room("padded", "byte", choice.work.padded)
         if choice.packing is not None:
             packing = _packing(f"weights {i}", choice.packing, layer, precision)
             packings.append(packing)
@@ -199,8 +210,6 @@ def schedule(layers: Sequence[Layer], batch: int, precision: str = "float32") ->
         for one in choice.work.launches:
             arguments = tuple(names.get(a, a) if isinstance(a, str) else _plain(a) for a in one.arguments)
             launches.append(Launch(one.kernel.name, _three(one.grid), arguments))
-    first = layers[0].shape[-1] if layers[0].operation == "conv" else None
-    channels = None if first is None else -(-first // chunk) * chunk
     return Schedule(tuple(launches), arrays, tuple(packings), constants, channels)
 
 
@@ -253,16 +262,16 @@ def _described(
         strides = _three_axes(at["strides"], 1)
         low = _three_axes((pair[0] for pair in at["padding"]), 0)
         if layer.operation == "max_pool":
-            window = {"kernel": _three_axes(at["pool_size"], 1), "stride": strides, "pad_low": low}
-            return "max_pool", sizes, out, window
-        fields: dict[str, Any] = {
+            pooled = {"kernel": _three_axes(at["pool_size"], 1), "stride": strides, "pad_low": low}
+            return "max_pool", sizes, out, pooled
+        window: dict[str, Any] = {
             "kernel": _three_axes(layer.weights["kernel"].shape[:-2], 1),
             "stride": strides,
             "dilation": _three_axes(at["dilation"], 1),
             "pad_low": low,
             "activation": activation,
         }
-        return "conv", sizes, out, fields
+        return "conv", sizes, out, window
     if layer.operation == "dense":
         return "dense", (batch, math.prod(shape)), (batch, *layer.out), {"activation": activation}
     if layer.operation == "softmax":
@@ -286,11 +295,13 @@ def _packing(name: str, theirs: Any, layer: Layer, precision: str) -> Packing:
     def plain(packing: Any) -> Packing:
         bias = packing.placed(0)["bias"]
         sizes = (packing.columns, packing.depth, packing.rows, packing.pitch, packing.floats)
-        return Packing(name, *sizes, bias)
+        return Packing(name, *sizes, bias, getattr(packing, "dtype", "float32"))
 
     kernel, channels, columns = layer.weights["kernel"].shape[:-2], 8, 5
     depth = math.prod(kernel) * channels
-    small = replace(theirs, columns=columns, depth=depth, rows=8, pitch=depth + 64)
+    sizes = {"columns": columns, "depth": depth, "rows": 8, "pitch": depth + 64}
+    sizes |= {f.name: channels for f in fields(theirs) if f.name in ("channels", "padded")}
+    small = replace(theirs, **sizes)
     random = np.random.default_rng(0)
     weights = random.standard_normal((*kernel, channels, columns), np.float32)
     bias = random.standard_normal(columns, np.float32)
