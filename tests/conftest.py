@@ -13,6 +13,8 @@ import pytest
 # when it is imported.
 if os.environ.get("CONVCORE_TEST_GPU") != "1":
     os.environ["NUMBA_ENABLE_CUDASIM"] = "1"
+# It would warn of every small grid on a GPU, and warnings are errors here; small arrays are what is tested.
+os.environ["NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS"] = "0"
 
 
 @pytest.fixture(scope="session")

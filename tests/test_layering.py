@@ -21,11 +21,12 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"errors"},
     "_native": set(),  # Cython, and not read here: it imports errors alone
     "writers": {"errors", "extras"},
+    "machine_code": {"errors", "writers"},
     "reference": {"errors", "shapes"},
     "gpu": set(),
     "config": {"_native", "errors", "gpu"},
     "ops": {"_native", "activations", "errors", "memory", "shapes"},
-    "cuda": {"_native", "errors", "gpu", "ops"},
+    "cuda": {"_native", "errors", "gpu", "machine_code", "ops"},
     "loader": {"errors", "shapes"},
     "plan": {"_native", "activations", "cuda", "errors", "loader", "memory", "tables", "writers"},
     "run": {"_native", "cuda", "errors", "loader", "memory", "plan", "reference", "tables"},
@@ -35,14 +36,17 @@ ALLOWED: dict[str, set[str]] = {
     "bench": {
         "_native",
         "config",
+        "cuda",
         "engine",
         "errors",
         "extras",
         "loader",
+        "machine_code",
         "memory",
         "ops",
         "plan",
         "run",
+        "tables",
         "writers",
     },
     "cli": {
@@ -74,8 +78,9 @@ JUDGES = {
     "onnx": {"bench/formats.py"},
     **{
         name: {"bench/peers.py"}
-        for name in ("tensorflow", "torch", "onnxruntime", "openvino", "ai_edge_litert", "ncnn", "MNN")
+        for name in ("tensorflow", "onnxruntime", "openvino", "ai_edge_litert", "ncnn", "MNN")
     },
+    "torch": {"bench/peers.py", "bench/gpu/torch_peer.py"},
 }
 
 

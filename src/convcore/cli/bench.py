@@ -50,6 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="VGG16 with seeded weights (the default), a model file, or the named layers",
     )
     parser.add_argument("model", metavar="FILE", nargs="?", help="with `model`: a .keras, .h5 or .hdf5 file")
+    parser.add_argument(
+        "--device",
+        choices=["cpu", "cuda"],
+        default="cpu",
+        help="measure the CPU (the default) or an NVIDIA GPU",
+    )
     add_model_options(parser)
     parser.add_argument("--threads", type=_counts, metavar="N[,N]", help="by default all")
     parser.add_argument("--batch", type=_counts, default=(1,), metavar="N[,N]", help="images in a call")
@@ -71,7 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_names,
         default=(),
         metavar="PATTERN[,PATTERN]",
-        help="with `kernels`: names or groups, such as 'conv3x3_*' or 'memory,dense'",
+        help="with `kernels`: names or groups, such as 'conv3x3_*' or 'memory,dense'; with --device cuda "
+        "parts, such as 'layers_*' or memory",
     )
     parser.add_argument("--rounds", type=_count, default=10, metavar="N", help="rounds of timing")
     parser.add_argument(
@@ -82,6 +89,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure; 1 if a peer that was asked for by name could not be."""
+    if args.device == "cuda":
+        from convcore.cli import bench_gpu
+
+        return bench_gpu.run(args)
     from convcore.bench import machine
     from convcore.writers import write_json
 

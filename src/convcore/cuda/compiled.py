@@ -1,64 +1,100 @@
 """Compiles the fast kernels for the GPU at hand and launches them.
 
 Numba makes PTX of a kernel, NVIDIA's linker machine code, and cuda.core launches it with bare addresses and
-numbers: no array headers to unpack, and shared memory beyond the 48 KiB that Numba's own launch allows.
+numbers: no array headers to unpack, and shared memory beyond the 48 KiB that Numba's own launch allows. A
+kernel that lies ready in the folder of :data:`.machine_code.VARIABLE` is taken from there instead.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
+from convcore import machine_code as ready
 from convcore.cuda.device import stream
 from convcore.cuda.fast import Kernel, Launch, Work
 from convcore.cuda.toolkit import cuda, types
 from convcore.errors import DeviceError
+from convcore.machine_code import Code
 
-__all__ = ["machine_code", "ptx_of", "run"]
+__all__ = ["code_of", "machine_code", "ptx_of", "run"]
 
-#: Numbers as the driver takes them, by the type that a signature names.
-_NUMBERS = {types.int32: np.int32, types.float32: np.float32}
+#: Letters of :attr:`.machine_code.Code.signature`; all that is no number is an address.
+_LETTERS = {types.int32: "i", types.float32: "f"}
 
 
 def ptx_of(kernel: Kernel, capability: tuple[int, int]) -> str:
     """Return the PTX of `kernel` for GPUs of compute capability `capability`; needs no GPU."""
     bounds = kernel.threads, kernel.blocks_per_processor
-    ptx, _ = cuda.compile_ptx(kernel.make(), kernel.signature, cc=capability, launch_bounds=bounds)
+    with _device_functions_for(capability):
+        ptx, _ = cuda.compile_ptx(kernel.make(), kernel.signature, cc=capability, launch_bounds=bounds)
     return str(ptx)
+
+
+@contextmanager
+def _device_functions_for(capability: tuple[int, int]) -> Iterator[None]:
+    """Let Numba compile the functions that kernels call although there is no GPU: it asks which it is."""
+    if cuda.is_available():
+        yield
+        return
+    dispatcher: Any = importlib.import_module("numba.cuda.dispatcher")
+    asked = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = asked
 
 
 def machine_code(ptx: str, capability: tuple[int, int]) -> bytes:
     """Return the machine code (a cubin) of `ptx`; needs no GPU."""
-    from cuda.core import Linker, LinkerOptions, ObjectCode
+    core = ready.core()
+    options = core.LinkerOptions(arch=ready.architecture(capability))
+    return bytes(core.Linker(core.ObjectCode.from_ptx(ptx.encode()), options=options).link("cubin").code)
 
-    options = LinkerOptions(arch=f"sm_{capability[0]}{capability[1]}")
-    return bytes(Linker(ObjectCode.from_ptx(ptx.encode()), options=options).link("cubin").code)
+
+def code_of(kernel: Kernel, capability: tuple[int, int]) -> Code:
+    """Return `kernel` as machine code with all that a launch needs; needs no GPU.
+
+    Raises
+    ------
+    DeviceError
+        A part of the compiler is missing, or does not fit the others.
+    """
+    start = time.perf_counter()
+    try:
+        ptx = ptx_of(kernel, capability)
+        cubin = machine_code(ptx, capability)
+    except Exception as error:
+        raise DeviceError(
+            kernel.name,
+            f"cannot be compiled: {type(error).__name__}: {error}",
+            remedy=f"{ready.VARIABLE} may name a folder of kernels that were compiled elsewhere.",
+        ) from error
+    entry = re.search(r"\.entry\s+([\w$]+)", ptx)
+    assert entry is not None, "PTX without a kernel"
+    signature = "".join(_LETTERS.get(kind, "p") for kind in kernel.signature)
+    seconds = time.perf_counter() - start
+    return Code(cubin, entry.group(1), signature, kernel.threads, kernel.shared_bytes, seconds)
 
 
 @functools.cache
-def _loaded(kernel: Kernel) -> Any:
-    """The kernel on the current GPU, compiled on first use."""
-    from cuda.bindings import driver
-    from cuda.core import ObjectCode
-
+def _loaded(kernel: Kernel) -> tuple[Any, Code]:
+    """The kernel on the current GPU, from the folder or else compiled, and what it was made of."""
     device = cuda.get_current_device()
-    ptx = ptx_of(kernel, device.compute_capability)
-    entry = re.search(r"\.entry\s+([\w$]+)", ptx)
-    assert entry is not None, "PTX without a kernel"
-    code = ObjectCode.from_cubin(machine_code(ptx, device.compute_capability))
-    loaded = code.get_kernel(entry.group(1))
-    if kernel.shared_bytes:
-        attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        (error,) = driver.cuKernelSetAttribute(attribute, kernel.shared_bytes, loaded.handle, device.id)
-        if error != driver.CUresult.CUDA_SUCCESS:
-            raise DeviceError(
-                kernel.name, f"the GPU does not give a block {kernel.shared_bytes:,} bytes of shared memory"
-            )
-    return loaded
+    capability, code = device.compute_capability, None
+    folder = ready.named()
+    if folder is not None:
+        folder.require(capability)
+        code = folder.code(kernel.name)
+    code = code or code_of(kernel, capability)
+    return ready.load(code, kernel.name, int(device.id)), code
 
 
 def run(work: Work, arrays: Mapping[str, int]) -> None:
@@ -68,14 +104,7 @@ def run(work: Work, arrays: Mapping[str, int]) -> None:
 
 
 def _launch(one: Launch, arrays: Mapping[str, int]) -> None:
-    from cuda.core import LaunchConfig, Stream, launch
-
-    kernel = one.kernel
-    arguments = [
-        np.uint64(arrays[value]) if isinstance(value, str) else _NUMBERS[kind](value)
-        for value, kind in zip(one.arguments, kernel.signature, strict=True)
-    ]
     handle = getattr(stream.get(), "handle", None)
-    on = Stream.from_handle(int(getattr(handle, "value", handle) or 0))
-    config = LaunchConfig(grid=one.grid, block=kernel.threads, shmem_size=kernel.shared_bytes)
-    launch(on, config, _loaded(kernel), *arguments)
+    arguments = [arrays[value] if isinstance(value, str) else value for value in one.arguments]
+    loaded, code = _loaded(one.kernel)
+    ready.launch(loaded, code, int(getattr(handle, "value", handle) or 0), one.grid, arguments)
