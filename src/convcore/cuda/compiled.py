@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from convcore import machine_code as ready
-from convcore.cuda.device import stream
+from convcore.cuda.device import handle_of, stream
 from convcore.cuda.fast import Kernel, Launch, Work
 from convcore.cuda.toolkit import cuda, types
 from convcore.errors import DeviceError
@@ -104,7 +104,6 @@ def run(work: Work, arrays: Mapping[str, int]) -> None:
 
 
 def _launch(one: Launch, arrays: Mapping[str, int]) -> None:
-    handle = getattr(stream.get(), "handle", None)
     arguments = [arrays[value] if isinstance(value, str) else value for value in one.arguments]
     loaded, code = _loaded(one.kernel)
-    ready.launch(loaded, code, int(getattr(handle, "value", handle) or 0), one.grid, arguments)
+    ready.launch(loaded, code, handle_of(stream.get()), one.grid, arguments)

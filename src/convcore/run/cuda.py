@@ -54,12 +54,17 @@ class CudaProgram:
 
     A CUDA graph reads and writes the addresses that it was recorded with, so every slot has its own: that
     needs no copies from slot to slot. All share the arena, since they run on one stream, one after the other.
+
+    Attributes
+    ----------
+    stream
+        Where all of it runs.
     """
 
     def __init__(self, plan: Plan, batch: int, weights: Sequence[DeviceArray | None], stream: Any) -> None:
         self.batch = batch
         self._plan = plan
-        self._stream = stream
+        self.stream = stream
         steps, arena_floats = bind(plan, batch, weights)
         self._program = Program(steps)
         constants = [to_device(np.ascontiguousarray(c)) for c in plan.constants.values()]
@@ -73,7 +78,7 @@ class CudaProgram:
         outputs = [empty((self.batch, *shape)) for _, shape in self._plan.outputs]
         buffers = [*self._shared, *inputs, *outputs]
         self._buffers.append(buffers)
-        recording = Recording(lambda: self._program.run(buffers), self._stream)
+        recording = Recording(lambda: self._program.run(buffers), self.stream)
         return Slot(inputs, outputs, recording.replay, transfer)
 
     def slot(self, number: int) -> Slot:
@@ -90,7 +95,7 @@ class CudaProgram:
         replay, steps = self._slots[0].replay, self._program.steps
         replay()
         replay()  # the first compiles, the second records
-        self._stream.synchronize()
+        self.stream.synchronize()
         if simulated:
             graph = [_seconds(replay) for _ in range(repeats)]
             alone = [[_seconds(partial(s.run, self._buffers[0])) for s in steps] for _ in range(repeats)]
@@ -99,16 +104,16 @@ class CudaProgram:
         marks = [transfer.event(timing=True) for _ in range(len(steps) + 1)]
 
         def each() -> list[float]:
-            marks[0].record(self._stream)
+            marks[0].record(self.stream)
             for step, mark in zip(steps, marks[1:], strict=True):
                 step.run(self._buffers[0])
-                mark.record(self._stream)
+                mark.record(self.stream)
             return _between(marks)
 
         def whole() -> list[float]:
-            marks[0].record(self._stream)
+            marks[0].record(self.stream)
             replay()
-            marks[1].record(self._stream)
+            marks[1].record(self.stream)
             return _between(marks[:2])
 
         graph = [whole()[0] for _ in range(repeats)]
@@ -135,17 +140,17 @@ class CudaRunner(Runner[CudaProgram]):
         super().__init__(plan)
         self._device = current()
         self._weights = [None if s.weights is None else to_device(s.weights) for s in plan.steps]
-        self._streams = Streams(*(transfer.new_stream() for _ in Streams._fields))
+        self.streams = Streams(*(transfer.new_stream() for _ in Streams._fields))
         self._turn = threading.Lock()
 
     def _new_program(self, batch: int) -> CudaProgram:
-        return CudaProgram(self.plan, batch, self._weights, self._streams.compute)
+        return CudaProgram(self.plan, batch, self._weights, self.streams.compute)
 
     def _run_parts(
         self, parts: Sequence[slice], inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]
     ) -> None:
         # A single batch has nothing to overlap with: on one stream it needs no waiting of one for another.
-        streams = self._streams if len(parts) > 1 else Streams(*(self._streams.compute,) * 3)
+        streams = self.streams if len(parts) > 1 else Streams(*(self.streams.compute,) * 3)
         with self._turn, on_device(self._device), launching(streams.compute, self.plan.name):
             run_batches(self._batches(parts, inputs, outputs), streams)
 
@@ -153,7 +158,7 @@ class CudaRunner(Runner[CudaProgram]):
         """Time every step on `inputs`, all in one batch; see :meth:`CudaProgram.step_times`."""
         self.run(inputs)
         program = self.program(inputs[0].shape[0])
-        with self._turn, on_device(self._device), launching(self._streams.compute, self.plan.name):
+        with self._turn, on_device(self._device), launching(self.streams.compute, self.plan.name):
             return program.step_times(repeats)
 
     def _batches(

@@ -358,6 +358,8 @@ def _engine(
 ) -> tuple[Candidate, NDArray[Any], dict[str, Any]]:
     """The engine as ``load_model(..., device="cuda")`` runs it: its own graph, on its own stream."""
     from convcore import plan
+    from convcore.cuda.device import handle_of
+    from convcore.cuda.toolkit import simulated
     from convcore.run.cuda import CudaRunner
 
     start = time.perf_counter()
@@ -374,12 +376,11 @@ def _engine(
         start = time.perf_counter()
         runner.run([x])
         walls.append(time.perf_counter() - start)
-    recording = runner.program(x.shape[0])._recording
-    handle = getattr(recording.stream, "handle", 0)  # Numba's simulator has no streams
-    streams["ours"] = int(getattr(handle, "value", handle))
+    program = runner.program(x.shape[0])
+    streams["ours"] = 0 if simulated else handle_of(program.stream)
     more = {
         "prepare_s": prepared,
         "predict_ms": 1e3 * statistics.median(walls),
         "steps": [step.algorithm for step in runner.plan.steps],
     }
-    return Candidate(recording.replay), y, more
+    return Candidate(program.slot(0).replay), y, more
