@@ -57,11 +57,10 @@ class Packing:
         whole = np.zeros((spatial, channels, self.columns), np.float32)
         whole[:, : kernel.shape[-2]] = kernel.reshape(spatial, -1, self.columns)
         packed = np.zeros(self.floats, np.float32)
-        rows = whole.reshape(self.depth, self.columns).T
+        rows: NDArray[Any] = whole.reshape(self.depth, self.columns).T
+        elements: NDArray[Any] = packed
         if self.dtype == "bfloat16":
             elements, rows = packed.view(np.uint16), bfloat16(rows)
-        else:
-            elements = packed
         matrix = elements[: self.rows * self.pitch].reshape(self.rows, self.pitch)
         matrix[: self.columns, : self.depth] = rows
         packed[self.bias // 4 : self.bias // 4 + self.columns] = bias
