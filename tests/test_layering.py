@@ -13,6 +13,7 @@ ROOT = Path(convcore.__file__).parent
 #: What each room may import from, beside itself. Rooms are the top-level modules and packages.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "bfloat16": set(),
     "memory": set(),
     "tables": set(),
     "activations": {"errors"},
@@ -24,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "reference": {"errors", "shapes"},
     "config": {"_native", "errors"},
     "ops": {"_native", "activations", "errors", "memory", "shapes"},
-    "cuda": {"_native", "errors", "ops"},
+    "cuda": {"_native", "bfloat16", "errors", "ops"},
     "loader": {"errors", "shapes"},
     "plan": {"_native", "activations", "cuda", "errors", "loader", "memory", "tables", "writers"},
     "run": {"_native", "cuda", "loader", "memory", "plan", "reference", "tables"},
