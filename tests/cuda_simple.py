@@ -39,6 +39,8 @@ _SIGNATURES = {
     "resampling:pad_kernel": f"({_MAP}, {_MAP}, {_SIZES}, int64, float32)",
     "copy:copy_kernel": f"({_ANY}, {_ANY})",
     "copy:fill_kernel": f"({_ANY}, float32)",
+    "copy:from_bfloat16_kernel": f"({_ANY.replace('float', 'uint')}, {_ANY.replace('float32', 'uint16')})",
+    "copy:to_bfloat16_kernel": f"({_ANY.replace('float32', 'uint16')}, {_ANY.replace('float', 'uint')})",
     "hounsfield:hu_kernel": f"({_HU.format('float32')})",
     "hounsfield:hu_int16_kernel": f"({_HU.format('int16')})",
 }

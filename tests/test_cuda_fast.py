@@ -6,6 +6,7 @@ run too. Bounds are those of float32 sums, with what the operands lose in TF32 o
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,10 +15,11 @@ import pytest
 
 import convcore as cc
 from convcore import reference
+from convcore.bfloat16 import from_bfloat16, to_bfloat16
 
 from . import cuda_compile
 from .memory import Array
-from .ptx import Pointer, Race, launch
+from .ptx import Race
 from .tolerance import assert_within, ulp_difference
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: no kernels for the GPU to test")
@@ -26,9 +28,11 @@ from convcore.cuda import fast
 from convcore.cuda.kernels import implicit_gemm
 from convcore.cuda.kernels.activation import KINDS, LINEAR
 
+from .cuda_emulated import compiled, execute
+
 CAPABILITIES = [(8, 0), (9, 0)]
-#: What the operands of a product lose, as a share of it.
-LOST = {"float32": 0.0, "3xtf32": 3 * 2.0**-22, "tf32": 2 * 2.0**-11}
+#: What the operands of a product lose in it, as a share of it; bfloat16 are rounded beforehand.
+LOST = {"float32": 0.0, "3xtf32": 3 * 2.0**-22, "tf32": 2 * 2.0**-11, "bfloat16": 0.0}
 
 
 @pytest.fixture(autouse=True)
@@ -37,30 +41,17 @@ def fast_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast, "enabled", True)
 
 
-def compiled(
-    compiler: cuda_compile.Compiler, kernel: fast.Kernel, capability: tuple[int, int] = (9, 0)
-) -> cuda_compile.Compiled:
-    bounds = kernel.threads, kernel.blocks_per_processor
-    module = "convcore.cuda.fast:"
-    return compiler.compile(
-        cuda_compile.Kernel(f"{module}{kernel!r}.make()", f"{kernel!r}.signature", capability, bounds)
-    )
-
-
 def run(compiler: cuda_compile.Compiler, choice: fast.Choice, arrays: Mapping[str, Array]) -> None:
     """Run a step's launches in the emulator."""
-    held = {"sums": np.full(max(choice.work.sums, 1), np.nan, np.float32), **choice.constants, **arrays}
-    for one in choice.work.launches:
+    work = choice.work
+    held = {
+        "sums": np.full(max(work.sums, 1), np.nan, np.float32),
+        "padded": np.full(max(work.padded, 1), 0xFF, np.uint8),
+        **choice.constants,
+        **arrays,
+    }
+    for one in work.launches:
         execute(compiled(compiler, one.kernel).ptx, one, held)
-
-
-def execute(ptx: str, one: fast.Launch, arrays: Mapping[str, Array]) -> None:
-    kernel = one.kernel
-    arguments = [
-        Pointer(arrays[v]) if isinstance(v, str) else (np.float32 if "float" in str(kind) else np.int32)(v)
-        for v, kind in zip(one.arguments, kernel.signature, strict=True)
-    ]
-    launch(ptx, one.grid, (kernel.threads, 1, 1), arguments, shared_bytes=kernel.shared_bytes)
 
 
 def packed(choice: fast.Choice, w: Array, bias: Array | None) -> dict[str, Array]:
@@ -76,8 +67,8 @@ def packed(choice: fast.Choice, w: Array, bias: Array | None) -> dict[str, Array
 # ---- machine code --------------------------------------------------------------------------------------
 
 
-#: Activation, pooling, split.
-EPILOGUES = ((LINEAR, False, False), (KINDS.index("relu"), True, False), (LINEAR, False, True))
+#: Types of rows before and after they are continued to whole chunks.
+PADS = (("float32", "float32"), ("float32", "bfloat16"), ("bfloat16", "bfloat16"))
 
 
 def kernels() -> Iterator[tuple[fast.Kernel, cuda_compile.Gate]]:
@@ -90,6 +81,8 @@ def kernels() -> Iterator[tuple[fast.Kernel, cuda_compile.Gate]]:
         "3xtf32": {"HMMA.1688.F32.TF32": 48, "LDSM.4": 6},
         "bfloat16": {"HMMA.16816.F32.BF16": 16, "LDSM.4": 6},
     }
+    loaded = {"float32": {"LDG.128": 1}, "bfloat16": {"LDG.64": 1}}
+    stored = {"float32": {"STG.128": 1}, "bfloat16": {"STG.64": 1}}
     for arithmetic, has in products.items():
         for width in implicit_gemm.WIDTHS:
             for activation, pool, split in (
@@ -97,19 +90,34 @@ def kernels() -> Iterator[tuple[fast.Kernel, cuda_compile.Gate]]:
                 (relu, True, False),
                 (LINEAR, False, True),
             ):
-                wide = {"STG.64": 1} if arithmetic == "bfloat16" and not split else {"STG.128": 1}
-                gate = cuda_compile.Gate({**has, **wide, "LDGSTS.128": 12}, no_memory, 255)
-                yield fast.Kernel("conv", (arithmetic, width, activation, pool, split)), gate
+                results = ("float32", "bfloat16") if arithmetic == "bfloat16" and not split else ("float32",)
+                for result in results:
+                    gate = cuda_compile.Gate({**has, **stored[result], "LDGSTS.128": 12}, no_memory, 255)
+                    yield fast.Kernel("conv", (arithmetic, width, activation, pool, split, result)), gate
     for rows in (1, 8):
-        gate = cuda_compile.Gate({"LDG.128": 8, "FFMA": 32, "SHFL": 20}, no_memory, 168)
-        yield fast.Kernel("dense", (rows, relu)), gate
-    yield fast.Kernel("sum", (relu, True)), cuda_compile.Gate({"LDG": 2}, no_memory, 40)
-    moved = {"LDG.128": 1, "STG.128": 1}
+        for types, products_of_four in (
+            (("float32", "float32"), 16),
+            (("bfloat16", "float32"), 32),
+            (("bfloat16", "bfloat16"), 32),
+        ):
+            has = {"LDG.128": 8, "FFMA": rows * products_of_four, "SHFL": 20}
+            yield fast.Kernel("dense", (rows, relu, *types)), cuda_compile.Gate(has, no_memory, 168)
+    for result in ("float32", "bfloat16"):
+        yield fast.Kernel("sum", (relu, True, result)), cuda_compile.Gate({"LDG": 2}, no_memory, 40)
+    for types in PADS:
+        store = {"STG.128": 1, "LDG": 8 if types[1] == "bfloat16" else 4}
+        yield fast.Kernel("pad", types), cuda_compile.Gate(store, no_memory, 40)
+    plain = ("float32", "float32")
     for kind in range(len(KINDS)):
-        yield fast.Kernel("activation", (kind,)), cuda_compile.Gate(moved, no_memory, 64)
-    for largest in (True, False):
-        yield fast.Kernel("pool", (largest,)), cuda_compile.Gate(moved, no_memory, 64)
-    yield fast.Kernel("softmax", ()), cuda_compile.Gate({**moved, "SHFL": 10}, no_memory, 64)
+        moved = {"LDG.128": 1, "STG.128": 1}
+        yield fast.Kernel("activation", (kind, *plain)), cuda_compile.Gate(moved, no_memory, 64)
+    for types in itertools.product(("float32", "bfloat16"), repeat=2):
+        moved = {**loaded[types[0]], **stored[types[1]]}
+        if types != plain:
+            yield fast.Kernel("activation", (relu, *types)), cuda_compile.Gate(moved, no_memory, 64)
+        for largest in (True, False):
+            yield fast.Kernel("pool", (largest, *types)), cuda_compile.Gate(moved, no_memory, 64)
+        yield fast.Kernel("softmax", types), cuda_compile.Gate({**moved, "SHFL": 10}, no_memory, 64)
     for signed in (True, False):
         gate = cuda_compile.Gate({"LDG.128": 1, "STG.128": 2, "FFMA": 8}, no_memory, 40)
         yield fast.Kernel("hu", (signed,)), gate
@@ -152,14 +160,61 @@ def triple(values: Sequence[int], fill: int) -> tuple[int, ...]:
     return (*(fill,) * (3 - len(values)), *values)
 
 
+def bits_if(dtype: str, x: Array) -> Array:
+    """`x` as a kernel reads it."""
+    return to_bfloat16(x) if dtype == "bfloat16" else x
+
+
+def numbers(y: Array) -> Array:
+    """What a kernel has written, as float32."""
+    return from_bfloat16(y) if y.dtype == np.uint16 else y
+
+
+def nothing(shape: Sequence[int], dtype: str) -> Array:
+    """NaN, for a kernel to write over."""
+    return bits_if(dtype, np.full(shape, np.nan, np.float32))
+
+
+def lost_by(result: str, exact: Array) -> Array:
+    """What a result loses when it is rounded to its type, float32's own error apart."""
+    return 2.0**-8 * np.abs(exact) if result == "bfloat16" else np.zeros_like(exact)
+
+
+def check_convolution(
+    compiler: cuda_compile.Compiler,
+    geometry: Geometry,
+    arithmetic: str,
+    activation: str = "linear",
+    *,
+    source: str = "float32",
+    result: str = "float32",
+    pool: bool = False,
+    parts: int | None = 1,
+) -> fast.Choice:
+    """Run the choice for a geometry in the emulator and compare it with the reference; return the choice."""
+    choice, held, exact, bound = convolution(
+        geometry, arithmetic, activation, source=source, result=result, pool=pool, parts=parts
+    )
+    run(compiler, choice, held)
+    assert_within(numbers(held["y"]), exact, bound)
+    return choice
+
+
 def convolution(
-    name: str, arithmetic: str, activation: str, *, pool: bool = False, parts: int | None = None
-) -> tuple[fast.Choice, Array, Array, Array, Array, Array]:
-    """The choice for a geometry, input, weights, bias, the exact result, and its bound."""
+    geometry: Geometry,
+    arithmetic: str,
+    activation: str,
+    *,
+    source: str = "float32",
+    result: str = "float32",
+    pool: bool = False,
+    parts: int | None = 1,
+) -> tuple[fast.Choice, dict[str, Array], Array, Array]:
+    """The choice for a geometry, its arrays, the exact result, and its bound."""
     from convcore import shapes
 
-    shape, kernel, columns, options = GEOMETRIES[name]
-    rank = len(kernel)
+    shape, kernel, columns, options = geometry
+    rank, name = len(kernel), "test"
     strides = shapes.spatial_tuple(options.get("strides", 1), rank, "strides", name)
     dilation = shapes.spatial_tuple(options.get("dilation_rate", 1), rank, "dilation", name)
     pairs = shapes.conv_padding(options.get("padding", "valid"), shape[1:-1], kernel, strides, dilation, name)
@@ -169,89 +224,76 @@ def convolution(
     def exact(x: Array, w: Array, bias: Array) -> Array:
         return reference.conv(x, w, bias, strides=strides, dilation=dilation, padding=pairs, flip=flip)
 
-    y = exact(x, w, bias)
+    # Products of bfloat16 are exact ones of rounded operands.
+    operands = [numbers(to_bfloat16(v)) if arithmetic == "bfloat16" else v for v in (x, w)]
+    y = exact(*operands, bias)
     length = w[..., 0].size
-    bound = (2 * length * 2.0**-24 + 2 * LOST[arithmetic]) * exact(*map(np.abs, (x, w, bias)))
+    bound = (2 * length * 2.0**-24 + 2 * LOST[arithmetic]) * exact(*map(np.abs, (*operands, bias)))
     choice = fast.conv(
         (shape[0], *triple(shape[1:-1], 1), shape[-1]), triple(kernel, 1), triple(y.shape[1:-1], 1), columns,
-        arithmetic=arithmetic, stride=triple(strides, 1), dilation=triple(dilation, 1),
-        low=triple([lo for lo, _ in pairs], 0), activation=(activation, ()),
-        pool=pool, flip=flip, parts=parts,
+        arithmetic=arithmetic, source=source, result=result,
+        stride=triple(strides, 1), dilation=triple(dilation, 1), low=triple([lo for lo, _ in pairs], 0),
+        activation=(activation, ()), pool=pool, flip=flip, parts=parts,
     )  # fmt: skip
     if pool:
         y, bound = (reference.max_pool(v, (2, 2), (2, 2), ((0, 0), (0, 0))) for v in (y, bound))
     if activation == "relu":
         y = np.maximum(y, 0)
-    return choice, x, w, bias, y, bound
+    held = {"x": bits_if(source, x), "y": nothing(y.shape, result), **packed(choice, w, bias)}
+    return choice, held, y, bound + lost_by(result, y)
 
 
 @pytest.mark.parametrize("arithmetic", LOST)
 @pytest.mark.parametrize("name", GEOMETRIES)
 def test_convolution(cuda_compiler: cuda_compile.Compiler, name: str, arithmetic: str) -> None:
-    choice, x, w, bias, exact, bound = convolution(name, arithmetic, "linear", parts=1)
-    y = np.full(exact.shape, np.nan, np.float32)
-    run(cuda_compiler, choice, {"x": x, "y": y, **packed(choice, w, bias)})
-    assert_within(y, exact, bound)
+    check_convolution(cuda_compiler, GEOMETRIES[name], arithmetic)
 
 
+@pytest.mark.parametrize("result", ["float32", "bfloat16"])
 @pytest.mark.parametrize("parts", [1, 3])
-def test_convolution_with_relu_and_pooling(cuda_compiler: cuda_compile.Compiler, parts: int) -> None:
-    choice, x, w, bias, exact, bound = convolution("even", "3xtf32", "relu", pool=True, parts=parts)
-    assert len(choice.work.launches) == (1 if parts == 1 else 2)
-    y = np.full(exact.shape, np.nan, np.float32)
-    run(cuda_compiler, choice, {"x": x, "y": y, **packed(choice, w, bias)})
-    assert_within(y, exact, bound)
+def test_convolution_with_relu_and_pooling(
+    cuda_compiler: cuda_compile.Compiler, parts: int, result: str
+) -> None:
+    arithmetic = "bfloat16" if result == "bfloat16" else "3xtf32"
+    choice = check_convolution(
+        cuda_compiler, GEOMETRIES["even"], arithmetic, "relu", result=result, pool=True, parts=parts
+    )
+    families = [one.kernel.family for one in choice.work.launches if one.kernel.family != "pad"]
+    assert families == (["conv"] if parts == 1 else ["conv", "sum"])
 
 
 @pytest.mark.parametrize("arithmetic", ["float32", "tf32"])
 def test_convolution_in_parts(cuda_compiler: cuda_compile.Compiler, arithmetic: str) -> None:
-    choice, x, w, bias, exact, bound = convolution("3x3 same", arithmetic, "relu")
+    choice = check_convolution(cuda_compiler, GEOMETRIES["3x3 same"], arithmetic, "relu", parts=None)
     assert "in 2 parts" in choice.algorithm  # of 11 steps, each at least 4
-    y = np.full(exact.shape, np.nan, np.float32)
-    run(cuda_compiler, choice, {"x": x, "y": y, **packed(choice, w, bias)})
-    assert_within(y, exact, bound)
 
 
-def bfloat16(x: Array) -> Array:
-    """Bits of the nearest bfloat16, ties to even."""
-    bits = x.view(np.uint32)
-    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+@pytest.mark.parametrize("columns", [24, 3, 5, 70])
+def test_convolution_from_and_to_bfloat16(cuda_compiler: cuda_compile.Compiler, columns: int) -> None:
+    geometry = ((1, 9, 10, 40), (3, 3), columns, {"padding": "same"})
+    choice = check_convolution(cuda_compiler, geometry, "bfloat16", source="bfloat16", result="bfloat16")
+    assert [one.kernel.family for one in choice.work.launches] == ["conv"]
 
 
-def from_bfloat16(bits: Array) -> Array:
-    return (bits.astype(np.uint32) << 16).view(np.float32)
-
-
-@pytest.mark.parametrize("width", implicit_gemm.WIDTHS)
-def test_convolution_in_bfloat16(cuda_compiler: cuda_compile.Compiler, width: int) -> None:
-    x, w, bias = bfloat16(floats(1, 1, 9, 10, 40)), floats(2, 3, 3, 40, 24), floats(3, 24)
-    rows = np.zeros((128, 6 * 64), np.float32)  # 360 products, in steps of 64
-    rows[:24, :360] = w.reshape(360, 24).T
-    weights = bfloat16(rows)
-    exact = reference.conv(
-        from_bfloat16(x), from_bfloat16(bfloat16(w)), bias,
-        strides=(1, 1), dilation=(1, 1), padding=((1, 1), (1, 1)),
-    )  # fmt: skip
-    y = np.full(exact.shape, 0x7FC0, np.uint16)
-    kernel = fast.Kernel("conv", ("bfloat16", width, LINEAR, False, False))
-    numbers = (90, 40, 24, 6, 1, 9, 10, 1, 9, 10, 1, 3, 3, 1, 1, 1, 1, 1, 1, 0, 1, 1)
-    one = fast.Launch(kernel, (1, 1, 1), ("x", "w", "bias", "y", *numbers, 0.0, 0.0, 0.0))
-    held = {"x": x, "w": weights, "bias": np.append(bias, np.zeros(3, np.float32)), "y": y}
-    run(cuda_compiler, fast.Choice("", fast.Work((one,))), held)
-    sums = reference.conv(
-        np.abs(from_bfloat16(x)), np.abs(from_bfloat16(bfloat16(w))), np.abs(bias),
-        strides=(1, 1), dilation=(1, 1), padding=((1, 1), (1, 1)),
-    )  # fmt: skip
-    assert_within(from_bfloat16(y), exact, 2.0**-8 * np.abs(exact) + 2 * 361 * 2.0**-24 * sums)
+@pytest.mark.parametrize(
+    ("arithmetic", "types"), [("3xtf32", PADS[0]), ("bfloat16", PADS[1]), ("bfloat16", PADS[2])]
+)
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 6, 7, 9])
+def test_channels_that_are_no_whole_chunks(
+    cuda_compiler: cuda_compile.Compiler, channels: int, arithmetic: str, types: tuple[str, str]
+) -> None:
+    """They are continued by zeros first, in memory that holds NaN before."""
+    geometry: Geometry = ((2, 5, 6, channels), (3, 3), 6, {"padding": "same", "flip": channels == 3})
+    choice = check_convolution(cuda_compiler, geometry, arithmetic, source=types[0])
+    assert [one.kernel.name for one in choice.work.launches[:-1]] == [f"pad {types[0]} {types[1]}"]
 
 
 def test_a_barrier_less_is_a_race(cuda_compiler: cuda_compile.Compiler) -> None:
-    choice, x, w, bias, exact, _ = convolution("3x3 same", "tf32", "linear", parts=1)
+    choice, held, _, _ = convolution(GEOMETRIES["3x3 same"], "tf32", "linear")
     (one,) = choice.work.launches
     ptx = compiled(cuda_compiler, one.kernel).ptx
     barriers = ptx.count("bar.sync")
     assert barriers >= 4
-    held = {"x": x, "y": np.empty(exact.shape, np.float32), **packed(choice, w, bias)}
     pieces = ptx.split("bar.sync")
     for dropped in range(1, barriers + 1):
         mutated = "bar.sync".join(pieces[:dropped]) + "// bar.sync" + "bar.sync".join(pieces[dropped:])
@@ -259,68 +301,131 @@ def test_a_barrier_less_is_a_race(cuda_compiler: cuda_compile.Compiler) -> None:
             execute(mutated, one, held)
 
 
+def check_dense(
+    compiler: cuda_compile.Compiler, rows: int, inputs: int, outputs: int, arithmetic: str, **types: str
+) -> fast.Choice:
+    """Run a dense layer with ReLU in the emulator and compare it with the reference; return the choice."""
+    x, w, bias = floats(1, rows, inputs), floats(2, inputs, outputs), floats(3, outputs)
+    choice = fast.dense(rows, inputs, outputs, arithmetic=arithmetic, activation=("relu", ()), **types)
+    y = nothing((rows, outputs), types.get("result", "float32"))
+    source = bits_if(types.get("source", "float32"), x)
+    run(compiler, choice, {"x": source, "y": y, **packed(choice, w, bias)})
+    if arithmetic == "bfloat16":
+        x, w = numbers(to_bfloat16(x)), numbers(to_bfloat16(w))
+    exact = np.maximum(reference.dense(x, w, bias), 0)
+    bound = (2 * (inputs + 1) * 2.0**-24 + 2 * LOST[arithmetic]) * reference.dense(*map(np.abs, (x, w, bias)))
+    assert_within(numbers(y), exact, bound + lost_by(types.get("result", "float32"), exact))
+    return choice
+
+
 @pytest.mark.parametrize("rows", [1, 3, 8])
-def test_dense_layers_of_few_rows(cuda_compiler: cuda_compile.Compiler, rows: int) -> None:
-    x, w, bias = floats(1, rows, 620), floats(2, 620, 30), floats(3, 30)
-    choice = fast.dense(rows, 620, 30, arithmetic="3xtf32", activation=("relu", ()))
+@pytest.mark.parametrize("result", ["float32", "bfloat16"])
+@pytest.mark.parametrize("source", ["float32", "bfloat16"])
+def test_dense_layers_of_few_rows(
+    cuda_compiler: cuda_compile.Compiler, rows: int, source: str, result: str
+) -> None:
+    arithmetic = "3xtf32" if source == result == "float32" else "bfloat16"
+    choice = check_dense(cuda_compiler, rows, 616, 30, arithmetic, source=source, result=result)
     assert choice.algorithm == "stream of weights"
-    y = np.full((rows, 30), np.nan, np.float32)
-    run(cuda_compiler, choice, {"x": x, "y": y, **packed(choice, w, bias)})
-    bound = 2 * 621 * 2.0**-24 * reference.dense(*map(np.abs, (x, w, bias)))
-    assert_within(y, np.maximum(reference.dense(x, w, bias), 0), bound)
+    assert len(choice.work.launches) == (2 if arithmetic == "bfloat16" and source == "float32" else 1)
 
 
-def test_dense_layers_of_many_rows(cuda_compiler: cuda_compile.Compiler) -> None:
-    x, w = floats(1, 20, 132), floats(2, 132, 70)
-    choice = fast.dense(20, 132, 70, arithmetic="3xtf32")
+@pytest.mark.parametrize("arithmetic", ["3xtf32", "bfloat16"])
+@pytest.mark.parametrize("rows", [1, 20])
+@pytest.mark.parametrize("inputs", [30, 5, 129])
+def test_dense_layers_whose_inputs_are_no_whole_chunks(
+    cuda_compiler: cuda_compile.Compiler, rows: int, inputs: int, arithmetic: str
+) -> None:
+    choice = check_dense(cuda_compiler, rows, inputs, 7, arithmetic)
+    assert choice.work.launches[0].kernel.family == "pad"
+
+
+@pytest.mark.parametrize("arithmetic", ["3xtf32", "bfloat16"])
+def test_dense_layers_of_many_rows(cuda_compiler: cuda_compile.Compiler, arithmetic: str) -> None:
+    choice = check_dense(cuda_compiler, 20, 132, 70, arithmetic)
     assert "matrix product" in choice.algorithm
-    assert choice.packing == fast.dense(1, 132, 70, arithmetic="3xtf32").packing  # packed once for any batch
-    y = np.full((20, 70), np.nan, np.float32)
-    run(cuda_compiler, choice, {"x": x, "y": y, **packed(choice, w, None)})
-    bound = (2 * 132 * 2.0**-24 + 2 * LOST["3xtf32"]) * (np.abs(x) @ np.abs(w))
-    assert_within(y, reference.dense(x, w), bound)
+    # Packed once for any batch.
+    assert choice.packing == fast.dense(1, 132, 70, arithmetic=arithmetic).packing
 
 
-def view(a: Array) -> tuple[int, int, str, tuple[int, ...], tuple[int, ...]]:
-    return 0, 0, a.dtype.name, a.shape, tuple(s // a.itemsize for s in a.strides)
+def test_more_rows_than_a_side_may_have(cuda_compiler: cuda_compile.Compiler) -> None:
+    """Positions along a side are 16-bit numbers; rows of a dense layer are not."""
+    rows = (1 << 15) + 128
+    x, w = floats(1, rows, 4), floats(2, 4, 4)
+    choice = fast.dense(rows, 4, 4, arithmetic="3xtf32")
+    (one,) = choice.work.launches
+    assert one.grid == (rows // 128, 1, 1)
+    y = nothing((rows, 4), "float32")
+    held = {"x": x, "y": y, **packed(choice, w, None)}
+    execute(compiled(cuda_compiler, one.kernel).ptx, one, held, blocks=[(rows // 128 - 1, 0, 0)])
+    bound = (2 * 4 * 2.0**-24 + 2 * LOST["3xtf32"]) * (np.abs(x) @ np.abs(w))
+    assert_within(y[-128:], reference.dense(x, w)[-128:], bound[-128:])
 
 
-def streamed(compiler: cuda_compile.Compiler, operation: str, x: Array, y: Array, **fields: Any) -> Array:
-    """Run what is chosen for an operation, which must be something."""
-    choice = fast.choose(operation, view(x), view(y), fields, "float32", False)
+def view(a: Array, dtype: str | None = None) -> tuple[int, int, str, tuple[int, ...], tuple[int, ...]]:
+    return 0, 0, dtype or a.dtype.name, a.shape, tuple(s // a.itemsize for s in a.strides)
+
+
+def streamed(
+    compiler: cuda_compile.Compiler, operation: str, x: Array, y: Array, types: tuple[str, str], **fields: Any
+) -> Array:
+    """Run what is chosen for an operation, which must be something, on arrays of `types`."""
+    precision = "bfloat16" if "bfloat16" in types else "float32"
+    choice = fast.choose(operation, view(x, types[0]), view(y, types[1]), fields, precision, False)
     assert choice is not None
     run(compiler, choice, {"x": x, "y": y})
     return y
 
 
-@pytest.mark.parametrize("kind", ["relu", "sigmoid", "tanh", "gelu", "mish", "exponential", "softplus"])
-def test_activations(cuda_compiler: cuda_compile.Compiler, kind: str) -> None:
+TYPES = list(itertools.product(("float32", "bfloat16"), repeat=2))
+PLAIN = ("float32", "float32")
+
+
+@pytest.mark.parametrize(
+    ("kind", "types"),
+    [(kind, PLAIN) for kind in ("relu", "sigmoid", "tanh", "gelu", "mish", "exponential", "softplus")]
+    + [("softplus", types) for types in TYPES[1:]],
+)
+def test_activations(cuda_compiler: cuda_compile.Compiler, kind: str, types: tuple[str, str]) -> None:
     x = np.concatenate([floats(1, 1200), np.float32([np.nan, np.inf, -np.inf, 0, -0.0, 30, -30, 1e-20])])
-    y = streamed(cuda_compiler, "activation", x, np.empty_like(x), activation=(kind, ()))
-    exact = reference.ACTIVATIONS[kind](x)
-    assert ulp_difference(y, exact).max() <= {"gelu": 16, "mish": 8}.get(kind, 6)
+    x = bits_if(types[0], x)
+    y = streamed(cuda_compiler, "activation", x, nothing(x.shape, types[1]), types, activation=(kind, ()))
+    exact = reference.ACTIVATIONS[kind](numbers(x))
+    if types[1] == "float32":
+        assert ulp_difference(y, exact).max() <= {"gelu": 16, "mish": 8}.get(kind, 6)
+        return
+    finite = np.isfinite(exact)
+    assert np.array_equal(numbers(y)[~finite], exact[~finite], equal_nan=True)
+    assert_within(numbers(y)[finite], exact[finite], (2.0**-8 + 12 * 2.0**-24) * np.abs(exact[finite]))
 
 
+@pytest.mark.parametrize("types", TYPES)
 @pytest.mark.parametrize("operation", ["max_pool", "average_pool"])
-def test_pooling(cuda_compiler: cuda_compile.Compiler, operation: str) -> None:
-    x = floats(1, 2, 5, 7, 8)
+def test_pooling(cuda_compiler: cuda_compile.Compiler, operation: str, types: tuple[str, str]) -> None:
+    x = floats(1, 2, 5, 7, 12)
     x[0, 2, 3, 1] = np.nan
-    exact = getattr(cc, operation)(x, (3, 2), strides=(2, 1), padding="same")
-    y = np.empty((2, 1, *exact.shape[1:]), np.float32)
+    x = bits_if(types[0], x)
+    exact = getattr(cc, operation)(numbers(x), (3, 2), strides=(2, 1), padding="same")
+    y = nothing((2, 1, *exact.shape[1:]), types[1])
     fields = {"kernel": (1, 3, 2), "stride": (1, 2, 1), "pad_low": (0, 1, 0)}
-    streamed(cuda_compiler, operation, x[:, np.newaxis], y, **fields)
-    assert np.array_equal(y[:, 0], exact, equal_nan=True)
+    streamed(cuda_compiler, operation, x[:, np.newaxis], y, types, **fields)
+    assert np.array_equal(y[:, 0], bits_if(types[1], exact), equal_nan=True)
 
 
-def test_softmax(cuda_compiler: cuda_compile.Compiler) -> None:
+@pytest.mark.parametrize("types", TYPES)
+def test_softmax(cuda_compiler: cuda_compile.Compiler, types: tuple[str, str]) -> None:
     x = floats(1, 11, 132) * 20
     x[1], x[2, 5], x[3, :70], x[4, 3] = -np.inf, np.nan, -np.inf, np.inf
-    y = streamed(cuda_compiler, "softmax", x, np.empty_like(x))
-    exact = reference.softmax(x)
+    x = bits_if(types[0], x)
+    y = numbers(streamed(cuda_compiler, "softmax", x, nothing(x.shape, types[1]), types))
+    exact = reference.softmax(numbers(x))
     assert np.array_equal(np.isnan(y), np.isnan(exact))
     finite = ~np.isnan(exact)
     # The exponential's own error, that of its rounded argument, and a sum of 132 numbers.
-    assert_within(y[finite], exact[finite], (2 * 2 + 2 * 200 + 132) * 2.0**-24 * exact[finite] + 2.0**-149)
+    bound = (2 * 2 + 2 * 200 + 132) * 2.0**-24 * exact[finite] + lost_by(types[1], exact[finite])
+    # Below the smallest normal number the steps are those of the type's subnormal ones.
+    smallest = 2.0**-149 if types[1] == "float32" else 2.0**-133
+    assert_within(y[finite], exact[finite], bound * (1 + 2.0**-8) + smallest)
 
 
 @pytest.mark.parametrize("dtype", ["int16", "uint16"])
@@ -330,7 +435,7 @@ def test_hounsfield_units(cuda_compiler: cuda_compile.Compiler, dtype: str, air:
     absent = int(raw[1, 7])
     slope, intercept = np.array([1.0, 0.5, 1.7]).astype(np.float32), np.float32([-1024, 0.25, 3])
     y = streamed(
-        cuda_compiler, "hu_rescale", raw, np.empty(raw.shape, np.float32),
+        cuda_compiler, "hu_rescale", raw, np.empty(raw.shape, np.float32), (dtype, "float32"),
         padding_value=absent, padding_to=air,
         slope=slope.astype(np.float64), intercept=intercept.astype(np.float64),
     )  # fmt: skip
@@ -349,8 +454,8 @@ def test_what_does_not_fit_goes_to_the_simple_kernels() -> None:
 
     x, y = np.zeros((1, 1, 4, 4, 8), np.float32), np.zeros((1, 1, 4, 4, 4), np.float32)
     assert chosen("conv", x, y)
-    assert not chosen("conv", x[..., :3], y)  # channels that are no whole chunks
-    assert not chosen("conv", x[..., ::2], y)  # gaps
+    assert not chosen("conv", x[..., :4], y)  # gaps
+    assert not chosen("conv", x.view(np.uint16), y)  # no type of its
     assert not chosen("conv", x, y, groups=2)
     assert not chosen("copy", x, x)
     assert not chosen("activation", np.zeros(7, np.float32), np.zeros(7, np.float32))

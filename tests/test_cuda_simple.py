@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import convcore as cc
 from convcore import reference
+from convcore.bfloat16 import from_bfloat16, to_bfloat16
 
 from .cuda_compile import FLOAT64, LOCAL_MEMORY, Compiler, Gate
 from .cuda_simple import FLOAT64_KERNELS, NAMES, kernel, written_kernels
@@ -280,6 +281,19 @@ def test_copies_and_fills(run: Run) -> None:
     assert (y == x).all()
     run("copy:fill_kernel", y.size, _eight_axes(y), np.float32(2.5))
     assert (y == 2.5).all()
+
+
+def test_bfloat16(run: Run) -> None:
+    """Both ways, ties and all kinds of numbers among them, from and to arrays of odd strides."""
+    x = np.random.default_rng(0).integers(0, 1 << 32, 240, np.uint32)
+    x[:8] = [0x3F808000, 0x3F818000, 0x7F7FFFFF, 0x7F800000, 0xFF800000, 0x7F800001, 0xFFFFFFFF, 0x80000001]
+    x = x.reshape(3, 4, 20).transpose(2, 0, 1)
+    y = np.zeros((20, 3, 8), np.uint16)[:, :, ::-2]
+    run("copy:to_bfloat16_kernel", y.size, _eight_axes(y), _eight_axes(x))
+    assert (y == to_bfloat16(x.copy().view(np.float32))).all()
+    back = np.zeros((20, 3, 4), np.uint32)
+    run("copy:from_bfloat16_kernel", y.size, _eight_axes(back), _eight_axes(y))
+    assert (back == from_bfloat16(y).view(np.uint32)).all()
 
 
 def test_hounsfield_units(run: Run) -> None:

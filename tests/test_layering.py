@@ -13,6 +13,7 @@ ROOT = Path(convcore.__file__).parent
 #: What each room may import from, beside itself. Rooms are the top-level modules and packages.
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
+    "bfloat16": set(),
     "memory": set(),
     "tables": set(),
     "activations": {"errors"},
@@ -26,7 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "gpu": set(),
     "config": {"_native", "errors", "gpu"},
     "ops": {"_native", "activations", "errors", "memory", "shapes"},
-    "cuda": {"_native", "errors", "gpu", "machine_code", "ops"},
+    "cuda": {"_native", "bfloat16", "errors", "gpu", "machine_code", "ops"},
     "loader": {"errors", "shapes"},
     "plan": {"_native", "activations", "cuda", "errors", "loader", "memory", "tables", "writers"},
     "run": {"_native", "cuda", "errors", "loader", "memory", "plan", "reference", "tables"},

@@ -163,6 +163,10 @@ class DeviceArray:
         """The view stretched to `shape`, as ``numpy.broadcast_to``."""
         return DeviceArray(np.broadcast_to(self._map, tuple(shape)), self)
 
+    def view(self, dtype: DTypeLike) -> DeviceArray:
+        """The same memory as elements of another type, as ``ndarray.view``."""
+        return DeviceArray(self._map.view(dtype), self)
+
     def strided(self, offset: int, shape: Sequence[int], ld: Sequence[int]) -> DeviceArray:
         """The view from element `offset` on with memory steps `ld`, both in elements."""
         size = self.itemsize

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from convcore.bfloat16 import to_bfloat16
 from convcore.cuda.kernels import dense_stream, implicit_gemm, split, streams
 from convcore.cuda.kernels.activation import KINDS, LINEAR, PARAMETERS
 from convcore.cuda.toolkit import simulated, types
@@ -20,21 +21,28 @@ from convcore.cuda.toolkit import simulated, types
 __all__ = ["ARITHMETICS", "Choice", "Kernel", "Launch", "Packing", "Work", "choose", "conv", "dense"]
 
 #: What the products of each of the engine's precisions are computed in.
-ARITHMETICS = {"float32": "3xtf32", "tf32": "tf32"}
+ARITHMETICS = {"float32": "3xtf32", "tf32": "tf32", "bfloat16": "bfloat16"}
+
+#: Bytes of an element of the types that the kernels read and write.
+_SIZES = {"float32": 4, "bfloat16": 2}
 
 #: Blocks of the convolution kernel that an H100 or H200 runs at a time: two on each of 132 multiprocessors.
 _SLOTS = 264
 #: A part of a split product has at least so many steps, or its prologue would cost more than it brings.
 _FEWEST_STEPS = 4
 _MOST_PARTS = 32
-#: Channels of a 16-byte chunk and of a step.
-_CHUNK, _RUN = implicit_gemm.CHUNK // 4, implicit_gemm.STEP // 4
+#: Bytes of the widest access, and of a step along the sum of a matrix product.
+_CHUNK, _STEP = implicit_gemm.CHUNK, implicit_gemm.STEP
+#: Elements that the kernels that move memory read at a time.
+_FOUR = 4
 #: Sizes of a map that its kernel's 16-bit positions hold, and elements that its 32-bit offsets reach.
 _LONGEST_SIDE, _MOST_ELEMENTS = 1 << 14, 1 << 32
 #: Weights have a multiple of so many rows, whichever kernel reads them.
 _PACKED_ROWS = max(implicit_gemm.WIDTHS)
 #: Beyond the last output the kernels read so many numbers of the bias, which they then do not use.
 _BIAS_REST = 3
+#: Outputs whose weights are rounded to bfloat16 together.
+_ROUNDED_AT_A_TIME = 64
 
 #: Threads of a block of the kernels that move memory.
 _STREAM_THREADS = 256
@@ -102,46 +110,69 @@ class Launch:
 
 @dataclass(frozen=True)
 class Work:
-    """Launches in order on the arrays "x", "w", "bias" and "y", and on "sums", which has so many float32."""
+    """Launches in order on the arrays "x", "w", "bias" and "y".
+
+    They may also work on "sums", which has so many float32, and on "padded", of so many bytes.
+    """
 
     launches: tuple[Launch, ...]
     sums: int = 0
+    padded: int = 0
 
 
 @dataclass(frozen=True)
 class Packing:
-    """How weights are packed: a row of `depth` floats for each of `columns` outputs.
+    """How weights are packed: a row of `depth` elements for each of `columns` outputs.
 
-    The rows lie in memory of `rows` x `pitch` whose rest is zeros; the bias follows.
+    The rows lie in memory of `rows` x `pitch` elements of type `dtype`, whose rest is zeros; the bias follows
+    in float32. A row has the taps in order, and of each the input's `channels`, which zeros make `padded`.
     """
 
     columns: int
     depth: int
     rows: int
     pitch: int
+    channels: int
+    padded: int
     flip: bool = False
+    dtype: str = "float32"
+
+    @property
+    def _weight_floats(self) -> int:
+        """Size of the weights, in units of four bytes: rows are whole steps, so it is a whole number."""
+        return self.rows * self.pitch * _SIZES[self.dtype] // 4
 
     @property
     def floats(self) -> int:
-        """Size of weights and bias."""
-        return self.rows * self.pitch + self.columns + _BIAS_REST
+        """Size of weights and bias, in units of four bytes."""
+        return self._weight_floats + self.columns + _BIAS_REST
 
     def pack(self, weights: Any, bias: Any, packed: Any) -> None:
-        """Write weights (k..., ic, oc) and bias to `packed`; all three are on the host, or all on the GPU."""
-        size = self.rows * self.pitch
-        matrix = packed[:size].reshape(self.rows, self.pitch)
-        matrix[...] = 0.0
+        """Write weights (k..., ic, oc) and bias to `packed`, `floats` float32.
+
+        All three are on the host, or all on the GPU; bfloat16 is packed on the host.
+        """
+        size, taps = self._weight_floats, self.depth // self.padded
+        packed[...] = 0.0
         if self.flip:
             spatial = len(weights.shape) - 2
             weights = weights[(slice(None, None, -1),) * spatial]
-        matrix[: self.columns, : self.depth] = weights.reshape(self.depth, self.columns).transpose(1, 0)
-        packed[size:] = 0.0
+        weights = weights.reshape(taps, self.channels, self.columns)
+        narrow = self.dtype == "bfloat16"
+        matrix = (packed[:size].view(np.uint16) if narrow else packed[:size]).reshape(self.rows, self.pitch)
+        rows = matrix[: self.columns, : self.depth].reshape(self.columns, taps, self.padded)
+        # Rounding makes copies of what it is given: not of all weights at a time.
+        some = _ROUNDED_AT_A_TIME if narrow else self.columns
+        for first in range(0, self.columns, some):
+            part = weights[:, :, first : first + some]
+            part = to_bfloat16(part) if narrow else part
+            rows[first : first + some, :, : self.channels] = part.transpose(2, 0, 1)
         if bias is not None:
             packed[size : size + self.columns] = bias
 
     def placed(self, packed: int) -> Mapping[str, int]:
         """Addresses of weights and bias in packed memory that begins at `packed`."""
-        return {"w": packed, "bias": packed + 4 * self.rows * self.pitch}
+        return {"w": packed, "bias": packed + 4 * self._weight_floats}
 
 
 @dataclass(frozen=True)
@@ -167,12 +198,9 @@ class _Family:
     parameters: int = PARAMETERS
 
 
-def _shared_by_conv(arithmetic: str, width: int, *others: Any) -> int:
-    return implicit_gemm.shared_bytes(width)
-
-
+# Types are "float32" or "bfloat16".
 _FAMILIES = {
-    # Options: arithmetic, columns of a block, number of the activation, pool, split.
+    # Options: arithmetic, columns of a block, number of the activation, pool, split, type of the result.
     "conv": _Family(
         implicit_gemm.make,
         4,
@@ -181,13 +209,15 @@ _FAMILIES = {
         2,
         lambda _, width, *rest: implicit_gemm.shared_bytes(width),
     ),
-    # Number of the activation, pool.
+    # Number of the activation, pool, type of the result.
     "sum": _Family(split.make, 3, 3, 256, 1),
-    # Rows, number of the activation.
+    # Rows, number of the activation, types of the operands and the result.
     "dense": _Family(dense_stream.make, 4, 3, dense_stream.THREADS, 3),
-    # Number of the activation.
+    # Types of the input and the result; so it is where nothing else is said.
+    "pad": _Family(streams.make_pad, 2, 2, _STREAM_THREADS, 1, parameters=0),
+    # Number of the activation, types.
     "activation": _Family(streams.make_activation, 2, 1, _STREAM_THREADS, 1),
-    # Whether the largest is wanted.
+    # Whether the largest is wanted, types.
     "pool": _Family(streams.make_pool, 2, 13, _STREAM_THREADS, 1, parameters=0),
     "softmax": _Family(streams.make_softmax, 2, 2, _STREAM_THREADS, 1, parameters=0),
     # Whether pixels are signed.
@@ -214,6 +244,34 @@ def parts_of(tiles: int, steps: int) -> int:
     return max(1, min(_SLOTS // tiles, steps // _FEWEST_STEPS, _MOST_PARTS))
 
 
+@dataclass(frozen=True)
+class _Operand:
+    """The left operand of a product, in the products' type and in rows of whole chunks.
+
+    `name` is the array that it is, "x" or "padded"; `launches` are to run before, to make that of x.
+    """
+
+    dtype: str
+    channels: int
+    padded: int
+    name: str
+    launches: tuple[Launch, ...] = ()
+    bytes: int = 0
+
+
+def _operand(arithmetic: str, source: str, rows: int, channels: int) -> _Operand:
+    """Return what the products read for `rows` of so many channels of type `source`."""
+    dtype = "bfloat16" if arithmetic == "bfloat16" else "float32"
+    run = _CHUNK // _SIZES[dtype]
+    padded = _whole(channels, run)
+    if source == dtype and channels == padded:
+        return _Operand(dtype, channels, padded, "x")
+    kernel = Kernel("pad", (source, dtype))
+    count = rows * padded // run
+    launch = Launch(kernel, (-(-count // kernel.threads), 1, 1), ("x", "padded", count, channels))
+    return _Operand(dtype, channels, padded, "padded", (launch,), count * _CHUNK)
+
+
 def conv(
     x_shape: Sequence[int],
     kernel: Sequence[int],
@@ -221,6 +279,8 @@ def conv(
     columns: int,
     *,
     arithmetic: str,
+    source: str = "float32",
+    result: str = "float32",
     stride: Sequence[int] = (1, 1, 1),
     dilation: Sequence[int] = (1, 1, 1),
     low: Sequence[int] = (0, 0, 0),
@@ -229,7 +289,7 @@ def conv(
     flip: bool = False,
     parts: int | None = None,
 ) -> Choice:
-    """Return how a convolution of contiguous maps (n, d, h, w, c) is computed, c a multiple of 4.
+    """Return how a convolution of contiguous maps (n, d, h, w, c) is computed.
 
     Parameters
     ----------
@@ -237,35 +297,42 @@ def conv(
         Sizes of the input, of the kernel along d, h and w, of the output (before pooling) along them, and the
         number of output channels.
     arithmetic
-        "float32", "tf32" or "3xtf32"; see :func:`.implicit_gemm.make`.
+        "float32", "tf32", "3xtf32" or "bfloat16"; see :func:`.implicit_gemm.make`.
+    source, result
+        Types of the input and the output: "float32" or "bfloat16", which only its own arithmetic writes.
     pool
         The result is the maximum of 2x2 windows along h and w, both even.
     parts
         Into how many parts the sum is split; None: as many as fill the GPU.
     """
     n, d, h, w, channels = x_shape
-    rows, depth = n * math.prod(outputs), math.prod(kernel) * channels
-    steps = -(-depth // _RUN)
+    left = _operand(arithmetic, source, n * d * h * w, channels)
+    run = _STEP // _SIZES[left.dtype]
+    rows, depth = n * math.prod(outputs), math.prod(kernel) * left.padded
+    steps = -(-depth // run)
     width = next(w for w in reversed(implicit_gemm.WIDTHS) if columns <= w or w == implicit_gemm.WIDTHS[0])
     tiles = -(-rows // implicit_gemm.ROWS), -(-columns // width)
     parts = parts_of(math.prod(tiles), steps) if parts is None else parts
     number, numbers = KINDS.index(activation[0]), _parameters(activation[1])
-    geometry = (rows, channels, columns, steps, d, h, w, *outputs, *kernel, *stride, *dilation, *low)
+    geometry = (rows, left.padded, columns, steps, d, h, w, *outputs, *kernel, *stride, *dilation, *low)
     if parts == 1:
-        whole = Kernel("conv", (arithmetic, width, number, pool, False))
-        work = Work((Launch(whole, (*tiles, 1), ("x", "w", "bias", "y", *geometry, *numbers)),))
+        whole = Kernel("conv", (arithmetic, width, number, pool, False, result))
+        launches: tuple[Launch, ...] = (
+            Launch(whole, (*tiles, 1), (left.name, "w", "bias", "y", *geometry, *numbers)),
+        )
     else:
-        part = Kernel("conv", (arithmetic, width, LINEAR, pool, True))
-        first = Launch(part, (*tiles, parts), ("x", "w", "bias", "sums", *geometry, *_parameters(())))
-        total = rows * columns
-        added = Kernel("sum", (number, pool))
-        blocks = -(-(total // (4 if pool else 1)) // added.threads)
+        part = Kernel("conv", (arithmetic, width, LINEAR, pool, True, "float32"))
+        first = Launch(part, (*tiles, parts), (left.name, "w", "bias", "sums", *geometry, *_parameters(())))
+        added = Kernel("sum", (number, pool, result))
+        blocks = -(-(rows * columns // (4 if pool else 1)) // added.threads)
         last = Launch(added, (blocks, 1, 1), ("sums", "bias", "y", rows, columns, parts, *numbers))
-        work = Work((first, last), parts * total)
+        launches = (first, last)
+    work = Work((*left.launches, *launches), parts * rows * columns if parts > 1 else 0, left.bytes)
     split_up = "" if parts == 1 else f", in {parts} parts"
     name = f"matrix product, {arithmetic}{split_up}"
     packed_rows = _whole(columns, _PACKED_ROWS)
-    return Choice(name, work, Packing(columns, depth, packed_rows, steps * _RUN, flip))
+    packing = Packing(columns, depth, packed_rows, steps * run, channels, left.padded, flip, left.dtype)
+    return Choice(name, work, packing)
 
 
 def dense(
@@ -274,24 +341,38 @@ def dense(
     outputs: int,
     *,
     arithmetic: str,
+    source: str = "float32",
+    result: str = "float32",
     activation: tuple[str, Sequence[float]] = ("linear", ()),
 ) -> Choice:
-    """Return how a dense layer x (rows, inputs) times w (inputs, outputs) is computed; 4 divides inputs.
+    """Return how a dense layer x (rows, inputs) times w (inputs, outputs) is computed.
 
     Few rows are one stream of the weights, in multiply-adds of float32. More are a matrix product: that of a
-    convolution whose positions are the rows. Both read weights that are packed alike.
+    convolution whose positions are the rows. Both read weights that are packed alike. Types as for
+    :func:`conv`.
     """
     if rows > dense_stream.MOST_ROWS:
-        line = (1, 1, rows)
+        # Images of one position: sides have limits that rows have not.
+        once = (1, 1, 1)
         return conv(
-            (1, *line, inputs), (1, 1, 1), line, outputs, arithmetic=arithmetic, activation=activation
+            (rows, *once, inputs),
+            once,
+            once,
+            outputs,
+            arithmetic=arithmetic,
+            source=source,
+            result=result,
+            activation=activation,
         )
+    left = _operand(arithmetic, source, rows, inputs)
     number, numbers = KINDS.index(activation[0]), _parameters(activation[1])
-    kernel = Kernel("dense", (rows, number))
-    pitch, packed_rows = _whole(inputs, _RUN), _whole(outputs, _PACKED_ROWS)
+    kernel = Kernel("dense", (rows, number, left.dtype, result))
+    pitch, packed_rows = _whole(left.padded, _STEP // _SIZES[left.dtype]), _whole(outputs, _PACKED_ROWS)
     blocks = -(-outputs // (dense_stream.COLUMNS * kernel.threads // 32))
-    launch = Launch(kernel, (blocks, 1, 1), ("x", "w", "bias", "y", inputs, outputs, pitch, *numbers))
-    return Choice("stream of weights", Work((launch,)), Packing(outputs, inputs, packed_rows, pitch))
+    arguments = (left.name, "w", "bias", "y", left.padded, outputs, pitch, *numbers)
+    work = Work((*left.launches, Launch(kernel, (blocks, 1, 1), arguments)), padded=left.bytes)
+    packing = Packing(outputs, left.padded, packed_rows, pitch, inputs, left.padded, dtype=left.dtype)
+    return Choice("stream of weights", work, packing)
 
 
 def choose(
@@ -304,28 +385,50 @@ def choose(
     if not enabled or operation not in _CHOOSE:
         return None
     small = max(math.prod(x[3]), math.prod(out[3])) < _MOST_ELEMENTS and math.prod(out[3])
-    aligned = x[1] % _CHUNK == 0 and out[1] % _CHUNK == 0
+    aligned = _begins_chunk(x) and _begins_chunk(out)
     if not (small and aligned and _contiguous(x) and _contiguous(out)):
         return None
     return _CHOOSE[operation](x, out, {**fields, "precision": precision, "pool": pool})
 
 
-def _floats(x: Any, out: Any) -> bool:
-    return bool(x[2] == out[2] == "float32")
+def _begins_chunk(view: Any) -> bool:
+    """Whether a view begins at a multiple of 16 bytes from its buffer's beginning."""
+    size = _SIZES.get(view[2]) or np.dtype(view[2]).itemsize
+    return bool(view[1] * size % _CHUNK == 0)
+
+
+def _types(x: Any, out: Any, fields: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The types of two views, if a step of this precision may have them."""
+    known = _SIZES if fields["precision"] == "bfloat16" else ("float32",)
+    return (x[2], out[2]) if x[2] in known and out[2] in known else None
+
+
+def _reached(rows: int, channels: int) -> bool:
+    """Whether the kernels' offsets reach all of x when its rows are continued to whole chunks of any type."""
+    return rows * _whole(channels, _CHUNK // 2) < _MOST_ELEMENTS
 
 
 def _choose_dense(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
     (rows, inputs), outputs = x[3], out[3][1]
-    if not _floats(x, out) or inputs % _CHUNK:
+    types_ = _types(x, out, fields)
+    if types_ is None or not _reached(rows, inputs):
         return None
-    arithmetic, activation = ARITHMETICS[fields["precision"]], fields.get("activation", _LINEAR)
-    return dense(rows, inputs, outputs, arithmetic=arithmetic, activation=activation)
+    return dense(
+        rows,
+        inputs,
+        outputs,
+        arithmetic=ARITHMETICS[fields["precision"]],
+        source=types_[0],
+        result=types_[1],
+        activation=fields.get("activation", _LINEAR),
+    )
 
 
 def _choose_conv(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
     shape, outputs = tuple(x[3]), tuple(out[3])
-    fits = shape[-1] % _CHUNK == 0 and max(*shape[1:4], *outputs[1:4]) < _LONGEST_SIDE
-    if not _floats(x, out) or not fits or int(fields.get("groups", 1)) != 1:
+    types_ = _types(x, out, fields)
+    fits = max(*shape[1:4], *outputs[1:4]) < _LONGEST_SIDE and _reached(math.prod(shape[:4]), shape[4])
+    if types_ is None or not fits or int(fields.get("groups", 1)) != 1:
         return None
     once, none = (1, 1, 1), (0, 0, 0)
     return conv(
@@ -334,6 +437,8 @@ def _choose_conv(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
         (outputs[1], *(n * (2 if fields["pool"] else 1) for n in outputs[2:4])),
         outputs[4],
         arithmetic=ARITHMETICS[fields["precision"]],
+        source=types_[0],
+        result=types_[1],
         stride=tuple(fields.get("stride", once)),
         dilation=tuple(fields.get("dilation", once)),
         low=tuple(fields.get("pad_low", none)),
@@ -344,11 +449,12 @@ def _choose_conv(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
 
 
 def _choose_activation(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
-    count = math.prod(x[3])
-    if not _floats(x, out) or count % _CHUNK:
+    count, types_ = math.prod(x[3]), _types(x, out, fields)
+    if types_ is None or count % _FOUR:
         return None
     name, values = fields.get("activation", _LINEAR)
-    return _stream("activation", (KINDS.index(name),), count // _CHUNK, (), _parameters(values))
+    options = (KINDS.index(name), *types_)
+    return _stream("activation", options, count // _FOUR, (), _parameters(values))
 
 
 def _choose_pool(largest: bool) -> Callable[..., Choice | None]:
@@ -356,19 +462,20 @@ def _choose_pool(largest: bool) -> Callable[..., Choice | None]:
         (_, d, h, w, c), (_, _, oh, ow, _) = x[3], out[3]
         (kd, *kernel), (_, *stride) = fields["kernel"], fields["stride"]
         (low_d, *low) = fields.get("pad_low", (0, 0, 0))
-        if not _floats(x, out) or c % _CHUNK or kd != 1 or low_d or out[3][1] != d:
+        types_ = _types(x, out, fields)
+        if types_ is None or c % _FOUR or kd != 1 or low_d or out[3][1] != d:
             return None
         sizes = (h, w, c, oh, ow, *kernel, *stride, *low, int(fields.get("include_padding", False)))
-        return _stream("pool", (largest,), math.prod(out[3]) // _CHUNK, sizes, ())
+        return _stream("pool", (largest, *types_), math.prod(out[3]) // _FOUR, sizes, ())
 
     return choose_pool
 
 
 def _choose_softmax(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
-    rows, columns = x[3]
-    if not _floats(x, out) or columns % _CHUNK:
+    (rows, columns), types_ = x[3], _types(x, out, fields)
+    if types_ is None or columns % _FOUR:
         return None
-    kernel = Kernel("softmax", ())
+    kernel = Kernel("softmax", types_)
     blocks = -(-rows // (kernel.threads // 32))
     return Choice("stream", Work((Launch(kernel, (blocks, 1, 1), ("x", "y", rows, columns)),)))
 
@@ -392,7 +499,7 @@ def _choose_hu(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
 def _stream(
     family: str, options: tuple[Any, ...], threads: int, numbers: Sequence[int], parameters: Sequence[float]
 ) -> Choice:
-    """A kernel with one thread for each 16 bytes of its result, and how many those are."""
+    """A kernel with one thread for each four elements of its result, and how many those are."""
     kernel = Kernel(family, options)
     blocks = -(-threads // kernel.threads)
     return Choice(

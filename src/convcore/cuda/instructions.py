@@ -26,7 +26,10 @@ __all__ = [
     "commit_copies",
     "copy_async",
     "divide",
+    "load1",
+    "load1_bfloat16",
     "load4",
+    "load4_bfloat16",
     "load4_shared",
     "load4_words",
     "load_fragments",
@@ -36,8 +39,10 @@ __all__ = [
     "remainder",
     "shared_memory",
     "store1",
-    "store2",
+    "store1_bfloat16",
     "store4",
+    "store4_bfloat16",
+    "store4_words",
     "store_fragments",
     "store_lattice",
     "sum_over_warp",
@@ -45,7 +50,8 @@ __all__ = [
     "zeros",
 ]
 
-_F32, _I32, _I64, _VOID = ir.FloatType(), ir.IntType(32), ir.IntType(64), ir.VoidType()
+_F32, _VOID = ir.FloatType(), ir.VoidType()
+_I16, _I32, _I64 = (ir.IntType(bits) for bits in (16, 32, 64))
 _LLVM = {types.float32: _F32, types.uint32: _I32, types.int32: _I32, types.uint64: _I64}
 
 
@@ -242,6 +248,9 @@ load4_words = _assembly(
     (types.uint64,),
 )
 
+#: ``load1(device)``: one float32.
+load1 = _assembly("ld.global.f32 $0, [$1];", "=f,l,~{memory}", types.float32, (types.uint64,))
+
 #: ``store1(device, a)``: one float32.
 store1 = _assembly("st.global.f32 [$0], $1;", "l,f,~{memory}", types.void, (types.uint64, types.float32))
 
@@ -253,15 +262,87 @@ store4 = _assembly(
     (types.uint64, *(types.float32,) * 4),
 )
 
-#: ``store2(device, a, b)``: two 32-bit words in one access.
-store2 = _assembly(
-    "st.global.v2.b32 [$0], {$1,$2};", "l,r,r,~{memory}", types.void, (types.uint64, *(types.uint32,) * 2)
+#: ``store4_words(device, a, b, c, d)``: four 32-bit words in one access.
+store4_words = _assembly(
+    "st.global.v4.b32 [$0], {$1,$2,$3,$4};",
+    "l,r,r,r,r,~{memory}",
+    types.void,
+    (types.uint64, *(types.uint32,) * 4),
 )
 
+_ROUND_PAIR = "cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f"
+
 #: ``bfloat16_pair(low, high)``: two float32 rounded to bfloat16, `low` in the lower half.
-bfloat16_pair = _assembly(
-    "cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", types.uint32, (types.float32, types.float32), effects=False
-)
+bfloat16_pair = _assembly(*_ROUND_PAIR, types.uint32, (types.float32, types.float32), effects=False)
+
+
+def _halves(builder: Any, word: Any) -> list[Any]:
+    """The two bfloat16 of a word as float32, the lower one first."""
+    low = builder.shl(word, ir.Constant(_I32, 16))
+    high = builder.and_(word, ir.Constant(_I32, 0xFFFF0000))
+    return [builder.bitcast(low, _F32), builder.bitcast(high, _F32)]
+
+
+def _rounded_pair(builder: Any, low: Any, high: Any) -> Any:
+    """:func:`bfloat16_pair`."""
+    function = ir.FunctionType(_I32, [_F32, _F32])
+    return builder.call(ir.InlineAsm(function, *_ROUND_PAIR), [low, high])
+
+
+@intrinsic
+def load1_bfloat16(context: Any, device: Any) -> Any:
+    """One bfloat16, as float32."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        function = ir.FunctionType(_I16, [_I64])
+        load = ir.InlineAsm(function, "ld.global.u16 $0, [$1];", "=h,l,~{memory}", side_effect=True)
+        word = builder.zext(builder.call(load, values), _I32)
+        return builder.bitcast(builder.shl(word, ir.Constant(_I32, 16)), _F32)
+
+    return types.float32(types.uint64), emit
+
+
+@intrinsic
+def load4_bfloat16(context: Any, device: Any) -> Any:
+    """Four bfloat16 in one access of 8 bytes, as float32."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        function = ir.FunctionType(ir.LiteralStructType([_I32] * 2), [_I64])
+        text = "ld.global.v2.b32 {$0,$1}, [$2];"
+        load = ir.InlineAsm(function, text, "=r,=r,l,~{memory}", side_effect=True)
+        low, high = _parts(builder, builder.call(load, values), 2)
+        return cgutils.pack_array(builder, _halves(builder, low) + _halves(builder, high))
+
+    return _tuple_of(types.float32, 4)(types.uint64), emit
+
+
+@intrinsic
+def store1_bfloat16(context: Any, device: Any, a: Any) -> Any:
+    """One float32, rounded to bfloat16."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pair = _rounded_pair(builder, values[1], ir.Constant(_F32, 0.0))
+        function = ir.FunctionType(_VOID, [_I64, _I16])
+        store = ir.InlineAsm(function, "st.global.u16 [$0], $1;", "l,h,~{memory}", side_effect=True)
+        builder.call(store, [values[0], builder.trunc(pair, _I16)])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.float32), emit
+
+
+@intrinsic
+def store4_bfloat16(context: Any, device: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Four float32, rounded to bfloat16, in one access of 8 bytes."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place, *numbers = values
+        words = [_rounded_pair(builder, *numbers[i : i + 2]) for i in (0, 2)]
+        function = ir.FunctionType(_VOID, [_I64, _I32, _I32])
+        text = "st.global.v2.b32 [$0], {$1,$2};"
+        builder.call(ir.InlineAsm(function, text, "l,r,r,~{memory}", side_effect=True), [place, *words])
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, *(types.float32,) * 4), emit
 
 
 # ---- products ------------------------------------------------------------------------------------------
@@ -396,27 +477,33 @@ def store_lattice(rows: int, row_bytes: int, columns: int, column_bytes: int) ->
     return store
 
 
-def multiply_streams(rows: int, columns: int, depth: int, apart: int) -> Any:
-    """Return ``multiply(c, x, x_step, w, w_step)``: add products of `rows` by `columns` streams of float32.
+def multiply_streams(rows: int, columns: int, depth: int, apart: int, *, bfloat16: bool = False) -> Any:
+    """Return ``multiply(c, x, x_step, w, w_step)``: add products of `rows` by `columns` streams of numbers.
 
-    This thread has 16 bytes of every stream at a time, `depth` times, `apart` bytes from each other: of row i
-    from ``x + i * x_step`` and of column j from ``w + j * w_step``; ``c[i * columns + j]`` is their sum. All
-    loads of the columns, which nobody reads twice, come first, to be under way together.
+    They are float32, or bfloat16, whose products are summed in float32 all the same. This thread has 16 bytes
+    of every stream at a time, `depth` times, `apart` bytes from each other: of row i from ``x + i * x_step``
+    and of column j from ``w + j * w_step``; ``c[i * columns + j]`` is their sum. All loads of the columns,
+    which nobody reads twice, come first, to be under way together.
     """
+    word, letter, kind = (_I32, "r", "b32") if bfloat16 else (_F32, "f", "f32")
 
     @intrinsic
     def multiply(context: Any, c: Any, x: Any, x_step: Any, w: Any, w_step: Any) -> Any:
         def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            function = ir.FunctionType(ir.LiteralStructType([_F32] * 4), [_I64])
+            function = ir.FunctionType(ir.LiteralStructType([word] * 4), [_I64])
 
             def load(cache: str, place: Sequence[Any], index: int, turn: int) -> list[Any]:
                 base, step = place
-                text = f"ld.global{cache}.v4.f32 {{$0,$1,$2,$3}}, [$4];"
-                assembly = ir.InlineAsm(function, text, "=f,=f,=f,=f,l", side_effect=True)
+                text = f"ld.global{cache}.v4.{kind} {{$0,$1,$2,$3}}, [$4];"
+                constraints = ",".join([f"={letter}"] * 4 + ["l"])
+                assembly = ir.InlineAsm(function, text, constraints, side_effect=True)
                 at = builder.add(base, builder.mul(step, ir.Constant(_I64, index)))
                 return _parts(
                     builder, builder.call(assembly, [builder.add(at, ir.Constant(_I64, turn * apart))]), 4
                 )
+
+            def numbers(loaded: Any) -> list[Any]:
+                return _halves(builder, loaded) if bfloat16 else [loaded]
 
             sums = _parts(builder, values[0], rows * columns)
             streams = [[load(".cs", values[3:5], j, turn) for j in range(columns)] for turn in range(depth)]
@@ -424,9 +511,11 @@ def multiply_streams(rows: int, columns: int, depth: int, apart: int) -> Any:
                 for i in range(rows):
                     factors = load("", values[1:3], i, turn)
                     for k in range(4):
+                        left = numbers(factors[k])
                         for j in range(columns):
                             at = i * columns + j
-                            sums[at] = builder.fma(factors[k], streams[turn][j][k], sums[at])
+                            for a, b in zip(left, numbers(streams[turn][j][k]), strict=True):
+                                sums[at] = builder.fma(a, b, sums[at])
             return cgutils.pack_array(builder, sums)
 
         sums_type = _tuple_of(types.float32, rows * columns)

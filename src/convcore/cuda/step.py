@@ -1,18 +1,21 @@
 """One operation on views of device arrays, and programs of them: what ``_native`` is for the C library.
 
 A :class:`Step` is made from the same operation names and fields as ``_native.Step`` (``csrc/convcore.h`` has
-the equations), so what describes work for the CPU describes it for the GPU.
+the equations), so what describes work for the CPU describes it for the GPU. Views may also be of "bfloat16":
+fast kernels read and write it as it is; around a simple one, copies convert what it reads and writes from and
+to float32, in the step's workspace.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from convcore import _native
+from convcore.bfloat16 import to_bfloat16
 from convcore.cuda import compiled, fast
 from convcore.cuda.arrays import DeviceArray, empty, to_device
 from convcore.cuda.kernels import (
@@ -28,7 +31,7 @@ from convcore.cuda.kernels import (
 from convcore.cuda.launch import all_axes, launch
 from convcore.errors import ArgumentError
 
-__all__ = ["PRECISIONS", "Program", "Step"]
+__all__ = ["PRECISIONS", "Program", "Step", "launch_work"]
 
 #: What the products may be computed in.
 PRECISIONS = tuple(fast.ARITHMETICS)
@@ -39,6 +42,12 @@ _WEIGHTED = ("conv", "depthwise_conv", "conv_transpose", "dense", "affine")
 _POOL = 2
 #: Bytes of the widest access.
 _ALIGNMENT = 16
+_NARROW = "bfloat16"
+
+
+def launch_work(work: fast.Work, arrays: Mapping[str, DeviceArray]) -> None:
+    """Launch fast kernels on the context's stream; `arrays` has every array that they name."""
+    compiled.run(work, {name: array.pointer for name, array in arrays.items()})
 
 
 class Step:
@@ -56,8 +65,9 @@ class Step:
         pool: int = 1,
         **fields: Any,
     ) -> None:
-        if operation not in _RUN:
-            raise ArgumentError("convcore.cuda", "operation", got=operation, expected=", ".join(_RUN))
+        if operation not in _RUN and operation not in _ON_BITS:
+            known = ", ".join([*_RUN, *_ON_BITS])
+            raise ArgumentError("convcore.cuda", "operation", got=operation, expected=known)
         self.operation = operation
         self.fields = fields
         self._views = (out, x, x2)
@@ -91,7 +101,20 @@ class Step:
     @property
     def workspace_bytes(self) -> int:
         """Size of the memory that the step works in."""
-        return 0 if self._fast is None else 4 * self._fast.work.sums
+        return sum(_whole(4 * floats) for floats in self._workspaces.values())
+
+    @property
+    def _workspaces(self) -> dict[str, int]:
+        """Floats of each array in the workspace, by its name: of the fast kernels, or of converted views."""
+        if self._fast is not None:
+            work = self._fast.work
+            sizes = {"padded": work.padded // 4, "sums": work.sums}
+        elif self.operation in _ON_BITS:
+            sizes = {}
+        else:
+            views = zip(("y", "x", "x2"), self._views, strict=True)
+            sizes = {name: math.prod(v[3]) for name, v in views if v is not None and v[2] == _NARROW}
+        return {name: floats for name, floats in sizes.items() if floats}
 
     @property
     def flops(self) -> float:
@@ -101,11 +124,14 @@ class Step:
     @property
     def bytes(self) -> float:
         """Bytes that are read and written if each is touched once."""
-        return self._counted().bytes
+        halves = sum(_distinct(v) for v in self._views if v is not None and v[2] == _NARROW)
+        if self._fast is not None and self._fast.packing is not None:
+            halves += math.prod(self._weight_shapes()[0]) if self._fast.packing.dtype == _NARROW else 0
+        return self._counted().bytes - 2.0 * halves
 
     def _counted(self) -> _native.Step:
-        """The C library's step for the same work: it knows how much that is."""
-        out, x, x2 = self._views
+        """The C library's step for the same work in float32: it knows how much that is."""
+        out, x, x2 = (v if v is None or v[2] != _NARROW else (*v[:2], "float32", *v[3:]) for v in self._views)
         return _native.Step(self.operation, out=out, x=x, x2=x2, **self.fields)
 
     def _weight_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -135,7 +161,22 @@ class Step:
             packed[size:] = bias.reshape(length)
 
     def set_weights(self, packed: DeviceArray) -> None:
-        """Take the packed weights, on the GPU."""
+        """Take the packed weights, on the GPU.
+
+        Raises
+        ------
+        ArgumentError
+            They were packed for other kernels: the batch has more elements than those reach.
+        """
+        if packed.size != self.packed_floats:
+            _, x, _ = self._views
+            raise ArgumentError(
+                self.operation,
+                "the batch is too large for the kernel that the weights are packed for",
+                got=f"an input of shape {tuple(x[3])}",
+                expected="fewer elements",
+                remedy="Give predict a smaller batch_size.",
+            )
         self._packed = packed
 
     def set_workspace(self, buffer: int, offset: int) -> None:
@@ -144,26 +185,49 @@ class Step:
 
     def run(self, buffers: Sequence[DeviceArray]) -> None:
         """Launch the kernels on the context's stream."""
-        out, x, x2 = (None if v is None else buffers[v[0]].strided(v[1], v[3], v[4]) for v in self._views)
-        if self._fast is None:
-            _RUN[self.operation](self, out, x, x2)
-            return
-        assert x is not None and out is not None
+        out, x, x2 = (None if v is None else _array(v, buffers) for v in self._views)
+        if self._fast is not None:
+            assert x is not None and out is not None
+            self._run_fast(self._fast, out, x, self._working(buffers))
+        elif self.operation in _ON_BITS:
+            _ON_BITS[self.operation](self, out, x)
+        else:
+            self._run_simple(out, x, x2, self._working(buffers))
+
+    def _working(self, buffers: Sequence[DeviceArray]) -> dict[str, DeviceArray]:
+        """The arrays in the workspace."""
+        (buffer, at), arrays = self._workspace, {}
+        for name, floats in self._workspaces.items():
+            arrays[name] = buffers[buffer].strided(at // 4, (floats,), (1,))
+            at += _whole(4 * floats)
+        return arrays
+
+    def _run_fast(
+        self, choice: fast.Choice, out: DeviceArray, x: DeviceArray, working: dict[str, DeviceArray]
+    ) -> None:
         # The fast kernels read and write 16 bytes at a time; arrays of other packages may begin anywhere.
         source = x if x.pointer % _ALIGNMENT == 0 else x.copy()
         target = out if out.pointer % _ALIGNMENT == 0 else empty(out.shape, out.dtype)
-        constants = {name: to_device(value) for name, value in self._fast.constants.items()}
-        arrays = {name: value.pointer for name, value in constants.items()}
-        arrays |= {"x": source.pointer, "y": target.pointer}
-        if self._fast.packing is not None:
+        arrays = {name: to_device(value) for name, value in choice.constants.items()}
+        arrays |= {"x": source, "y": target, **working}
+        if choice.packing is not None:
             assert self._packed is not None, "weights were not set"
-            arrays |= self._fast.packing.placed(self._packed.pointer)
-        if self._fast.work.sums:
-            buffer, offset = self._workspace
-            arrays["sums"] = buffers[buffer].pointer + offset
-        compiled.run(self._fast.work, arrays)
+            bias = choice.packing.placed(0)["bias"] // 4
+            arrays |= {"w": self._packed[:bias], "bias": self._packed[bias:]}
+        launch_work(choice.work, arrays)
         if target is not out:
             out[...] = target
+
+    def _run_simple(self, out: Any, x: Any, x2: Any, working: dict[str, DeviceArray]) -> None:
+        """The simple kernels compute in float32 alone."""
+        given = {"y": out, "x": x, "x2": x2}
+        floats = {name: working[name].reshape(a.shape) if name in working else a for name, a in given.items()}
+        for name in ("x", "x2"):
+            if name in working:
+                copy.launch_from_bfloat16(floats[name], given[name])
+        _RUN[self.operation](self, floats["y"], floats["x"], floats["x2"])
+        if "y" in working:
+            copy.launch_to_bfloat16(out, floats["y"])
 
     # ---- arguments of kernels -------------------------------------------------------------------
 
@@ -197,6 +261,24 @@ class Program:
         """Launch every step; the device works on them after this has returned."""
         for step in self.steps:
             step.run(buffers)
+
+
+def _whole(size: int) -> int:
+    """A number of bytes, rounded up to a multiple of the widest access."""
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+def _distinct(view: Any) -> int:
+    """Elements that a view shows, those repeated by a memory step of 0 once."""
+    return math.prod(n for n, step in zip(view[3], view[4], strict=True) if step != 0)
+
+
+def _array(view: Any, buffers: Sequence[DeviceArray]) -> DeviceArray:
+    """What a view shows; of bfloat16, its bits."""
+    buffer = buffers[view[0]]
+    if view[2] == _NARROW:
+        buffer = buffer.view(np.uint16)
+    return buffer.strided(view[1], view[3], view[4])
 
 
 def _window(kernel: Any) -> Callable[..., None]:
@@ -257,12 +339,20 @@ def _sample(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
     launch(elementwise.sample_kernel, y.size, all_axes(y), all_axes(x), distribution, seed, low, high)
 
 
-def _copy(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
-    copy.launch(y, x)
+def _copy(step: Step, y: DeviceArray, x: DeviceArray) -> None:
+    out, source, _ = step._views
+    if out[2] == source[2]:
+        copy.launch(y, x)
+    elif out[2] == _NARROW:
+        copy.launch_to_bfloat16(y, x)
+    else:
+        copy.launch_from_bfloat16(y, x)
 
 
-def _fill(step: Step, y: DeviceArray, x: None, _: None) -> None:
-    copy.launch_fill(y, step.fields.get("value", 0.0))
+def _fill(step: Step, y: DeviceArray, x: None) -> None:
+    value = float(step.fields.get("value", 0.0))
+    narrow = step._views[0][2] == _NARROW
+    copy.launch_fill(y, int(to_bfloat16(np.full(1, value, np.float32))[0]) if narrow else value)
 
 
 def _resize(step: Step, y: DeviceArray, x: DeviceArray, _: None) -> None:
@@ -297,8 +387,9 @@ _RUN: dict[str, Callable[..., None]] = {
     "activation": _activation,
     "binary": _binary,
     "sample": _sample,
-    "copy": _copy,
-    "fill": _fill,
     "resize": _resize,
     "hu_rescale": _hu_rescale,
 }
+
+#: What moves elements without computing, so that bfloat16 needs no float32.
+_ON_BITS: dict[str, Callable[..., None]] = {"copy": _copy, "fill": _fill}

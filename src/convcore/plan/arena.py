@@ -39,7 +39,7 @@ def lifetimes(plan: Plan, workspaces: Sequence[int], batch: int = 1) -> list[Lif
             first.setdefault(view.value, i)
             last[view.value] = i
     blocks = [
-        Lifetime(name, 4 * value.floats * batch, first[name], last[name])
+        Lifetime(name, value.bytes * batch, first[name], last[name])
         for name, value in plan.values.items()
         if name in first and name not in ends
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +15,7 @@ from convcore.errors import ArgumentError, ConvcoreWarning, ModelFormatError
 from convcore.loader.graph import Graph
 from convcore.loader.lazy import FileArray, LazyArray
 from convcore.memory import aligned_floats
-from convcore.plan.data import Device, Plan, PlanStep, View
+from convcore.plan.data import Device, Plan, PlanStep, Value, View
 from convcore.plan.fuse import Group, fuse
 from convcore.plan.layout import blocked_values
 from convcore.plan.lower import NO_HALO, Draft, Halo, Lowering
@@ -60,6 +60,9 @@ def build(
     lowering = _lower(graph, fuse(graph, enabled=fused), wanted, device.accuracy, library)
     wanted = _apart_from_inputs(lowering, graph.inputs, wanted)
     drafts = _own_storage(lowering, graph.inputs, wanted)
+    values = lowering.values
+    if library.narrow:
+        _narrow(drafts, values, {*graph.inputs, *wanted})
     chosen = [library_step(d, library) for d in drafts]
     packed, found, kept = _packed(drafts, chosen, cache)
     steps = tuple(_planned(*one) for one in zip(drafts, chosen, packed, strict=True))
@@ -69,7 +72,7 @@ def build(
         device=device,
         isa=library.isa,
         steps=steps,
-        values=lowering.values,
+        values=values,
         inputs=tuple((name, lowering.shapes[name]) for name in graph.inputs),
         outputs=tuple((name, lowering.shapes[name]) for name in wanted),
         constants=lowering.constants,
@@ -81,12 +84,14 @@ def build(
 class Library(NamedTuple):
     """Who computes the steps: ``step`` makes them (see ``_native.Step``), and `isa` says with what.
 
-    `blocks` says whether its convolutions read and write maps with blocked channels.
+    `blocks` says whether its convolutions read and write maps with blocked channels, and `narrow` whether
+    values between steps are bfloat16.
     """
 
     step: Callable[..., Any]
     isa: str
     blocks: bool
+    narrow: bool = False
 
 
 def library_of(device: Device) -> Library:
@@ -102,7 +107,8 @@ def library_of(device: Device) -> Library:
 
         if device.precision not in PRECISIONS:
             raise ArgumentError("plan", "precision", got=device.precision, expected=" or ".join(PRECISIONS))
-        return Library(partial(Step, precision=device.precision), "cuda", False)
+        narrow = device.precision == "bfloat16"
+        return Library(partial(Step, precision=device.precision), "cuda", False, narrow)
     if device.precision != "float32":
         raise ArgumentError("plan", "the CPU computes in float32", got=device.precision)
     isa = device.isa or _native.default_isa()
@@ -196,6 +202,25 @@ def _own_storage(lowering: Lowering, inputs: Sequence[str], wanted: Sequence[str
     return drafts
 
 
+def _narrow(drafts: Sequence[Draft], values: dict[str, Value], ends: Collection[str]) -> None:
+    """Make values bfloat16, but not inputs and outputs, nor what a softmax reads.
+
+    An exponential makes of its argument's absolute error a relative one: logits keep all their digits.
+    """
+    exact = {v.value for draft in drafts if draft.operation == "softmax" for v in draft.inputs}.union(ends)
+    for name, value in values.items():
+        if name not in exact:
+            values[name] = value._replace(dtype="bfloat16")
+
+    def typed(view: View) -> View:
+        value = values.get(view.value)  # None for a constant
+        return view if value is None else view._replace(dtype=value.dtype)
+
+    for draft in drafts:
+        draft.inputs = tuple(typed(v) for v in draft.inputs)
+        draft.output = typed(draft.output)
+
+
 def library_step(
     step: PlanStep | Draft,
     library: Library,
@@ -204,15 +229,16 @@ def library_step(
 ) -> Any:
     """Return the library's step for `batch` images.
 
-    `locate` says for the name of a value which buffer it is in and at which float; without it the step
-    can be asked what it needs, but not run.
+    `locate` says for the name of a value which buffer it is in and at which multiple of four bytes; without
+    it the step can be asked what it needs, but not run.
     """
 
     def view(v: View) -> _native.View:
         buffer, offset = locate(v.value) if locate else (0, 0)
         shape = (v.shape[0] * batch, *v.shape[1:])
         low, high = zip(*v.halo, strict=True)
-        return buffer, offset + v.offset, "float32", shape, v.ld, v.ld_block, low, high
+        begin = offset * 4 // v.itemsize + v.offset
+        return buffer, begin, v.dtype, shape, v.ld, v.ld_block, low, high
 
     inputs = [view(v) for v in step.inputs]
     return library.step(

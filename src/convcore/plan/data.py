@@ -21,6 +21,10 @@ class Device(NamedTuple):
     precision: str = "float32"
 
 
+#: Bytes of an element, by the types that values have.
+ITEM_BYTES = {"float32": 4, "bfloat16": 2}
+
+
 class View(NamedTuple):
     """Part of a value, as a kernel sees it. `value` names the value; the rest is in elements.
 
@@ -36,19 +40,31 @@ class View(NamedTuple):
     offset: int = 0
     ld_block: int = 0
     halo: tuple[tuple[int, int], ...] = ((0, 0),) * 3
+    dtype: str = "float32"
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return ITEM_BYTES[self.dtype]
 
 
 class Value(NamedTuple):
     """What a step writes, or an input: `shape` as the graph has it, without the batch axis.
 
-    It takes `floats` per image. With `blocked` its channels lie in blocks of 16, with `halo` cells of zeros
-    around the three spatial axes; otherwise it is a plain C-ordered array.
+    It takes `floats` elements of type `dtype` per image. With `blocked` its channels lie in blocks of 16,
+    with `halo` cells of zeros around the three spatial axes; otherwise it is a plain C-ordered array.
     """
 
     shape: tuple[int, ...]
     floats: int
     blocked: bool = False
     halo: tuple[tuple[int, int], ...] = ((0, 0),) * 3
+    dtype: str = "float32"
+
+    @property
+    def bytes(self) -> int:
+        """Bytes per image."""
+        return self.floats * ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,15 +99,14 @@ class PlanStep:
     @property
     def bytes_read(self) -> float:
         """Bytes of its inputs, every number once; its weights come on top, once for a batch."""
-        return sum(
-            4.0 * math.prod(n for n, step in zip(v.shape, v.ld, strict=True) if step != 0)
-            for v in self.inputs
-        )
+        return sum(float(v.itemsize * _distinct(v)) for v in self.inputs)
 
     @property
     def bytes_written(self) -> float:
         """Bytes of its result; of a `border`, those around the map alone."""
-        return self.bytes if self.operation == "border" else 4.0 * math.prod(self.output.shape)
+        if self.operation == "border":
+            return self.bytes
+        return float(self.output.itemsize * math.prod(self.output.shape))
 
 
 def _distinct(view: View) -> int:

@@ -88,7 +88,8 @@ def _layouts(plan: Plan, step: PlanStep) -> str:
 
 
 def _layout(value: Value) -> str:
-    return "blocked" if value.blocked else "plain"
+    layout = "blocked" if value.blocked else "plain"
+    return layout if value.dtype == "float32" else f"{layout} {value.dtype}"
 
 
 def _halo(value: Value) -> str:

@@ -11,7 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from convcore.cuda.instructions import address_of, divide, multiply_streams, store1, sum_over_warp, zeros
+from convcore.cuda.instructions import (
+    address_of,
+    divide,
+    multiply_streams,
+    store1,
+    store1_bfloat16,
+    sum_over_warp,
+    zeros,
+)
 from convcore.cuda.kernels.activation import LINEAR, activate
 from convcore.cuda.toolkit import cuda
 
@@ -28,15 +36,21 @@ _DEPTH = 2
 u32, u64, f32 = np.uint32, np.uint64, np.float32
 
 
-def make(rows: int, activation: int = LINEAR) -> Callable[..., None]:
+def make(
+    rows: int, activation: int = LINEAR, operands: str = "float32", result: str = "float32"
+) -> Callable[..., None]:
     """Return the kernel ``y[row, o] = f(bias[o] + sum over c of x[row, c] w[o, c])`` for so many rows.
 
-    Rows of x are `inputs` floats long, a multiple of 4, and rows of w `pitch`; y has `outputs` columns, and w
-    rows for a multiple of COLUMNS of them.
+    Rows of x have `inputs` elements, whole chunks of 16 bytes, and rows of w `pitch`; y has `outputs`
+    columns, and w rows for a multiple of COLUMNS of them. x and w are of type `operands`, y is `result`:
+    float32 or bfloat16 each. Sums are float32.
     """
+    narrow = operands == "bfloat16"
+    size = 2 if narrow else 4
+    out_size, store = (2, store1_bfloat16) if result == "bfloat16" else (4, store1)
     no_sums = zeros(rows * COLUMNS)
-    many = multiply_streams(rows, COLUMNS, _DEPTH, 32 * 16)
-    one = multiply_streams(rows, COLUMNS, 1, 0)
+    many = multiply_streams(rows, COLUMNS, _DEPTH, 32 * 16, bfloat16=narrow)
+    one = multiply_streams(rows, COLUMNS, 1, 0, bfloat16=narrow)
     total = sum_over_warp(rows * COLUMNS)
 
     def kernel(
@@ -48,17 +62,17 @@ def make(rows: int, activation: int = LINEAR) -> Callable[..., None]:
         first = u32(warp * u32(COLUMNS))
         if first >= u32(outputs):
             return
-        from_x, x_step = address_of(x), u64(u64(u32(inputs)) * u64(4))
-        w_step = u64(u64(u32(pitch)) * u64(4))
+        from_x, x_step = address_of(x), u64(u64(u32(inputs)) * u64(size))
+        w_step = u64(u64(u32(pitch)) * u64(size))
         from_w = u64(address_of(w) + u64(first) * w_step)
         sums = no_sums()
-        fours = u32(u32(inputs) >> u32(2))
+        chunks = divide(u32(inputs), u32(16 // size))
         at = lane
-        while u32(at + u32(32 * (_DEPTH - 1))) < fours:
+        while u32(at + u32(32 * (_DEPTH - 1))) < chunks:
             offset = u64(u64(at) * u64(16))
             sums = many(sums, u64(from_x + offset), x_step, u64(from_w + offset), w_step)
             at = u32(at + u32(32 * _DEPTH))
-        while at < fours:
+        while at < chunks:
             offset = u64(u64(at) * u64(16))
             sums = one(sums, u64(from_x + offset), x_step, u64(from_w + offset), w_step)
             at = u32(at + u32(32))
@@ -69,6 +83,6 @@ def make(rows: int, activation: int = LINEAR) -> Callable[..., None]:
         if row < u32(rows) and column < u32(outputs):
             place = u64(row) * u64(u32(outputs)) + u64(column)
             value = activate(activation, f32(value + bias[column]), p, q, r)
-            store1(u64(address_of(y) + place * u64(4)), value)
+            store(u64(address_of(y) + place * u64(out_size)), value)
 
     return kernel

@@ -32,7 +32,6 @@ import numpy as np
 
 from convcore.cuda.instructions import (
     address_of,
-    bfloat16_pair,
     commit_copies,
     copy_async,
     divide,
@@ -43,8 +42,9 @@ from convcore.cuda.instructions import (
     remainder,
     shared_memory,
     store1,
-    store2,
+    store1_bfloat16,
     store4,
+    store4_bfloat16,
     store_fragments,
     store_lattice,
     wait_for_copies,
@@ -74,16 +74,20 @@ _OUTSIDE = 0xFFFFFFFF
 u32, i32, u64, f32 = np.uint32, np.int32, np.uint64, np.float32
 
 
-@cuda.jit(device=True)
-def store_some(place: Any, count: Any, v0: Any, v1: Any, v2: Any, v3: Any) -> None:
-    """The first `count` of four values, where a row ends."""
-    store1(place, v0)
-    if count > 1:
-        store1(u64(place + u64(4)), v1)
-    if count > 2:
-        store1(u64(place + u64(8)), v2)
-    if count > 3:
-        store1(u64(place + u64(12)), v3)
+def _store_some(store: Any, size: int) -> Any:
+    """Return what stores the first `count` of four values, where a row ends, by `store` of `size` bytes."""
+
+    @cuda.jit(device=True)
+    def store_some(place: Any, count: Any, v0: Any, v1: Any, v2: Any, v3: Any) -> None:
+        store(place, v0)
+        if count > 1:
+            store(u64(place + u64(size)), v1)
+        if count > 2:
+            store(u64(place + u64(2 * size)), v2)
+        if count > 3:
+            store(u64(place + u64(3 * size)), v3)
+
+    return store_some
 
 
 def _stage_bytes(width: int) -> int:
@@ -175,7 +179,12 @@ def _in_registers(width: int) -> tuple[Any, Any, Any]:
 
 
 def make(
-    arithmetic: str, width: int, activation: int = LINEAR, pool: bool = False, split: bool = False
+    arithmetic: str,
+    width: int,
+    activation: int = LINEAR,
+    pool: bool = False,
+    split: bool = False,
+    result: str = "float32",
 ) -> Callable[..., None]:
     """Return the kernel, as a Python function, for one kind of arithmetic and epilogue.
 
@@ -191,7 +200,9 @@ def make(
     pool
         Write the maximum of every 2x2 window (stride 2) instead of every output.
     split
-        Write bare sums, one slice for each of ``gridDim.z`` parts of the steps.
+        Write bare sums in float32, one slice for each of ``gridDim.z`` parts of the steps.
+    result
+        "float32" or "bfloat16": the type of what is written otherwise.
     """
     size = 2 if arithmetic == "bfloat16" else 4
     run = CHUNK // size  # channels of a chunk
@@ -199,8 +210,10 @@ def make(
         _in_registers(width) if arithmetic == "float32" else _on_tensor_cores(arithmetic, width)
     )
     wait_for_stage, wait_for_all = wait_for_copies(STAGES - 2), wait_for_copies(0)
-    narrow = arithmetic == "bfloat16" and not split
+    narrow = result == "bfloat16" and not split
     out_size = 2 if narrow else 4
+    store_four = store4_bfloat16 if narrow else store4
+    store_some = _store_some(store1_bfloat16 if narrow else store1, out_size)
     taken = 4 if pool and not split else 1  # rows that become one
     stage_bytes, pitch = _stage_bytes(width), _pitch(width)
     row_table = STAGES * stage_bytes
@@ -367,21 +380,14 @@ def make(
                         t0, t1, t2, t3 = load4_shared(u32(from_sums + u32(i * pitch)))
                         v0, v1, v2, v3 = larger(v0, t0), larger(v1, t1), larger(v2, t2), larger(v3, t3)
                 place = u64(to + (u64(out_row) * u64(u32(columns)) + u64(column)) * u64(out_size))
-                if split:
-                    if whole:
-                        store4(place, v0, v1, v2, v3)
-                    else:
-                        store_some(place, columns - column, v0, v1, v2, v3)
-                else:
+                if not split:
                     v0 = activate(activation, f32(v0 + bias[column]), p, q, r)
                     v1 = activate(activation, f32(v1 + bias[column + 1]), p, q, r)
                     v2 = activate(activation, f32(v2 + bias[column + 2]), p, q, r)
                     v3 = activate(activation, f32(v3 + bias[column + 3]), p, q, r)
-                    if narrow:
-                        store2(place, bfloat16_pair(v0, v1), bfloat16_pair(v2, v3))
-                    elif whole:
-                        store4(place, v0, v1, v2, v3)
-                    else:
-                        store_some(place, columns - column, v0, v1, v2, v3)
+                if whole:
+                    store_four(place, v0, v1, v2, v3)
+                else:
+                    store_some(place, columns - column, v0, v1, v2, v3)
 
     return kernel

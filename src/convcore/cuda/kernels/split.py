@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convcore.cuda.instructions import divide
+from convcore.cuda.instructions import address_of, divide, store1, store1_bfloat16
 from convcore.cuda.kernels.activation import LINEAR, activate, larger
 from convcore.cuda.toolkit import cuda
 
@@ -16,12 +16,13 @@ __all__ = ["make"]
 u32, u64, f32 = np.uint32, np.uint64, np.float32
 
 
-def make(activation: int = LINEAR, pool: bool = False) -> Callable[..., None]:
-    """Return the kernel that writes ``f(bias + sum of slices)``.
+def make(activation: int = LINEAR, pool: bool = False, result: str = "float32") -> Callable[..., None]:
+    """Return the kernel that writes ``f(bias + sum of slices)`` as float32 or bfloat16.
 
     With `pool` four rows of the sums that follow each other become one, their maximum.
     """
     taken = 4 if pool else 1
+    size, store = (2, store1_bfloat16) if result == "bfloat16" else (4, store1)
 
     def kernel(
         sums: Any, bias: Any, y: Any, rows: Any, columns: Any, slices: Any, p: Any, q: Any, r: Any
@@ -40,6 +41,7 @@ def make(activation: int = LINEAR, pool: bool = False) -> Callable[..., None]:
                 at = u64(at + u64(u32(rows)) * u64(u32(columns)))
                 total = f32(total + sums[at])
             best = total if i == 0 else larger(best, total)
-        y[t] = activate(activation, f32(best + bias[column]), p, q, r)
+        value = activate(activation, f32(best + bias[column]), p, q, r)
+        store(u64(address_of(y) + u64(t) * u64(size)), value)
 
     return kernel

@@ -1,7 +1,7 @@
-"""Kernels that move memory, 16 bytes at a time: what they compute costs less than reading and writing it.
+"""Kernels that move memory, four or more elements at a time: what they compute costs less than that.
 
-They take addresses of contiguous float32 arrays that begin on 16 bytes; the kernels of the other files take
-everything else.
+They take addresses of contiguous arrays that begin on 16 bytes, of float32 or bfloat16 as their ``make`` is
+told, and compute in float32; the kernels of the other files take everything else.
 """
 
 from __future__ import annotations
@@ -12,27 +12,83 @@ from typing import Any
 
 import numpy as np
 
-from convcore.cuda.instructions import address_of, divide, load4, load4_words, remainder, store4
+from convcore.cuda.instructions import (
+    address_of,
+    bfloat16_pair,
+    divide,
+    load1,
+    load1_bfloat16,
+    load4,
+    load4_bfloat16,
+    load4_words,
+    remainder,
+    store4,
+    store4_bfloat16,
+    store4_words,
+)
 from convcore.cuda.kernels.activation import activate, larger
 from convcore.cuda.toolkit import cuda
 
-__all__ = ["make_activation", "make_hu", "make_pool", "make_softmax"]
+__all__ = ["make_activation", "make_hu", "make_pad", "make_pool", "make_softmax"]
 
 u32, i32, u64, f32 = np.uint32, np.int32, np.uint64, np.float32
 _LOWEST = np.float32(-np.inf)
 _ALL = 0xFFFFFFFF
 
+#: Bytes of an element, and how four are loaded and stored, by the type.
+_FOURS = {"float32": (4, load4, store4), "bfloat16": (2, load4_bfloat16, store4_bfloat16)}
 
-def make_activation(kind: int) -> Callable[..., None]:
+
+def make_pad(source: str, result: str) -> Callable[..., None]:
+    """Return the kernel that copies rows of `source` to rows of `result`, continued by zeros to whole chunks.
+
+    It is how inputs become bfloat16, and how three channels become four, or eight of bfloat16.
+    """
+    narrow = result == "bfloat16"
+    run = 8 if narrow else 4
+    size, load = (2, load1_bfloat16) if source == "bfloat16" else (4, load1)
+
+    @cuda.jit(device=True)
+    def element(row: Any, channel: Any, channels: Any) -> Any:
+        """Zero beyond the row."""
+        return load(u64(row + u64(channel) * u64(size))) if channel < channels else f32(0)
+
+    def kernel(x: Any, y: Any, count: Any, channels: Any) -> None:
+        """Thread t has chunk t of `y`, 16 bytes of a row; `count` is the number of chunks."""
+        t = u32(u32(cuda.blockIdx.x) * u32(cuda.blockDim.x) + u32(cuda.threadIdx.x))
+        if t >= u32(count):
+            return
+        width = u32(channels)
+        chunks = divide(u32(width + u32(run - 1)), u32(run))
+        row = divide(t, chunks)
+        c = u32(u32(run) * u32(t - row * chunks))
+        begin = u64(address_of(x) + u64(row) * u64(width) * u64(size))
+        to = u64(address_of(y) + u64(t) * u64(16))
+        v0, v1 = element(begin, c, width), element(begin, u32(c + u32(1)), width)
+        v2, v3 = element(begin, u32(c + u32(2)), width), element(begin, u32(c + u32(3)), width)
+        if narrow:
+            v4, v5 = element(begin, u32(c + u32(4)), width), element(begin, u32(c + u32(5)), width)
+            v6, v7 = element(begin, u32(c + u32(6)), width), element(begin, u32(c + u32(7)), width)
+            store4_words(
+                to, bfloat16_pair(v0, v1), bfloat16_pair(v2, v3), bfloat16_pair(v4, v5), bfloat16_pair(v6, v7)
+            )
+        else:
+            store4(to, v0, v1, v2, v3)
+
+    return kernel
+
+
+def make_activation(kind: int, source: str = "float32", result: str = "float32") -> Callable[..., None]:
     """Return the kernel ``y[i] = f(x[i])`` for one function of :data:`.activation.KINDS`."""
+    (x_size, load, _), (y_size, _, store) = _FOURS[source], _FOURS[result]
 
     def kernel(x: Any, y: Any, fours: Any, p: Any, q: Any, r: Any) -> None:
         """Thread t has elements 4 t to 4 t + 3."""
         t = u64(u64(u32(cuda.blockIdx.x)) * u64(u32(cuda.blockDim.x)) + u64(u32(cuda.threadIdx.x)))
         if t < u64(fours):
-            a, b, c, d = load4(u64(address_of(x) + t * u64(16)))
-            store4(
-                u64(address_of(y) + t * u64(16)),
+            a, b, c, d = load(u64(address_of(x) + t * u64(4 * x_size)))
+            store(
+                u64(address_of(y) + t * u64(4 * y_size)),
                 activate(kind, a, p, q, r),
                 activate(kind, b, p, q, r),
                 activate(kind, c, p, q, r),
@@ -42,8 +98,9 @@ def make_activation(kind: int) -> Callable[..., None]:
     return kernel
 
 
-def make_pool(largest: bool) -> Callable[..., None]:
+def make_pool(largest: bool, source: str = "float32", result: str = "float32") -> Callable[..., None]:
     """Return the kernel of maximum or average pooling of maps (n, h, w, c), c a multiple of 4."""
+    (x_size, load, _), (y_size, _, store) = _FOURS[source], _FOURS[result]
 
     def kernel(
         x: Any, y: Any, count: Any, h: Any, w: Any, channels: Any, oh: Any, ow: Any, kh: Any, kw: Any,
@@ -69,7 +126,7 @@ def make_pool(largest: bool) -> Callable[..., None]:
             row = u64(u32(image * u32(h)) + u32(at_h)) * u64(u32(w))
             for at_w in range(begin_w, end_w):
                 place = u64((row + u64(u32(at_w))) * u64(u32(channels)) + u64(channel))
-                va, vb, vc, vd = load4(u64(address_of(x) + place * u64(4)))
+                va, vb, vc, vd = load(u64(address_of(x) + place * u64(x_size)))
                 if largest:
                     a, b, c, d = larger(a, va), larger(b, vb), larger(c, vc), larger(d, vd)
                 else:
@@ -78,7 +135,7 @@ def make_pool(largest: bool) -> Callable[..., None]:
             real = i32((end_h - begin_h) * (end_w - begin_w))
             number = f32(i32(kh * kw) if include_padding else real)
             a, b, c, d = f32(a / number), f32(b / number), f32(c / number), f32(d / number)
-        store4(u64(address_of(y) + u64(t) * u64(16)), a, b, c, d)
+        store(u64(address_of(y) + u64(t) * u64(4 * y_size)), a, b, c, d)
 
     return kernel
 
@@ -161,8 +218,9 @@ def _merge(largest: Any, total: Any, other: Any, other_total: Any) -> Any:
     return above, f32(mine + other_total * math.exp(f32(other - above)))
 
 
-def make_softmax() -> Callable[..., None]:
+def make_softmax(source: str = "float32", result: str = "float32") -> Callable[..., None]:
     """Return the kernel of softmax over rows."""
+    (x_size, load, _), (y_size, _, store) = _FOURS[source], _FOURS[result]
 
     def kernel(x: Any, y: Any, rows: Any, columns: Any) -> None:
         """``y[row] = exp(x[row] - max) / sum``, `columns` a multiple of 4. Warp t has row t.
@@ -176,11 +234,13 @@ def make_softmax() -> Callable[..., None]:
         lane = u32(u32(cuda.threadIdx.x) & u32(31))
         if row >= u32(rows):
             return
-        begin = u64(u64(row) * u64(u32(columns)) * u64(4))
+        begin = u64(u64(row) * u64(u32(columns)))
+        from_x = u64(address_of(x) + begin * u64(x_size))
+        to = u64(address_of(y) + begin * u64(y_size))
         fours = u32(u32(columns) >> u32(2))
         largest, total = _LOWEST, f32(0)
         for i in range(lane, fours, 32):
-            a, b, c, d = load4(u64(address_of(x) + begin + u64(u32(i)) * u64(16)))
+            a, b, c, d = load(u64(from_x + u64(u32(i)) * u64(4 * x_size)))
             largest, total = _absorb(a, largest, total)
             largest, total = _absorb(b, largest, total)
             largest, total = _absorb(c, largest, total)
@@ -192,9 +252,9 @@ def make_softmax() -> Callable[..., None]:
         if largest == _LOWEST:
             total = f32(math.nan)
         for i in range(lane, fours, 32):
-            a, b, c, d = load4(u64(address_of(x) + begin + u64(u32(i)) * u64(16)))
-            store4(
-                u64(address_of(y) + begin + u64(u32(i)) * u64(16)),
+            a, b, c, d = load(u64(from_x + u64(u32(i)) * u64(4 * x_size)))
+            store(
+                u64(to + u64(u32(i)) * u64(4 * y_size)),
                 f32(math.exp(f32(a - largest)) / total),
                 f32(math.exp(f32(b - largest)) / total),
                 f32(math.exp(f32(c - largest)) / total),
