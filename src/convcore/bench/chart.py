@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from convcore.bench.comparison import Comparison
 from convcore.extras import import_matplotlib
@@ -24,6 +25,8 @@ _LABELS = {
     "tensorflow": "TensorFlow", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO",
     "litert": "LiteRT", "mnn": "MNN", "numpy": "NumPy",
 }  # fmt: skip
+#: Bars of a column: about a page.
+_COLUMN_ROWS = 80
 
 
 def write_chart(path: str | os.PathLike[str], comparisons: Sequence[Comparison], title: str) -> Path:
@@ -52,10 +55,41 @@ def write_chart(path: str | os.PathLike[str], comparisons: Sequence[Comparison],
     from matplotlib.patches import Patch
 
     names = list(dict.fromkeys(name for c in comparisons for name, m in c.peers.items() if m.median))
-    rows = sum(1 + sum(m.median is not None for m in c.peers.values()) for c in comparisons)
-    figure = Figure(figsize=(9, 1.2 + 0.22 * rows), dpi=150, layout="constrained")
+    columns = _columns(comparisons)
+    rows = max(sum(map(_rows, column)) for column in columns)
+    figure = Figure(figsize=(9 * len(columns), 1.2 + 0.22 * rows), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots()
+    for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
+        _draw(axes, column, names, rows)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    handles = [Patch(color=_COLOURS.get(name, "#777777"), label=_LABELS.get(name, name)) for name in names]
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(5, len(names)), frameon=False, fontsize=9
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return write_bytes(path, buffer.getvalue())
+
+
+def _rows(comparison: Comparison) -> int:
+    """Bars of a group, and the gap after it."""
+    return 1 + sum(m.median is not None for m in comparison.peers.values())
+
+
+def _columns(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
+    """The groups in order, in as many columns of about the same length as a page needs."""
+    total = sum(map(_rows, comparisons))
+    count = max(1, round(total / _COLUMN_ROWS))
+    columns: list[list[Comparison]] = [[] for _ in range(count)]
+    before = 0
+    for comparison in comparisons:
+        columns[min(count - 1, before * count // total)].append(comparison)
+        before += _rows(comparison)
+    return [column for column in columns if column] or [[]]
+
+
+def _draw(axes: Any, comparisons: Sequence[Comparison], names: Sequence[str], rows: int) -> None:
+    """Draw one column, on axes `rows` bars high."""
     y, ticks = 0.0, []
     for comparison in comparisons:
         medians = [(name, comparison.peers[name].median) for name in names if name in comparison.peers]
@@ -76,21 +110,13 @@ def write_chart(path: str | os.PathLike[str], comparisons: Sequence[Comparison],
             y += 1
         y += 1
     axes.set_yticks([at for at, _ in ticks], [label for _, label in ticks], fontsize=9)
-    axes.set_ylim(y - 1, -1)  # the first group on top
+    axes.set_ylim(rows - 1, -1)  # the first group on top
     axes.set_xlim(0, 1.1)
     axes.set_xticks([])
     axes.tick_params(left=False)
     for side in ("top", "right", "bottom"):
         axes.spines[side].set_visible(False)
     axes.set_xlabel("milliseconds, lower is better; each group to its own scale", fontsize=9)
-    axes.set_title(title, fontsize=11, loc="left")
-    handles = [Patch(color=_COLOURS.get(name, "#777777"), label=_LABELS.get(name, name)) for name in names]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(5, len(names)), frameon=False, fontsize=9
-    )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return write_bytes(path, buffer.getvalue())
 
 
 def _group(comparison: Comparison) -> str:
