@@ -374,12 +374,18 @@ def _engine(
         start = time.perf_counter()
         runner.run([x])
         walls.append(time.perf_counter() - start)
-    recording = runner.program(x.shape[0])._recording
-    handle = getattr(recording.stream, "handle", 0)  # Numba's simulator has no streams
+    replay, stream = _graph_of(runner, x.shape[0])
+    handle = getattr(stream, "handle", 0)  # Numba's simulator has no streams
     streams["ours"] = int(getattr(handle, "value", handle))
     more = {
         "prepare_s": prepared,
         "predict_ms": 1e3 * statistics.median(walls),
         "steps": [step.algorithm for step in runner.plan.steps],
     }
-    return Candidate(recording.replay), y, more
+    return Candidate(replay), y, more
+
+
+def _graph_of(runner: Any, batch: int) -> tuple[Callable[[], None], Any]:
+    """What replays the engine's graph for a batch, and the stream that it is put on."""
+    recording = runner.program(batch)._recording
+    return recording.replay, recording.stream
