@@ -57,7 +57,9 @@ def load_model(
     device
         ``"cpu"``, or ``"cuda"`` for an NVIDIA GPU of the Ampere generation or later.
     precision
-        ``"float32"``; on the GPU also ``"tf32"``, whose products have 10 bits after the point.
+        ``"float32"``; on the GPU also ``"tf32"``, whose products have 10 bits after the point, and
+        ``"bfloat16"``: values between the steps, and weights of matrix products, have 7 bits after the point
+        and half the size. Inputs, outputs, sums, and what a softmax reads are float32 always.
     accuracy
         ``"direct"``: convolutions are sums of products as their definition states them.
         ``"standard"``: 3x3 and 3x3x3 ones with stride 1 may be computed by Winograd's F(4x4, 3x3), on small
@@ -88,6 +90,8 @@ def load_model(
     ------
     ModelError
         The file is damaged, holds a layer that convcore lacks, or would have to be executed.
+    ArgumentError
+        The device does not compute in that precision.
 
     Warns
     -----

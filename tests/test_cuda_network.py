@@ -1,0 +1,100 @@
+"""Whole networks on the GPU's fast path without a GPU: what the engine chose, launched in the emulator.
+
+The engine makes its plan, packs weights and lays out its arena as it does with a GPU; the memory is the
+simulator's, and every launch of fast kernels goes to the emulator, which refuses races and whatever lies
+outside the array that a kernel was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from convcore.engine import Model
+from convcore.loader.graph import Graph
+from convcore.plan import Device
+
+pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: no kernels for the GPU to test")
+
+from convcore.cuda import fast, step
+from convcore.cuda.arrays import DeviceArray
+
+from . import cuda_compile
+from .cuda_emulated import compiled, execute
+from .cuda_values import Values
+from .error_analysis import PRECISIONS, check_values, probable_bound
+from .graphs import GraphBuilder
+from .memory import Array
+
+#: Names of the kernels that were launched, in order.
+Launched = list[str]
+
+
+@pytest.fixture
+def launched(cuda_compiler: cuda_compile.Compiler, monkeypatch: pytest.MonkeyPatch) -> Launched:
+    """Let fast kernels be chosen, and run them in the emulator."""
+    names: Launched = []
+
+    def launch_work(work: fast.Work, arrays: Mapping[str, DeviceArray]) -> None:
+        memory = {name: a._map for name, a in arrays.items()}
+        for one in work.launches:
+            execute(compiled(cuda_compiler, one.kernel).ptx, one, memory)
+            names.append(one.kernel.name)
+
+    monkeypatch.setattr(fast, "enabled", True)
+    monkeypatch.setattr(step, "launch_work", launch_work)
+    return names
+
+
+def check(graph: Graph, precision: str, x: Array, values: Values) -> Model:
+    """Run a network, and compare every step's result with the reference, the output with the CPU's."""
+    rounding = PRECISIONS[precision]
+    model = Model(graph, Device("cuda", precision=precision))
+    got, (name,), (source,) = model.predict(x), graph.outputs, graph.inputs
+    known = {source: x, **values.of(model.plan, len(x))}
+    assert len(known) == len(model.plan.steps) + 1
+    check_values(graph, known, rounding)
+    assert known[name].tobytes() == got.tobytes()
+    on_cpu = Model(graph, Device()).predict(x)
+    assert np.abs(got - on_cpu).max() <= probable_bound(graph, rounding) * np.abs(on_cpu).max()
+    return model
+
+
+def scaled(to: GraphBuilder, *shape: int) -> Array:
+    """Weights that keep sizes as they are."""
+    return to.normal(*shape) / np.float32(np.sqrt(np.prod(shape[:-1])))
+
+
+def small_vgg() -> Graph:
+    """Convolutions with pooling on the way out and after, in parts and whole; dense layers; softmax."""
+    to = GraphBuilder(1)
+
+    def conv(x: str, channels: int, filters: int) -> str:
+        weights = {"kernel": scaled(to, 3, 3, channels, filters), "bias": to.normal(filters)}
+        window = {"strides": (1, 1), "dilation": (1, 1), "groups": 1, "padding": "same"}
+        return to.activation(to.add("conv", x, window, weights), "relu")
+
+    def dense(x: str, inputs: int, units: int) -> str:
+        return to.add("dense", x, {}, {"kernel": scaled(to, inputs, units), "bias": to.normal(units)})
+
+    x = conv(to.input(14, 14, 3), 3, 64)
+    x = to.add("max_pool", x, {"pool_size": (2, 2), "strides": (2, 2), "padding": "valid"})
+    x = conv(x, 64, 36)
+    x = to.add("max_pool", x, {"pool_size": (3, 3), "strides": (2, 2), "padding": "valid"})
+    x = to.add("reshape", x, {"shape": (324,)})
+    x = to.activation(dense(x, 324, 30), "relu")
+    return to.graph(to.add("softmax", dense(x, 30, 12), {"axis": 0}))
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_a_small_vgg(launched: Launched, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 14, 14, 3), np.float32)
+    model = check(small_vgg(), precision, x, Values(monkeypatch))
+    assert "simple" not in [s.algorithm for s in model.plan.steps]
+    # Three channels, and 30 inputs, are no whole chunks; 324 are none of bfloat16.
+    before_dense = ["pad"] if precision == "bfloat16" else []
+    assert [name.split()[0] for name in launched] == [
+        "pad", "conv", "conv", "sum", "pool", *before_dense, "dense", "pad", "dense", "softmax",
+    ]  # fmt: skip
