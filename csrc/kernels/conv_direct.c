@@ -63,7 +63,7 @@ static void convolve_items(const cc_step *step, void *const *buffers, int64_t ro
             .ask = r.taps[0] * r.taps[1] * r.taps[2] * r.channels <= FEW_PRODUCTS,
         };
         panel_row(x, win->stride[at->along] * s.ld[at->along], step->weights + panel * panel_floats, w_offset, &r,
-                  min_i64(at->line - first, at->piece), &to, NULL);
+                  min_i64(at->line - first, at->piece), &to);
     }
 }
 

@@ -66,7 +66,7 @@ static void transpose_items(const cc_step *step, void *const *buffers, int64_t r
             .width = panel_width(step, panel * CC_PANEL),
             .activation = &step->activation,
         };
-        panel_row(x, s.ld[2], step->weights + panel * panel_floats, w_offset, &r, columns, &to, NULL);
+        panel_row(x, s.ld[2], step->weights + panel * panel_floats, w_offset, &r, columns, &to);
     }
 }
 

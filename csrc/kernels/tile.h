@@ -44,22 +44,12 @@ typedef struct tile_store {
     const cc_activation *activation;
 } tile_store;
 
-/* What will be read next, to be fetched into the L2 cache meanwhile: `step` bytes for each channel. A tile
- * takes tens of microseconds, so the memory's traffic is spread evenly and hidden behind arithmetic. */
-typedef struct tile_ahead {
-    const char *next;
-    int64_t step;
-} tile_ahead;
-
-/* nr, ld_constant and fetch are compile-time constants after inlining. ld_constant is ldx, so that column
+/* nr and ld_constant are compile-time constants after inlining. ld_constant is ldx, so that column
  * addresses become constant offsets, or 0 for any. The first tap's weights are w_offset floats behind w. */
-CC_INLINE void tile_body(const int nr, const int ld_constant, const int fetch, const float *x, const int64_t ldx_any,
-                         const float *w, int64_t w_offset, const reduction *r, const float *bias,
-                         const tile_store *out, const tile_ahead *ahead)
+CC_INLINE void tile_body(const int nr, const int ld_constant, const float *x, const int64_t ldx_any, const float *w,
+                         int64_t w_offset, const reduction *r, const float *bias, const tile_store *out)
 {
     const int64_t ldx = ld_constant ? ld_constant : ldx_any;
-    const char *next = fetch ? ahead->next : NULL;
-    const int64_t next_step = fetch ? ahead->step : 0;
     vf acc0[TILE_COLUMNS], acc1[TILE_COLUMNS];
     const vf b0 = vf_load(bias), b1 = vf_load(bias + VF_LANES);
 #pragma GCC unroll 16
@@ -70,11 +60,6 @@ CC_INLINE void tile_body(const int nr, const int ld_constant, const int fetch, c
 #define TILE_STEP(c)                                           \
     do {                                                       \
         const vf w0 = vf_load(wc), w1 = vf_load(wc + VF_LANES); \
-        if (fetch) {                                           \
-            vf_prefetch_l2(next);                              \
-            vf_prefetch_l2(next + next_step / 2);              \
-            next += next_step;                                 \
-        }                                                      \
         _Pragma("GCC unroll 16") for (int t = 0; t < nr; t++)  \
         {                                                      \
             const vf xc = vf_set1(xb[t * ldx + (c)]);          \
@@ -155,22 +140,21 @@ CC_INLINE void tile_body(const int nr, const int ld_constant, const int fetch, c
 }
 
 typedef void (*tile_fn)(const float *x, int64_t ldx, const float *w, int64_t w_offset, const reduction *r,
-                        const float *bias, const tile_store *out, const tile_ahead *ahead);
+                        const float *bias, const tile_store *out);
 
-#define TILE_DEFINE(nr, name, ld, fetch)                                                                \
+#define TILE_DEFINE(nr, name, ld)                                                                       \
     static __attribute__((noinline)) void tile_##nr##_##name(                                           \
         const float *x, int64_t ldx, const float *w, int64_t w_offset, const reduction *r, const float *b, \
-        const tile_store *out, const tile_ahead *ahead)                                                 \
+        const tile_store *out)                                                                          \
     {                                                                                                   \
-        tile_body(nr, ld, fetch, x, ldx, w, w_offset, r, b, out, ahead);                                \
+        tile_body(nr, ld, x, ldx, w, w_offset, r, b, out);                                              \
     }
-/* Columns any distance apart; a channel block apart; the same and fetching ahead; colour pictures. */
-#define TILE_VARIANTS(nr)                   \
-    TILE_DEFINE(nr, any, 0, 0)              \
-    TILE_DEFINE(nr, packed, CC_BLOCK, 0)    \
-    TILE_DEFINE(nr, fetching, CC_BLOCK, 1)  \
-    TILE_DEFINE(nr, rgb, 3, 0)
-enum { TILE_ANY, TILE_PACKED, TILE_FETCHING, TILE_RGB, TILE_KINDS };
+/* Columns any distance apart; a channel block apart; colour pictures. */
+#define TILE_VARIANTS(nr)             \
+    TILE_DEFINE(nr, any, 0)           \
+    TILE_DEFINE(nr, packed, CC_BLOCK) \
+    TILE_DEFINE(nr, rgb, 3)
+enum { TILE_ANY, TILE_PACKED, TILE_RGB, TILE_KINDS };
 TILE_VARIANTS(1) TILE_VARIANTS(2) TILE_VARIANTS(3) TILE_VARIANTS(4)
 #if TILE_COLUMNS > 4
 TILE_VARIANTS(5) TILE_VARIANTS(6)
@@ -180,7 +164,7 @@ TILE_VARIANTS(7) TILE_VARIANTS(8) TILE_VARIANTS(9) TILE_VARIANTS(10)
 TILE_VARIANTS(11) TILE_VARIANTS(12) TILE_VARIANTS(13) TILE_VARIANTS(14)
 #endif
 
-#define TILE_ROW(nr) {tile_##nr##_any, tile_##nr##_packed, tile_##nr##_fetching, tile_##nr##_rgb}
+#define TILE_ROW(nr) {tile_##nr##_any, tile_##nr##_packed, tile_##nr##_rgb}
 static const tile_fn tiles[TILE_COLUMNS + 1][TILE_KINDS] = {
     {0}, TILE_ROW(1), TILE_ROW(2), TILE_ROW(3), TILE_ROW(4),
 #if TILE_COLUMNS > 4
@@ -205,16 +189,14 @@ typedef struct panel_store {
 enum { SET_FLOATS = 4096 / sizeof(float), SET_COLUMNS = TILE_COLUMNS < 7 ? TILE_COLUMNS : 7 };
 
 /* `columns` output pixels, ldx apart, times one panel of output channels. Columns are split evenly (16 is
- * 8 + 8, not 14 + 2), because a narrow tile leaves registers idle. `ahead`, or NULL: a panel's worth of
- * memory, of which every tile fetches its share. */
-static __attribute__((unused)) void panel_row(const float *x, int64_t ldx, const float *panel, int64_t w_offset, const reduction *r,
-                      int64_t columns, const panel_store *to, const char *ahead)
+ * 8 + 8, not 14 + 2), because a narrow tile leaves registers idle. */
+static __attribute__((unused)) void panel_row(const float *x, int64_t ldx, const float *panel, int64_t w_offset,
+                                              const reduction *r, int64_t columns, const panel_store *to)
 {
     const int64_t widest = ldx % SET_FLOATS == 0 ? SET_COLUMNS : TILE_COLUMNS;
     const int64_t parts = (columns + widest - 1) / widest;
     const int64_t part = columns / parts, longer = columns % parts;
-    const int64_t line = CC_PANEL * sizeof(float), share = (line + parts - 1) / parts;
-    const int kind = ldx == CC_BLOCK ? (ahead ? TILE_FETCHING : TILE_PACKED) : ldx == 3 ? TILE_RGB : TILE_ANY;
+    const int kind = ldx == CC_BLOCK ? TILE_PACKED : ldx == 3 ? TILE_RGB : TILE_ANY;
     for (int64_t s = 0; s * TILE_WIDTH < to->width; s++) {
         const int64_t channel = s * TILE_WIDTH;
         const float *bias = panel + channel, *w = panel + CC_PANEL + channel;
@@ -226,14 +208,13 @@ static __attribute__((unused)) void panel_row(const float *x, int64_t ldx, const
         int64_t t = 0;
         for (int64_t i = 0; i < parts; i++) {
             const int64_t nr = part + (i < longer);
-            const tile_ahead next = {ahead ? ahead + i * share * r->channels : NULL, s == 0 ? share : 0};
             out.y = y + t * to->ldy;
             if (to->ask)
                 for (int64_t i = 0; i < nr; i++) {
                     vf_prefetch_write(out.y + i * out.ldy);
                     vf_prefetch_write(out.y + i * out.ldy + out.second);
                 }
-            tiles[nr][kind](x + t * ldx, ldx, w, w_offset, r, bias, &out, &next);
+            tiles[nr][kind](x + t * ldx, ldx, w, w_offset, r, bias, &out);
             t += nr;
         }
     }
