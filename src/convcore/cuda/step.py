@@ -275,7 +275,7 @@ def _distinct(view: Any) -> int:
 
 def _array(view: Any, buffers: Sequence[DeviceArray]) -> DeviceArray:
     """What a view shows; of bfloat16, its bits."""
-    buffer = buffers[view[0]]
+    buffer: DeviceArray = buffers[view[0]]
     if view[2] == _NARROW:
         buffer = buffer.view(np.uint16)
     return buffer.strided(view[1], view[3], view[4])
