@@ -442,15 +442,17 @@ class Model:
         Without `x`, one image of seeded normal numbers is used, or of whole ones where the input's type
         is an integer; open dimensions become 64.
         """
+        from convcore.run.bounds import operand_loss
         from convcore.run.verify import Verification, check_against_keras, check_nodes, draw_inputs
 
         if x is None:
             x = draw_inputs(self.graph)
         inputs = self._inputs(x)
         graph = self._graph_for(tuple(i.shape[1:] for i in inputs))
-        checks = check_nodes(graph, *self._trace_nodes(inputs, None))
+        checks = check_nodes(graph, *self._trace_nodes(inputs, None), operand_loss(self.device))
         path = self._origin["path"] if self._origin else ""
-        ends, note = check_against_keras(graph, path, inputs, self._run(inputs, None))
+        outputs = self._run(inputs, None)
+        ends, note = check_against_keras(graph, path, inputs, outputs, self.device.precision)
         return Verification(checks, ends, note)
 
     def __reduce__(self) -> tuple[Any, ...]:

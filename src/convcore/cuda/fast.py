@@ -372,7 +372,8 @@ def dense(
     arguments = (left.name, "w", "bias", "y", left.padded, outputs, pitch, *numbers)
     work = Work((*left.launches, Launch(kernel, (blocks, 1, 1), arguments)), padded=left.bytes)
     packing = Packing(outputs, left.padded, packed_rows, pitch, inputs, left.padded, dtype=left.dtype)
-    return Choice("stream of weights", work, packing)
+    name = "stream of weights" + (f", {left.dtype}" if left.dtype != "float32" else "")
+    return Choice(name, work, packing)
 
 
 def choose(

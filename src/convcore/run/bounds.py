@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from convcore import reference
 from convcore.loader.graph import Node
+from convcore.plan.data import Device
 
 #: Unit roundoff of float32.
 U = 2.0**-24
@@ -31,6 +32,9 @@ _EXACT = frozenset(
     | {"pad", "crop", "upsample", "identity"}
 )
 _LINEAR = frozenset({"conv", "depthwise_conv", "conv_transpose", "dense", "batch_norm", "affine"})
+
+#: What a product on a GPU loses by its operands, as a share of it, by precision.
+_LOST = {"float32": 3 * 2.0**-22, "tf32": 2 * 2.0**-11 + 2.0**-22, "bfloat16": 2 * 2.0**-8 + 2.0**-16}
 
 #: Finite interpolation points of F(m x m, 3x3) by m: see csrc/kernels/winograd.h.
 _WINOGRAD_POINTS = {
@@ -125,8 +129,21 @@ def _absolute(node: Node, inputs: Sequence[Array]) -> Array:
     return reference.evaluate_node(stand_in, *(np.abs(x) for x in inputs))
 
 
-def node_bound(node: Node, inputs: Sequence[Array], y: Array, algorithm: str = "") -> Array:
-    """Return the largest error that float32 may make, for every output of one node.
+def operand_loss(device: Device) -> float:
+    """The share of a product that its operands lose before they are multiplied.
+
+    Examples
+    --------
+    >>> operand_loss(Device("cpu")), operand_loss(Device("cuda", precision="tf32")) > 2 * 2**-11
+    (0.0, True)
+    """
+    return _LOST[device.precision] if device.name == "cuda" else 0.0
+
+
+def node_bound(
+    node: Node, inputs: Sequence[Array], y: Array, algorithm: str = "", lost: float = 0.0
+) -> Array:
+    """Return the largest error that sums in float32 may make, for every output of one node.
 
     Parameters
     ----------
@@ -136,6 +153,8 @@ def node_bound(node: Node, inputs: Sequence[Array], y: Array, algorithm: str = "
         What goes in and the exact result, batch first.
     algorithm
         The plan's name of the algorithm that computed it.
+    lost
+        See :func:`operand_loss`.
     """
     op = node.operation
     bound: Array
@@ -151,7 +170,7 @@ def node_bound(node: Node, inputs: Sequence[Array], y: Array, algorithm: str = "
         bound = winograd_bound(x, kernel, w.get("bias"), padding, output, int(algorithm[-1]))
         return bound.reshape(y.shape)
     if op in _LINEAR:
-        return 2 * (reduction_length(node) + 2) * U * _absolute(node, inputs)
+        return (lost + 2 * (1 + lost) * (reduction_length(node) + 2) * U) * _absolute(node, inputs)
     if op in {"average_pool", "global_average_pool"}:
         count = math.prod(inputs[0].shape[1:-1]) if op[0] == "g" else math.prod(node.attributes["pool_size"])
         return 2 * (count + 2) * U * _absolute(node, inputs)

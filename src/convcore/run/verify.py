@@ -23,8 +23,8 @@ from convcore.loader.graph import Graph
 from convcore.run.bounds import LAMBDA, SMALLEST_NORMAL, U, node_bound, reduction_length
 from convcore.tables import text_table
 
-#: Unit roundoff of the types that Keras computes in.
-_ROUNDOFF = {"float32": U, "float16": 2.0**-11, "bfloat16": 2.0**-8}
+#: Unit roundoff of the types that Keras and a device compute in.
+_ROUNDOFF = {"float32": U, "tf32": 2.0**-11, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 
 
 @dataclass(frozen=True)
@@ -91,11 +91,12 @@ class Verification:
 
 
 def check_nodes(
-    graph: Graph, trace: Mapping[str, np.ndarray], algorithms: Mapping[str, str]
+    graph: Graph, trace: Mapping[str, np.ndarray], algorithms: Mapping[str, str], lost: float = 0.0
 ) -> tuple[NodeCheck, ...]:
     """Compare every node's traced output with the reference on the node's own traced inputs.
 
-    `algorithms` says which algorithm computed a node, where that matters to the bound.
+    `algorithms` says which algorithm computed a node, where that matters to the bound, and `lost` what the
+    operands of products lose (see :func:`.bounds.operand_loss`).
     """
     checks = []
     for node in graph.nodes:
@@ -106,7 +107,7 @@ def check_nodes(
         got = np.asarray(trace[node.name], np.float64)
         error = np.abs(got - y)
         error[(got == y) | (np.isnan(got) & np.isnan(y))] = 0.0  # equal infinities differ by NaN
-        bound = node_bound(node, inputs, y, algorithms.get(node.name, ""))
+        bound = node_bound(node, inputs, y, algorithms.get(node.name, ""), lost)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(error > 0, error / bound, 0.0)
         checks.append(
@@ -140,21 +141,26 @@ def draw_inputs(graph: Graph) -> list[NDArray[np.float32]]:
     return drawn
 
 
-def end_bound(graph: Graph) -> float:
-    """Probable difference of a float32 run of `graph` and Keras's, relative to the largest output.
+def end_bound(graph: Graph, precision: str = "float32") -> float:
+    """Probable difference of a run of `graph` in `precision` and Keras's, relative to the largest output.
 
     Keras's unit roundoff is that of the file's own precision, if that is less than float32.
     """
     terms = sum(reduction_length(n) for n in graph.nodes if n.operation != "input")
-    return LAMBDA * (U + _ROUNDOFF[graph.source.precision]) * math.sqrt(terms)
+    return LAMBDA * (_ROUNDOFF[precision] + _ROUNDOFF[graph.source.precision]) * math.sqrt(terms)
 
 
 def check_against_keras(
-    graph: Graph, path: str, inputs: Sequence[np.ndarray], outputs: Sequence[np.ndarray]
+    graph: Graph,
+    path: str,
+    inputs: Sequence[np.ndarray],
+    outputs: Sequence[np.ndarray],
+    computed_in: str = "float32",
 ) -> tuple[tuple[EndCheck, ...], str]:
     """Load the file with Keras, if it is installed and can, and compare the final outputs.
 
-    Where the model takes or returns a dictionary, its ends are told apart by their keys.
+    Where the model takes or returns a dictionary, its ends are told apart by their keys. `computed_in` is
+    the precision of `outputs`.
     """
     try:
         import keras
@@ -170,7 +176,7 @@ def check_against_keras(
     precision = graph.source.precision
     if precision != "float32" and not all(np.isfinite(y).all() for y in expected):
         return (), f"Keras {keras.__version__} overflows: it computes this file in {precision}."
-    bound = end_bound(graph)
+    bound = end_bound(graph, computed_in)
     checks = []
     for name, got, y in zip(graph.output_keys or graph.outputs, outputs, expected, strict=True):
         scale = max(float(np.abs(y).max(initial=0.0)), SMALLEST_NORMAL)
