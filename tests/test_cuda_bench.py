@@ -26,9 +26,10 @@ from convcore.bench.gpu.accuracy import Expected, expected_of_layer, share_of_bo
 from convcore.bench.gpu.bound import Bound, Kernels, sets_beyond
 from convcore.bench.gpu.network import chain, moved_bytes, multiply_adds
 from convcore.bench.gpu.preflight import Facts
-from convcore.bench.gpu.schedule import Packing, Schedule, bfloat16, kernels_of, schedule
+from convcore.bench.gpu.schedule import Packing, Schedule, kernels_of, schedule
 from convcore.bench.gpu.table import printed
 from convcore.bench.gpu.timing import Candidate, interleaved
+from convcore.bfloat16 import to_bfloat16
 from convcore.cli import main
 from convcore.errors import DeviceError
 
@@ -525,7 +526,7 @@ def test_bfloat16_ties_to_even() -> None:
     x = np.float32([1.0, 1 + 2.0**-8, 1 + 3 * 2.0**-8, -3.14159, 0.0, 1e-40])
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     assert np.array_equal(
-        bfloat16(x).view(np.int16), torch.from_numpy(x).bfloat16().view(torch.int16).numpy()
+        to_bfloat16(x).view(np.int16), torch.from_numpy(x).bfloat16().view(torch.int16).numpy()
     )
 
 

@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "medical": {"data", "errors", "extras", "inputs", "ops", "writers"},
     "bench": {
         "_native",
+        "bfloat16",
         "config",
         "cuda",
         "engine",

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from convcore import ops
 from convcore.bench.gpu.network import Layer
-from convcore.bench.gpu.schedule import bfloat16, from_bfloat16
+from convcore.bfloat16 import from_bfloat16, to_bfloat16
 
 __all__ = [
     "LAYER_ERROR",
@@ -50,7 +50,7 @@ def expected_of_layer(layer: Layer, x: NDArray[Any], precision: str) -> Expected
     if layer.operation in ("conv", "dense"):
         kernel, bias = (np.asarray(layer.weights[name], np.float32) for name in ("kernel", "bias"))
         if narrow:
-            x, kernel = from_bfloat16(bfloat16(x)), from_bfloat16(bfloat16(kernel))
+            x, kernel = from_bfloat16(to_bfloat16(x)), from_bfloat16(to_bfloat16(kernel))
         y, sums = _sums(layer, x, kernel, bias), _sums(layer, np.abs(x), np.abs(kernel), np.abs(bias))
         length = math.prod(kernel.shape[:-1]) + 1
         bound = (4 * length * U + 2 * LOST[precision]) * sums.astype(np.float64)

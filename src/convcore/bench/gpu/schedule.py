@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcore.bench.gpu.network import Layer
+from convcore.bfloat16 import from_bfloat16, to_bfloat16
 from convcore.errors import DeviceError
 
-__all__ = ["Launch", "Packing", "Schedule", "bfloat16", "from_bfloat16", "kernels_of", "schedule"]
+__all__ = ["Launch", "Packing", "Schedule", "kernels_of", "schedule"]
 
 #: Bytes of an element, by the types of arrays.
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "int16": 2, "byte": 1}
@@ -60,7 +61,7 @@ class Packing:
         rows: NDArray[Any] = whole.reshape(self.depth, self.columns).T
         elements: NDArray[Any] = packed
         if self.dtype == "bfloat16":
-            elements, rows = packed.view(np.uint16), bfloat16(rows)
+            elements, rows = packed.view(np.uint16), to_bfloat16(rows)
         matrix = elements[: self.rows * self.pitch].reshape(self.rows, self.pitch)
         matrix[: self.columns, : self.depth] = rows
         packed[self.bias // 4 : self.bias // 4 + self.columns] = bias
@@ -116,39 +117,11 @@ class Schedule:
             whole = np.zeros((*x.shape[:-1], self.channels), x.dtype)
             whole[..., : x.shape[-1]] = x
             x = whole
-        return bfloat16(x) if self.arrays["x"][0] == "bfloat16" else np.ascontiguousarray(x)
+        return to_bfloat16(x) if self.arrays["x"][0] == "bfloat16" else np.ascontiguousarray(x)
 
     def output(self, y: NDArray[Any]) -> NDArray[np.float32]:
         """Return what array "y" holds as float32."""
         return from_bfloat16(y) if self.arrays["y"][0] == "bfloat16" else y.astype(np.float32, copy=False)
-
-
-def bfloat16(x: NDArray[Any]) -> NDArray[np.uint16]:
-    """Return the bits of the nearest bfloat16 numbers, ties to even; NaN is not expected.
-
-    Examples
-    --------
-    >>> [hex(bits) for bits in bfloat16(np.float32([1.0, 1.00390625]))]
-    ['0x3f80', '0x3f80']
-    """
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
-    return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(
-        np.uint16
-    )
-
-
-def from_bfloat16(bits: NDArray[Any]) -> NDArray[np.float32]:
-    """Return bfloat16 numbers, given as bits, as float32.
-
-    Examples
-    --------
-    >>> from_bfloat16(np.uint16([0x3f80]))
-    array([1.], dtype=float32)
-    """
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-# -------------------------------------------------------------------------------------------- making one
 
 
 def schedule(layers: Sequence[Layer], batch: int, precision: str = "float32") -> Schedule:
