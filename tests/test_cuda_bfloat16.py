@@ -158,7 +158,7 @@ def test_a_batch_beyond_the_kernels_reach_is_refused(monkeypatch: pytest.MonkeyP
         )
         return Step("dense", x=x, out=out, precision="bfloat16")
 
-    assert dense(8).algorithm == "stream of weights" and dense(100).algorithm == "simple"
+    assert dense(8).algorithm == "stream of weights, bfloat16" and dense(100).algorithm == "simple"
     with pytest.raises(ArgumentError, match=r"batch is too large.*\(100, 64\).*smaller batch_size"):
         dense(100).set_weights(empty((dense(8).packed_floats,)))
 

@@ -27,6 +27,7 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: no kernel
 from convcore.cuda import fast
 from convcore.cuda.kernels import implicit_gemm
 from convcore.cuda.kernels.activation import KINDS, LINEAR
+from convcore.cuda.kernels.elementwise import BINARIES
 
 from .cuda_emulated import compiled, execute
 
@@ -115,6 +116,9 @@ def kernels() -> Iterator[tuple[fast.Kernel, cuda_compile.Gate]]:
         moved = {**loaded[types[0]], **stored[types[1]]}
         if types != plain:
             yield fast.Kernel("activation", (relu, *types)), cuda_compile.Gate(moved, no_memory, 64)
+        moved_twice = {**moved, next(iter(loaded[types[0]])): 2}
+        gate = cuda_compile.Gate(moved_twice, no_memory, 64)
+        yield fast.Kernel("binary", (BINARIES.index("add"), relu, types[0], *types)), gate
         for largest in (True, False):
             yield fast.Kernel("pool", (largest, *types)), cuda_compile.Gate(moved, no_memory, 64)
         yield fast.Kernel("softmax", types), cuda_compile.Gate({**moved, "SHFL": 10}, no_memory, 64)
@@ -399,6 +403,39 @@ def test_activations(cuda_compiler: cuda_compile.Compiler, kind: str, types: tup
     assert_within(numbers(y)[finite], exact[finite], (2.0**-8 + 12 * 2.0**-24) * np.abs(exact[finite]))
 
 
+@pytest.mark.parametrize(
+    ("operation", "types"),
+    [(operation, ("float32",) * 3) for operation in BINARIES]
+    + [("add", types) for types in itertools.product(("float32", "bfloat16"), repeat=3)],
+)
+def test_two_operands(
+    cuda_compiler: cuda_compile.Compiler, operation: str, types: tuple[str, str, str]
+) -> None:
+    a, b = floats(1, 2, 300), floats(2, 2, 300)
+    a[0, :4], b[0, :5] = [np.nan, np.inf, -np.inf, 0.0], [1.0, -np.inf, np.inf, -0.0, np.nan]
+    a, b = bits_if(types[0], a), bits_if(types[1], b)
+    precision = "bfloat16" if "bfloat16" in types else "float32"
+    y = nothing(a.shape, types[2])
+    fields = {"binary": operation, "activation": ("relu", ())}
+    views = view(a, types[0]), view(y, types[2]), fields, precision, False, view(b, types[1])
+    choice = fast.choose("binary", *views)
+    assert choice is not None
+    run(cuda_compiler, choice, {"x": a, "x2": b, "y": y})
+    a, b = numbers(a), numbers(b)
+    exact: Array
+    with np.errstate(invalid="ignore"):
+        exact = {
+            "add": lambda: a + b,
+            "subtract": lambda: a - b,
+            "multiply": lambda: a * b,
+            "maximum": lambda: np.maximum(a, b),
+            "minimum": lambda: np.minimum(a, b),
+            "prelu": lambda: np.where(a >= 0, a, b * a),
+        }[operation]()
+    expected = bits_if(types[2], np.maximum(exact, np.float32(0)))
+    assert np.array_equal(numbers(y), numbers(expected), equal_nan=True)
+
+
 @pytest.mark.parametrize("types", TYPES)
 @pytest.mark.parametrize("operation", ["max_pool", "average_pool"])
 def test_pooling(cuda_compiler: cuda_compile.Compiler, operation: str, types: tuple[str, str]) -> None:
@@ -458,6 +495,9 @@ def test_what_does_not_fit_goes_to_the_simple_kernels() -> None:
     assert not chosen("conv", x.view(np.uint16), y)  # no type of its
     assert not chosen("conv", x, y, groups=2)
     assert not chosen("copy", x, x)
+    wide, ones = view(x), (*view(x)[:3], x.shape, (0,) * 5)
+    assert fast.choose("binary", wide, wide, {}, "float32", False, wide) is not None
+    assert fast.choose("binary", wide, wide, {}, "float32", False, ones) is None  # stretched
     assert not chosen("activation", np.zeros(7, np.float32), np.zeros(7, np.float32))
     hu = {"padding_value": None, "padding_to": None, "intercept": np.zeros(1)}
     pixels, units = np.zeros((1, 16), np.int16), np.zeros((1, 16), np.float32)

@@ -16,6 +16,7 @@ import numpy as np
 from convcore.bfloat16 import to_bfloat16
 from convcore.cuda.kernels import dense_stream, implicit_gemm, split, streams
 from convcore.cuda.kernels.activation import KINDS, LINEAR, PARAMETERS
+from convcore.cuda.kernels.elementwise import BINARIES
 from convcore.cuda.toolkit import simulated, types
 
 __all__ = ["ARITHMETICS", "Choice", "Kernel", "Launch", "Packing", "Work", "choose", "conv", "dense"]
@@ -110,7 +111,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class Work:
-    """Launches in order on the arrays "x", "w", "bias" and "y".
+    """Launches in order on the arrays "x", "x2", "w", "bias" and "y".
 
     They may also work on "sums", which has so many float32, and on "padded", of so many bytes.
     """
@@ -217,6 +218,8 @@ _FAMILIES = {
     "pad": _Family(streams.make_pad, 2, 2, _STREAM_THREADS, 1, parameters=0),
     # Number of the activation, types.
     "activation": _Family(streams.make_activation, 2, 1, _STREAM_THREADS, 1),
+    # Numbers of the operation and the activation, types of both inputs and the result.
+    "binary": _Family(streams.make_binary, 3, 1, _STREAM_THREADS, 1),
     # Whether the largest is wanted, types.
     "pool": _Family(streams.make_pool, 2, 13, _STREAM_THREADS, 1, parameters=0),
     "softmax": _Family(streams.make_softmax, 2, 2, _STREAM_THREADS, 1, parameters=0),
@@ -377,11 +380,17 @@ def dense(
 
 
 def choose(
-    operation: str, x: Any, out: Any, fields: Mapping[str, Any], precision: str, pool: bool
+    operation: str,
+    x: Any,
+    out: Any,
+    fields: Mapping[str, Any],
+    precision: str,
+    pool: bool,
+    x2: Any = None,
 ) -> Choice | None:
     """Return the fast kernels for a step, or None: then a simple one has to do.
 
-    `x` and `out` are its views and `fields` its options, as ``_native.Step`` has them.
+    `x`, `x2` and `out` are its views and `fields` its options, as ``_native.Step`` has them.
     """
     if not enabled or operation not in _CHOOSE:
         return None
@@ -389,7 +398,7 @@ def choose(
     aligned = _begins_chunk(x) and _begins_chunk(out)
     if not (small and aligned and _contiguous(x) and _contiguous(out)):
         return None
-    return _CHOOSE[operation](x, out, {**fields, "precision": precision, "pool": pool})
+    return _CHOOSE[operation](x, out, {**fields, "precision": precision, "pool": pool, "x2": x2})
 
 
 def _begins_chunk(view: Any) -> bool:
@@ -458,6 +467,20 @@ def _choose_activation(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | 
     return _stream("activation", options, count // _FOUR, (), _parameters(values))
 
 
+def _choose_binary(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
+    x2, count = fields["x2"], math.prod(x[3])
+    types_, others = _types(x, out, fields), _types(x2, out, fields)
+    alike = tuple(x[3]) == tuple(x2[3]) == tuple(out[3]) and _contiguous(x2) and _begins_chunk(x2)
+    if types_ is None or others is None or not alike or count % _FOUR:
+        return None
+    name, values = fields.get("activation", _LINEAR)
+    options = (BINARIES.index(fields.get("binary", "add")), KINDS.index(name), types_[0], *others)
+    kernel = Kernel("binary", options)
+    fours = count // _FOUR
+    arguments = ("x", "x2", "y", fours, *_parameters(values))
+    return Choice("stream", Work((Launch(kernel, (-(-fours // kernel.threads), 1, 1), arguments),)))
+
+
 def _choose_pool(largest: bool) -> Callable[..., Choice | None]:
     def choose_pool(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
         (_, d, h, w, c), (_, _, oh, ow, _) = x[3], out[3]
@@ -512,6 +535,7 @@ _CHOOSE: dict[str, Callable[..., Choice | None]] = {
     "conv": _choose_conv,
     "dense": _choose_dense,
     "activation": _choose_activation,
+    "binary": _choose_binary,
     "max_pool": _choose_pool(True),
     "average_pool": _choose_pool(False),
     "softmax": _choose_softmax,

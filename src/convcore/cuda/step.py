@@ -73,7 +73,7 @@ class Step:
         self._views = (out, x, x2)
         self._packed: DeviceArray | None = None
         self._workspace = (0, 0)
-        self._fast = fast.choose(operation, x, out, fields, precision, pool == _POOL)
+        self._fast = fast.choose(operation, x, out, fields, precision, pool == _POOL, x2)
         if self._fast is None and pool != 1:
             raise ArgumentError(operation, "no kernel for the GPU pools what it has computed")
 
@@ -187,8 +187,8 @@ class Step:
         """Launch the kernels on the context's stream."""
         out, x, x2 = (None if v is None else _array(v, buffers) for v in self._views)
         if self._fast is not None:
-            assert x is not None and out is not None
-            self._run_fast(self._fast, out, x, self._working(buffers))
+            assert out is not None
+            self._run_fast(self._fast, out, {"x": x, "x2": x2}, self._working(buffers))
         elif self.operation in _ON_BITS:
             _ON_BITS[self.operation](self, out, x)
         else:
@@ -203,13 +203,19 @@ class Step:
         return arrays
 
     def _run_fast(
-        self, choice: fast.Choice, out: DeviceArray, x: DeviceArray, working: dict[str, DeviceArray]
+        self,
+        choice: fast.Choice,
+        out: DeviceArray,
+        inputs: Mapping[str, DeviceArray | None],
+        working: Mapping[str, DeviceArray],
     ) -> None:
         # The fast kernels read and write 16 bytes at a time; arrays of other packages may begin anywhere.
-        source = x if x.pointer % _ALIGNMENT == 0 else x.copy()
         target = out if out.pointer % _ALIGNMENT == 0 else empty(out.shape, out.dtype)
         arrays = {name: to_device(value) for name, value in choice.constants.items()}
-        arrays |= {"x": source, "y": target, **working}
+        arrays |= {"y": target, **working}
+        for name, x in inputs.items():
+            if x is not None:
+                arrays[name] = x if x.pointer % _ALIGNMENT == 0 else x.copy()
         if choice.packing is not None:
             assert self._packed is not None, "weights were not set"
             bias = choice.packing.placed(0)["bias"] // 4

@@ -11,7 +11,15 @@ from convcore.cuda.kernels.activation import activate, larger, sigmoid
 from convcore.cuda.kernels.index import axes8, thread
 from convcore.cuda.toolkit import cuda
 
-__all__ = ["BINARIES", "SAMPLES", "activation_kernel", "affine_kernel", "binary_kernel", "sample_kernel"]
+__all__ = [
+    "BINARIES",
+    "SAMPLES",
+    "activation_kernel",
+    "affine_kernel",
+    "binary_kernel",
+    "combine",
+    "sample_kernel",
+]
 
 #: The operations of :func:`binary_kernel` in the order of their numbers.
 BINARIES = ("add", "subtract", "multiply", "maximum", "minimum", "prelu")

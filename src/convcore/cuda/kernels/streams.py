@@ -27,9 +27,10 @@ from convcore.cuda.instructions import (
     store4_words,
 )
 from convcore.cuda.kernels.activation import activate, larger
+from convcore.cuda.kernels.elementwise import combine
 from convcore.cuda.toolkit import cuda
 
-__all__ = ["make_activation", "make_hu", "make_pad", "make_pool", "make_softmax"]
+__all__ = ["make_activation", "make_binary", "make_hu", "make_pad", "make_pool", "make_softmax"]
 
 u32, i32, u64, f32 = np.uint32, np.int32, np.uint64, np.float32
 _LOWEST = np.float32(-np.inf)
@@ -93,6 +94,33 @@ def make_activation(kind: int, source: str = "float32", result: str = "float32")
                 activate(kind, b, p, q, r),
                 activate(kind, c, p, q, r),
                 activate(kind, d, p, q, r),
+            )
+
+    return kernel
+
+
+def make_binary(
+    operation: int, kind: int, first: str = "float32", second: str = "float32", result: str = "float32"
+) -> Callable[..., None]:
+    """Return the kernel ``y[i] = f(a[i] op b[i])`` for one operation of :data:`.elementwise.BINARIES`."""
+    (a_size, load_a, _), (b_size, load_b, _), (y_size, _, store) = (
+        _FOURS[first],
+        _FOURS[second],
+        _FOURS[result],
+    )
+
+    def kernel(a: Any, b: Any, y: Any, fours: Any, p: Any, q: Any, r: Any) -> None:
+        """Thread t has elements 4 t to 4 t + 3."""
+        t = u64(u64(u32(cuda.blockIdx.x)) * u64(u32(cuda.blockDim.x)) + u64(u32(cuda.threadIdx.x)))
+        if t < u64(fours):
+            a0, a1, a2, a3 = load_a(u64(address_of(a) + t * u64(4 * a_size)))
+            b0, b1, b2, b3 = load_b(u64(address_of(b) + t * u64(4 * b_size)))
+            store(
+                u64(address_of(y) + t * u64(4 * y_size)),
+                activate(kind, combine(operation, a0, b0), p, q, r),
+                activate(kind, combine(operation, a1, b1), p, q, r),
+                activate(kind, combine(operation, a2, b2), p, q, r),
+                activate(kind, combine(operation, a3, b3), p, q, r),
             )
 
     return kernel
