@@ -168,3 +168,6 @@ def test_an_unknown_precision_is_named() -> None:
         cc.load_model(data.path("sonar_baseline.keras"), device="cuda", precision="bf16")
     with pytest.raises(ArgumentError, match=r"CPU computes in float32.*bfloat16"):
         cc.load_model(data.path("sonar_baseline.keras"), precision="bfloat16")
+    # Before any file is read: a model whose input shapes are open has no plan yet that could refuse it.
+    with pytest.raises(ArgumentError, match=r"precision.*bf16"):
+        cc.load_model("there is no such file.keras", device="cuda", precision="bf16")

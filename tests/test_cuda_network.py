@@ -14,7 +14,7 @@ import pytest
 
 from convcore.engine import Model
 from convcore.loader.graph import Graph
-from convcore.plan import Device
+from convcore.plan import Device, build
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: no kernels for the GPU to test")
 
@@ -121,6 +121,17 @@ def test_a_small_resnet(launched: Launched, monkeypatch: pytest.MonkeyPatch, pre
     assert all(node.worst <= 1 for node in verified.nodes), str(verified)
     if precision != "float32":
         assert max(node.error for node in verified.nodes) > 2.0**-14
+
+
+def test_work_is_counted_before_pooling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pooling on the way out saves bytes and no products."""
+    graph = small_vgg()
+    apart = build(graph, Device("cuda")).steps[:2]
+    monkeypatch.setattr(fast, "enabled", True)
+    pooled = build(graph, Device("cuda")).steps[0]
+    assert [s.operation for s in apart] == ["conv", "max_pool"] and pooled.options["pool"] == 2
+    assert pooled.flops == apart[0].flops == 2 * 14 * 14 * 64 * 27
+    assert pooled.bytes == apart[0].bytes - 4 * (14 * 14 - 7 * 7) * 64
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -15,6 +15,7 @@ from convcore.loader import load_graph
 from convcore.loader.graph import Graph, Layer
 from convcore.loader.infer import specialise
 from convcore.plan import Device, Plan, build
+from convcore.plan.build import library_of
 from convcore.run.cpu import CpuRunner
 from convcore.tables import text_table
 
@@ -108,6 +109,8 @@ def load_model(
     """
     if device not in ("cpu", "cuda"):
         raise DeviceError("load_model", "unknown device", got=device, expected="cpu or cuda")
+    chosen = Device(device, None, accuracy, precision)
+    library_of(chosen)  # refuses a precision before the file is read
     graph = load_graph(path, weights=weights, architecture=architecture, kernel_flip=kernel_flip)
     options = {
         "device": device,
@@ -120,7 +123,7 @@ def load_model(
     folder = _cache_folder(cache) if device == "cpu" else None
     return Model(
         graph,
-        Device(device, None, accuracy, precision),
+        chosen,
         _origin(path, options),
         cache=None if folder is None else _Cache(folder, verify_cache),
     )

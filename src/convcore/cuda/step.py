@@ -73,7 +73,8 @@ class Step:
         self._views = (out, x, x2)
         self._packed: DeviceArray | None = None
         self._workspace = (0, 0)
-        self._fast = fast.choose(operation, x, out, fields, precision, pool == _POOL, x2)
+        self._pools = pool == _POOL
+        self._fast = fast.choose(operation, x, out, fields, precision, self._pools, x2)
         if self._fast is None and pool != 1:
             raise ArgumentError(operation, "no kernel for the GPU pools what it has computed")
 
@@ -119,7 +120,8 @@ class Step:
     @property
     def flops(self) -> float:
         """Arithmetic of the definition; a multiply-add counts as two."""
-        return self._counted().flops
+        out = self._views[0]
+        return self._counted(_before_pooling(out) if self._pools else out).flops
 
     @property
     def bytes(self) -> float:
@@ -127,11 +129,12 @@ class Step:
         halves = sum(_distinct(v) for v in self._views if v is not None and v[2] == _NARROW)
         if self._fast is not None and self._fast.packing is not None:
             halves += math.prod(self._weight_shapes()[0]) if self._fast.packing.dtype == _NARROW else 0
-        return self._counted().bytes - 2.0 * halves
+        return self._counted(self._views[0]).bytes - 2.0 * halves
 
-    def _counted(self) -> _native.Step:
-        """The C library's step for the same work in float32: it knows how much that is."""
-        out, x, x2 = (v if v is None or v[2] != _NARROW else (*v[:2], "float32", *v[3:]) for v in self._views)
+    def _counted(self, result: Any) -> _native.Step:
+        """The C library's step for the same work in float32, to `result`: it knows how much that is."""
+        views = (result, *self._views[1:])
+        out, x, x2 = (v if v is None or v[2] != _NARROW else (*v[:2], "float32", *v[3:]) for v in views)
         return _native.Step(self.operation, out=out, x=x, x2=x2, **self.fields)
 
     def _weight_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -277,6 +280,13 @@ def _whole(size: int) -> int:
 def _distinct(view: Any) -> int:
     """Elements that a view shows, those repeated by a memory step of 0 once."""
     return math.prod(n for n, step in zip(view[3], view[4], strict=True) if step != 0)
+
+
+def _before_pooling(view: Any) -> Any:
+    """The view that windows of 2x2 were made one element of."""
+    n, d, h, w, c = view[3]
+    shape = (n, d, _POOL * h, _POOL * w, c)
+    return (*view[:3], shape, tuple(math.prod(shape[i + 1 :]) for i in range(5)), *view[5:])
 
 
 def _array(view: Any, buffers: Sequence[DeviceArray]) -> DeviceArray:
