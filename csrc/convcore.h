@@ -53,12 +53,13 @@ typedef enum cc_status {
     CC_ERROR_FILE,      /* weights could not be read from their file, or it ends before they do */
 } cc_status;
 
-/* Instruction sets, worst first. Every one of them has every kernel. */
+/* Instruction sets, of each kind of machine the worst first. Every one of them has every kernel. */
 typedef enum cc_isa {
     CC_ISA_SCALAR, /* portable C, no vectors: the first row of the table and the one to read */
     CC_ISA_SSE2,
     CC_ISA_AVX2,   /* with FMA */
     CC_ISA_AVX512, /* F, BW, DQ, VL */
+    CC_ISA_NEON,   /* AArch64's, which all of its processors have */
     CC_ISA_COUNT
 } cc_isa;
 

@@ -3,6 +3,7 @@
 #include "convcore.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +35,11 @@ static int ask_cpu(cc_isa isa)
     const uint32_t wanted = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
     return (b & wanted) == wanted && (saved_state() & ZMM) == ZMM;
 }
+#elif defined(__aarch64__)
+#if defined(__linux__)
+#include <sys/auxv.h>
+#endif
+static int ask_cpu(cc_isa isa) { return isa == CC_ISA_SCALAR || isa == CC_ISA_NEON; }
 #else
 static int ask_cpu(cc_isa isa) { return isa == CC_ISA_SCALAR; }
 #endif
@@ -54,7 +60,7 @@ static int cpu_has(cc_isa isa)
     return has[isa];
 }
 
-static const char *const names[CC_ISA_COUNT] = {"scalar", "sse2", "avx2", "avx512"};
+static const char *const names[CC_ISA_COUNT] = {"scalar", "sse2", "avx2", "avx512", "neon"};
 
 int cc_isa_supported(cc_isa isa) { return isa >= 0 && isa < CC_ISA_COUNT && cpu_has(isa); }
 
@@ -100,6 +106,37 @@ cc_status cc_default_isa(cc_isa *isa)
 static char cpu_name[49];
 static pthread_once_t cpu_name_once = PTHREAD_ONCE_INIT;
 
+#if defined(__aarch64__) && defined(__linux__)
+/* ARM's processors have numbers (MIDR_EL1: implementer, part), not names; these are the ones that servers, boards
+ * and laptops have. Linux lets programs read the register, and says so in this bit of AT_HWCAP. */
+static void name_aarch64(void)
+{
+    enum { HWCAP_READS_ID = 1 << 11 };
+    static const struct {
+        unsigned implementer, part;
+        const char *name;
+    } known[] = {
+        {0x41, 0xd03, "Cortex-A53"},    {0x41, 0xd05, "Cortex-A55"},    {0x41, 0xd07, "Cortex-A57"},
+        {0x41, 0xd08, "Cortex-A72"},    {0x41, 0xd09, "Cortex-A73"},    {0x41, 0xd0a, "Cortex-A75"},
+        {0x41, 0xd0b, "Cortex-A76"},    {0x41, 0xd0c, "Neoverse N1"},   {0x41, 0xd0d, "Cortex-A77"},
+        {0x41, 0xd40, "Neoverse V1"},   {0x41, 0xd41, "Cortex-A78"},    {0x41, 0xd44, "Cortex-X1"},
+        {0x41, 0xd46, "Cortex-A510"},   {0x41, 0xd47, "Cortex-A710"},   {0x41, 0xd48, "Cortex-X2"},
+        {0x41, 0xd49, "Neoverse N2"},   {0x41, 0xd4f, "Neoverse V2"},   {0x41, 0xd84, "Neoverse V3"},
+        {0x41, 0xd8e, "Neoverse N3"},   {0x46, 0x001, "Fujitsu A64FX"}, {0x48, 0xd01, "Kunpeng 920"},
+        {0x4e, 0x004, "NVIDIA Carmel"}, {0xc0, 0xac3, "Ampere-1"},      {0xc0, 0xac4, "Ampere-1a"},
+    };
+    if (!(getauxval(AT_HWCAP) & HWCAP_READS_ID))
+        return;
+    uint64_t id;
+    __asm__("mrs %0, midr_el1" : "=r"(id));
+    const unsigned implementer = id >> 24 & 0xff, part = id >> 4 & 0xfff;
+    snprintf(cpu_name, sizeof cpu_name, "AArch64, implementer 0x%02x, part 0x%03x", implementer, part);
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].implementer == implementer && known[i].part == part)
+            strcpy(cpu_name, known[i].name);
+}
+#endif
+
 static void ask_name(void)
 {
 #if defined(__x86_64__)
@@ -111,6 +148,11 @@ static void ask_name(void)
             return;
     if (words[0])
         memcpy(cpu_name, words, sizeof words);
+#elif defined(__aarch64__)
+    strcpy(cpu_name, "AArch64");
+#if defined(__linux__)
+    name_aarch64();
+#endif
 #else
     strcpy(cpu_name, "unknown");
 #endif
@@ -136,6 +178,22 @@ static int64_t ask_cache(void)
         const int64_t ways = (b >> 22) + 1, parts = (b >> 12 & 1023) + 1, line = (b & 4095) + 1;
         const int64_t bytes = ways * parts * line * ((int64_t)c + 1);
         largest = bytes > largest ? bytes : largest;
+    }
+#elif defined(__linux__)
+    /* ARM's cache registers are the kernel's to read; it says here what it knows, which may be nothing. */
+    for (int i = 0; i < 16; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", i);
+        FILE *f = fopen(path, "re");
+        if (!f)
+            break;
+        long long size;
+        char unit;
+        if (fscanf(f, "%lld%c", &size, &unit) == 2) {
+            const int64_t bytes = size * (unit == 'M' ? 1 << 20 : unit == 'K' ? 1 << 10 : 1);
+            largest = bytes > largest ? bytes : largest;
+        }
+        fclose(f);
     }
 #endif
     const int64_t usual = 32 << 20;

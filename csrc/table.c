@@ -36,6 +36,16 @@ static const cc_kernels table_avx512 = {
 #undef CC_KERNEL
     .columns = 14,
 };
+#elif defined(__aarch64__)
+#define CC_KERNEL(name) CC_DECLARE(name, neon)
+#include "kernels.def"
+#undef CC_KERNEL
+static const cc_kernels table_neon = {
+#define CC_KERNEL(name) .name = name##_neon,
+#include "kernels.def"
+#undef CC_KERNEL
+    .columns = 8,
+};
 #endif
 
 const cc_kernels *cc_table(cc_isa isa)
@@ -48,6 +58,9 @@ const cc_kernels *cc_table(cc_isa isa)
         return &table_avx2;
     case CC_ISA_AVX512:
         return &table_avx512;
+#elif defined(__aarch64__)
+    case CC_ISA_NEON:
+        return &table_neon;
 #endif
     default:
         return &table_scalar;

@@ -25,6 +25,10 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 #define cpu_relax() _mm_pause()
+#elif defined(__aarch64__)
+/* What `yield` is named for: on most cores that does nothing, while this waits for the pipeline, some ten
+ * nanoseconds like the pause above, by which the counts below are meant. */
+#define cpu_relax() __asm__ volatile("isb" ::: "memory")
 #else
 #define cpu_relax() ((void)0)
 #endif

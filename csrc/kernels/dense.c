@@ -7,17 +7,23 @@
  * are those of tile.h: bias, then channels in order, in partial sums of PARTIAL_PRODUCTS.
  *
  * DENSE_VECTORS x DENSE_ROWS registers hold accumulators: 2 x 14 of 32 on AVX-512, 4 x 3 of 16 on AVX2,
- * 8 x 1 of 16 on SSE2. An item is one panel and up to DENSE_MOST_ROWS rows. */
+ * 8 x 1 of 16 on SSE2, 4 x 5 of 32 on NEON. An item is one panel and up to DENSE_MOST_ROWS rows. */
 #include "../conv_geometry.h"
 #include "activation.h"
 #include "kernel.h"
 
 #if VF_LANES == 16
-enum { DENSE_VECTORS = 2, DENSE_ROWS = 14 };
+#define DENSE_ROWS 14
+enum { DENSE_VECTORS = 2 };
 #elif VF_LANES == 8
-enum { DENSE_VECTORS = 4, DENSE_ROWS = 3 };
+#define DENSE_ROWS 3
+enum { DENSE_VECTORS = 4 };
+#elif VF_REGISTERS == 32
+#define DENSE_ROWS 5
+enum { DENSE_VECTORS = 4 };
 #else
-enum { DENSE_VECTORS = 8, DENSE_ROWS = 1 };
+#define DENSE_ROWS 1
+enum { DENSE_VECTORS = 8 };
 #endif
 enum { DENSE_WIDTH = DENSE_VECTORS * VF_LANES, DENSE_MOST_ROWS = 96 };
 
@@ -128,21 +134,27 @@ typedef void (*dense_fn)(const float *x, int64_t ldx, const float *w, int64_t ch
 #define DENSE_BOTH(nr) DENSE_DEFINE(nr, full, DENSE_VECTORS) DENSE_DEFINE(nr, narrow, DENSE_VECTORS / 2)
 #define DENSE_PAIR(nr) {dense_##nr##_full, dense_##nr##_narrow}
 DENSE_BOTH(1)
-#if VF_LANES >= 8
+#if DENSE_ROWS > 1
 DENSE_BOTH(2) DENSE_BOTH(3)
 #endif
-#if VF_LANES == 16
-DENSE_BOTH(4) DENSE_BOTH(5) DENSE_BOTH(6) DENSE_BOTH(7) DENSE_BOTH(8) DENSE_BOTH(9)
+#if DENSE_ROWS > 3
+DENSE_BOTH(4) DENSE_BOTH(5)
+#endif
+#if DENSE_ROWS > 5
+DENSE_BOTH(6) DENSE_BOTH(7) DENSE_BOTH(8) DENSE_BOTH(9)
 DENSE_BOTH(10) DENSE_BOTH(11) DENSE_BOTH(12) DENSE_BOTH(13) DENSE_BOTH(14)
 #endif
 
 static const dense_fn dense_tiles[DENSE_ROWS + 1][2] = {
     {0}, DENSE_PAIR(1),
-#if VF_LANES >= 8
+#if DENSE_ROWS > 1
     DENSE_PAIR(2), DENSE_PAIR(3),
 #endif
-#if VF_LANES == 16
-    DENSE_PAIR(4), DENSE_PAIR(5), DENSE_PAIR(6), DENSE_PAIR(7), DENSE_PAIR(8), DENSE_PAIR(9),
+#if DENSE_ROWS > 3
+    DENSE_PAIR(4), DENSE_PAIR(5),
+#endif
+#if DENSE_ROWS > 5
+    DENSE_PAIR(6), DENSE_PAIR(7), DENSE_PAIR(8), DENSE_PAIR(9),
     DENSE_PAIR(10), DENSE_PAIR(11), DENSE_PAIR(12), DENSE_PAIR(13), DENSE_PAIR(14),
 #endif
 };

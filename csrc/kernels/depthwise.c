@@ -14,8 +14,8 @@
 
 enum {
     SMALL_TILE = 4,
-    TILE = VF_LANES >= 8 ? 8 : SMALL_TILE, /* output pixels in registers */
-    PIXELS = VF_LANES == 16 ? 14 : 7 /* the same, of windows of 3, 5 or 7: with 7 weights and an input, 22 or 15 */
+    TILE = VF_LANES >= 8 || VF_REGISTERS == 32 ? 8 : SMALL_TILE, /* output pixels in registers */
+    PIXELS = VF_REGISTERS == 32 ? 14 : 7 /* the same, of windows of 3, 5 or 7: with 7 weights and an input, 22 or 15 */
 };
 
 /* How VF_LANES output channels find their inputs. */

@@ -5,24 +5,27 @@
 #include "kernel.h"
 
 /* PROBE_CHAINS independent chains hide the latency of a multiply-add (4 cycles at two a cycle, or twice
- * that where it is two instructions) and fit, with both operands, 16 registers. They start apart, so that
- * no compiler can make one of them, and all end at the fixed point 1. */
+ * that where it is two instructions) and fit, with both operands, 16 registers. Some cores with vectors of 4 lanes
+ * begin four a cycle: with 32 registers, twice as many chains are half as long. They start apart, so that no
+ * compiler can make one of them, and all end at the fixed point 1. */
+enum { SETS = VF_LANES == 4 ? VF_REGISTERS / 16 : 1, CHAINS = SETS * PROBE_CHAINS };
+
 static float multiply_add(float x, float value)
 {
     const vf a = vf_set1(value), b = vf_set1(1.0f - value);
-    vf v[PROBE_CHAINS], sum = vf_zero();
-    for (int j = 0; j < PROBE_CHAINS; j++)
+    vf v[CHAINS], sum = vf_zero();
+    for (int j = 0; j < CHAINS; j++)
         v[j] = vf_set1(x + (float)j);
-    for (int64_t i = 0; i < PROBE_ELEMENTS / VF_LANES; i++) {
-#pragma GCC unroll 14
-        for (int j = 0; j < PROBE_CHAINS; j++)
+    for (int64_t i = 0; i < PROBE_ELEMENTS / SETS / VF_LANES; i++) {
+#pragma GCC unroll 28
+        for (int j = 0; j < CHAINS; j++)
             v[j] = vf_fma(v[j], a, b);
     }
-    for (int j = 0; j < PROBE_CHAINS; j++)
+    for (int j = 0; j < CHAINS; j++)
         sum = vf_add(sum, v[j]);
     float lanes[VF_LANES];
     vf_store(lanes, sum);
-    return lanes[0] / PROBE_CHAINS;
+    return lanes[0] / CHAINS;
 }
 
 /* Lines are asked for this far ahead of the loads, in floats: 256 bytes. Without that, one core of a Zen 4

@@ -11,7 +11,10 @@
  *
  * TILE_VECTORS x TILE_COLUMNS registers hold accumulators: 2 x 14 of 32 on AVX-512, 2 x 6 of 16 on
  * AVX2, 2 x 4 of 16 on SSE2 (which needs spare registers for products). Two vectors of weights are
- * loaded and nr inputs broadcast per 2*nr multiply-adds, so arithmetic, not loading, is the limit. */
+ * loaded and nr inputs broadcast per 2*nr multiply-adds, so arithmetic, not loading, is the limit.
+ * NEON has 2 x 8 of 32: a multiply-add takes its input from a lane, so a column's next VF_LANES channels
+ * are one load and stay in a register of their own; 16 sums are enough for 4 multiply-adds a cycle that
+ * take 4 cycles each. */
 #ifndef CC_TILE_H
 #define CC_TILE_H
 
@@ -19,7 +22,9 @@
 #include "activation.h"
 #include "kernel.h"
 
-#if VF_LANES == 16
+#if defined(vf_fma_lane)
+#define TILE_COLUMNS 8
+#elif VF_LANES == 16
 #define TILE_COLUMNS 14
 #elif VF_LANES == 8
 #define TILE_COLUMNS 6
@@ -43,6 +48,31 @@ typedef struct tile_store {
     int width;                  /* valid channels, <= TILE_WIDTH */
     const cc_activation *activation;
 } tile_store;
+
+#ifdef vf_fma_lane
+/* VF_LANES channels: nr inputs of each, ldx apart, times two vectors of weights. */
+CC_INLINE void multiply_lanes(const int nr, const float *x, const int64_t ldx, const float *w, vf *acc0, vf *acc1)
+{
+    vf input[TILE_COLUMNS];
+#pragma GCC unroll 16
+    for (int t = 0; t < nr; t++)
+        input[t] = vf_load(x + t * ldx);
+#define MULTIPLY_LANE(c)                                                                               \
+    do {                                                                                               \
+        const vf w0 = vf_load(w + (c)*CC_PANEL), w1 = vf_load(w + (c)*CC_PANEL + VF_LANES);            \
+        _Pragma("GCC unroll 16") for (int t = 0; t < nr; t++)                                          \
+        {                                                                                              \
+            acc0[t] = vf_fma_lane(w0, input[t], c, acc0[t]);                                           \
+            acc1[t] = vf_fma_lane(w1, input[t], c, acc1[t]);                                           \
+        }                                                                                              \
+    } while (0)
+    MULTIPLY_LANE(0);
+    MULTIPLY_LANE(1);
+    MULTIPLY_LANE(2);
+    MULTIPLY_LANE(3);
+#undef MULTIPLY_LANE
+}
+#endif
 
 /* nr and ld_constant are compile-time constants after inlining. ld_constant is ldx, so that column
  * addresses become constant offsets, or 0 for any. The first tap's weights are w_offset floats behind w. */
@@ -90,9 +120,14 @@ CC_INLINE void tile_body(const int nr, const int ld_constant, const float *x, co
                         partial_sums = 1;
                     }
                     if (left >= CC_BLOCK) {
+#ifdef vf_fma_lane
+                        for (int c = 0; c < CC_BLOCK; c += VF_LANES, wc += VF_LANES * CC_PANEL)
+                            multiply_lanes(nr, xb + c, ldx, wc, acc0, acc1);
+#else
 #pragma GCC unroll 4
                         for (int c = 0; c < CC_BLOCK; c++)
                             TILE_STEP(c);
+#endif
                     } else {
                         for (int c = 0; c < left; c++)
                             TILE_STEP(c);
@@ -160,7 +195,10 @@ TILE_VARIANTS(1) TILE_VARIANTS(2) TILE_VARIANTS(3) TILE_VARIANTS(4)
 TILE_VARIANTS(5) TILE_VARIANTS(6)
 #endif
 #if TILE_COLUMNS > 6
-TILE_VARIANTS(7) TILE_VARIANTS(8) TILE_VARIANTS(9) TILE_VARIANTS(10)
+TILE_VARIANTS(7) TILE_VARIANTS(8)
+#endif
+#if TILE_COLUMNS > 8
+TILE_VARIANTS(9) TILE_VARIANTS(10)
 TILE_VARIANTS(11) TILE_VARIANTS(12) TILE_VARIANTS(13) TILE_VARIANTS(14)
 #endif
 
@@ -171,7 +209,10 @@ static const tile_fn tiles[TILE_COLUMNS + 1][TILE_KINDS] = {
     TILE_ROW(5), TILE_ROW(6),
 #endif
 #if TILE_COLUMNS > 6
-    TILE_ROW(7), TILE_ROW(8), TILE_ROW(9), TILE_ROW(10), TILE_ROW(11), TILE_ROW(12), TILE_ROW(13), TILE_ROW(14),
+    TILE_ROW(7), TILE_ROW(8),
+#endif
+#if TILE_COLUMNS > 8
+    TILE_ROW(9), TILE_ROW(10), TILE_ROW(11), TILE_ROW(12), TILE_ROW(13), TILE_ROW(14),
 #endif
 };
 

@@ -106,8 +106,18 @@ CC_INLINE void products_body(const int nr, const int fetch, const float *v, cons
                 }
                 products += CC_BLOCK;
                 if (left >= CC_BLOCK) {
+#ifdef vf_fma_lane
+                    for (int c = 0; c < CC_BLOCK; c += VF_LANES, w += VF_LANES * CC_PANEL) {
+                        for (int i = 0; fetch && i < VF_LANES; i++, next += step) {
+                            vf_prefetch_l2(next);
+                            vf_prefetch_l2(next + step / 2);
+                        }
+                        multiply_lanes(nr, x + c, CC_BLOCK, w, acc0, acc1);
+                    }
+#else
                     for (int c = 0; c < CC_BLOCK; c++, w += CC_PANEL, next += step)
                         multiply_channel(nr, fetch, x + c, w, acc0, acc1, next, step);
+#endif
                 } else {
                     for (int c = 0; c < left; c++, w += CC_PANEL, next += step)
                         multiply_channel(nr, fetch, x + c, w, acc0, acc1, next, step);
@@ -149,7 +159,10 @@ PRODUCTS(1) PRODUCTS(2) PRODUCTS(3) PRODUCTS(4)
 PRODUCTS(5) PRODUCTS(6)
 #endif
 #if TILE_COLUMNS > 6
-PRODUCTS(7) PRODUCTS(8) PRODUCTS(9) PRODUCTS(10) PRODUCTS(11) PRODUCTS(12) PRODUCTS(13) PRODUCTS(14)
+PRODUCTS(7) PRODUCTS(8)
+#endif
+#if TILE_COLUMNS > 8
+PRODUCTS(9) PRODUCTS(10) PRODUCTS(11) PRODUCTS(12) PRODUCTS(13) PRODUCTS(14)
 #endif
 
 #define PRODUCTS_ROW(nr) {products_##nr##_plain, products_##nr##_fetching}
@@ -159,7 +172,10 @@ static const products_fn products_of[TILE_COLUMNS + 1][2] = {
     PRODUCTS_ROW(5), PRODUCTS_ROW(6),
 #endif
 #if TILE_COLUMNS > 6
-    PRODUCTS_ROW(7), PRODUCTS_ROW(8), PRODUCTS_ROW(9), PRODUCTS_ROW(10), PRODUCTS_ROW(11), PRODUCTS_ROW(12),
+    PRODUCTS_ROW(7), PRODUCTS_ROW(8),
+#endif
+#if TILE_COLUMNS > 8
+    PRODUCTS_ROW(9), PRODUCTS_ROW(10), PRODUCTS_ROW(11), PRODUCTS_ROW(12),
     PRODUCTS_ROW(13), PRODUCTS_ROW(14),
 #endif
 };

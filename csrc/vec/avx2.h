@@ -3,6 +3,7 @@
 
 #define VF_LANES 8
 #define VF_FUSED 1
+#define VF_REGISTERS 16
 typedef __m256 vf;
 typedef __m256i vi;
 typedef __m256 vm;

@@ -3,6 +3,7 @@
 
 #define VF_LANES 16
 #define VF_FUSED 1
+#define VF_REGISTERS 32
 typedef __m512 vf;
 typedef __m512i vi;
 typedef __mmask16 vm;

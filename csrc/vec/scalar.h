@@ -3,6 +3,7 @@
 
 #define VF_LANES 1
 #define VF_FUSED 0
+#define VF_REGISTERS 16
 typedef float vf;
 typedef int32_t vi;
 typedef int vm;

@@ -3,6 +3,7 @@
 
 #define VF_LANES 4
 #define VF_FUSED 0
+#define VF_REGISTERS 16
 typedef __m128 vf;
 typedef __m128i vi;
 typedef __m128 vm;

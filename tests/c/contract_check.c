@@ -336,7 +336,8 @@ static void check_pool(void)
 
 static void check_isas(void)
 {
-    const int32_t isas[] = {-1, CC_ISA_SCALAR, CC_ISA_SSE2, CC_ISA_AVX2, CC_ISA_AVX512, CC_ISA_COUNT, INT32_MAX};
+    const int32_t isas[] = {-1, CC_ISA_SCALAR, CC_ISA_SSE2, CC_ISA_AVX2, CC_ISA_AVX512, CC_ISA_NEON, CC_ISA_COUNT,
+                            INT32_MAX};
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
         cc_step s = conv_step();
         s.isa = isas[i];
