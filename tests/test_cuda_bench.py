@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -81,7 +82,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def fast_kernels(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Numba is there, and fast kernels are chosen although the simulator cannot run them."""
-    fast = pytest.importorskip("convcore.cuda.fast", reason="numba-cuda is not installed")
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+    from convcore.cuda import fast
+
     monkeypatch.setattr(fast, "enabled", True)
     return fast
 
@@ -701,9 +704,17 @@ def test_tests_are_run_and_counted(tmp_path: Path) -> None:
     assert record._tests(None, None)["status"] == "not measured"
 
 
+def test_what_stays_in_the_emulator_is_named_rightly() -> None:
+    """What the package launches goes to the GPU where there is one, and is tested under the sanitizers too."""
+    sources = {path.stem: path.read_text() for path in (ROOT / "tests").glob("test_cuda*.py")}
+    to_the_gpu = {name for name, text in sources.items() if re.search(r"^from .*watch_launches", text, re.M)}
+    assert to_the_gpu and not to_the_gpu & {*record._EMULATED}
+    assert all((ROOT / "tests" / f"{name}.py").is_file() for name in record._EMULATED)
+
+
 def test_tests_under_a_sanitizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tests").mkdir()
-    for name in ("test_cuda_small", "test_cuda_fast"):
+    for name in ("test_cuda_small", "test_cuda_samples"):
         (tmp_path / "tests" / f"{name}.py").write_text("def test_right(): pass\n")
     monkeypatch.setattr("shutil.which", lambda *_, **__: None)
     assert (

@@ -1,7 +1,7 @@
-"""The fast kernels for a GPU without one: what their machine code is made of, and their PTX in an emulator.
+"""The fast kernels: what their machine code is made of, and their numbers, by their PTX in an emulator.
 
-Every launch is what :mod:`convcore.cuda.fast` says for a shape, so that the arithmetic of blocks and parts is
-run too. Bounds are those of float32 sums, with what the operands lose in TF32 or bfloat16 on top.
+Where the tests are asked to use a GPU, the numbers are its own. Every launch is what
+:mod:`convcore.cuda.fast` says for a shape, so that the arithmetic of blocks and parts is run too. Bounds are those of float32 sums, with what the operands lose in TF32 or bfloat16 on top.
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from .tolerance import assert_within, ulp_difference
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: no kernels for the GPU to test")
 
-from convcore.cuda import fast
+from convcore.cuda import fast, step
+from convcore.cuda.arrays import to_device
 from convcore.cuda.kernels import implicit_gemm
 from convcore.cuda.kernels.activation import KINDS, LINEAR
 from convcore.cuda.kernels.elementwise import BINARIES
 
-from .cuda_emulated import compiled, execute
+from .cuda_emulated import MOST_PRODUCTS, compiled, execute, products, watch_launches
 
 CAPABILITIES = [(8, 0), (9, 0)]
 #: What the operands of a product lose in it, as a share of it; bfloat16 are rounded beforehand.
@@ -43,7 +44,7 @@ def fast_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(compiler: cuda_compile.Compiler, choice: fast.Choice, arrays: Mapping[str, Array]) -> None:
-    """Run a step's launches in the emulator."""
+    """Run a step's launches on copies of its arrays, and give back the result."""
     work = choice.work
     held = {
         "sums": np.full(max(work.sums, 1), np.nan, np.float32),
@@ -51,8 +52,11 @@ def run(compiler: cuda_compile.Compiler, choice: fast.Choice, arrays: Mapping[st
         **choice.constants,
         **arrays,
     }
-    for one in work.launches:
-        execute(compiled(compiler, one.kernel).ptx, one, held)
+    on_device = {name: to_device(array) for name, array in held.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        watch_launches(compiler, patch)
+        step.launch_work(work, on_device)
+    held["y"][...] = on_device["y"].copy_to_host()
 
 
 def packed(choice: fast.Choice, w: Array, bias: Array | None) -> dict[str, Array]:
@@ -195,7 +199,7 @@ def check_convolution(
     pool: bool = False,
     parts: int | None = 1,
 ) -> fast.Choice:
-    """Run the choice for a geometry in the emulator and compare it with the reference; return the choice."""
+    """Run the choice for a geometry and compare it with the reference; return the choice."""
     choice, held, exact, bound = convolution(
         geometry, arithmetic, activation, source=source, result=result, pool=pool, parts=parts
     )
@@ -308,7 +312,7 @@ def test_a_barrier_less_is_a_race(cuda_compiler: cuda_compile.Compiler) -> None:
 def check_dense(
     compiler: cuda_compile.Compiler, rows: int, inputs: int, outputs: int, arithmetic: str, **types: str
 ) -> fast.Choice:
-    """Run a dense layer with ReLU in the emulator and compare it with the reference; return the choice."""
+    """Run a dense layer with ReLU and compare it with the reference; return the choice."""
     x, w, bias = floats(1, rows, inputs), floats(2, inputs, outputs), floats(3, outputs)
     choice = fast.dense(rows, inputs, outputs, arithmetic=arithmetic, activation=("relu", ()), **types)
     y = nothing((rows, outputs), types.get("result", "float32"))
@@ -480,6 +484,19 @@ def test_hounsfield_units(cuda_compiler: cuda_compile.Compiler, dtype: str, air:
         raw, slope, intercept, padding_value=absent, padding_to="article" if air is None else air
     )
     assert y.tobytes() == expected.tobytes()
+
+
+def test_products_are_counted() -> None:
+    """Before they are made: the emulator is given no more than it can do in a second or two."""
+    geometry = (1, 1, 10, 10, 40), (1, 3, 3), (1, 10, 10), 24
+    (whole,) = fast.conv(*geometry, arithmetic="tf32", low=(0, 1, 1), parts=1).work.launches
+    assert products(whole) == 100 * 24 * 12 * 32  # 360 numbers of each sum, in steps of 32
+    (stream,) = fast.dense(3, 616, 30, arithmetic="tf32").work.launches
+    assert products(stream) == 3 * 616 * 30
+    large = fast.conv((1, 1, 64, 64, 64), (1, 3, 3), (1, 64, 64), 64, arithmetic="tf32", low=(0, 1, 1))
+    assert products(large.work.launches[0]) > MOST_PRODUCTS
+    with pytest.raises(AssertionError, match=r"^150,994,944 products of conv tf32 64 .* take too long"):
+        execute("", large.work.launches[0], {})
 
 
 # ---- choice --------------------------------------------------------------------------------------------
