@@ -19,19 +19,22 @@ from .cuda_compile import Kernel as ToCompile
 from .memory import Array
 from .ptx import Pointer, launch
 
-__all__ = ["MOST_PRODUCTS", "compiled", "execute", "products", "watch_launches"]
+__all__ = ["MOST_PRODUCTS", "compiled", "execute", "products", "to_compile", "watch_launches"]
 
 #: Products that a launch may have here: the emulator makes some millions in a second.
 MOST_PRODUCTS = 5_000_000
 
 
-def compiled(compiler: Compiler, kernel: fast.Kernel, capability: tuple[int, int] = (9, 0)) -> Compiled:
-    """A fast kernel, compiled as the package does."""
+def to_compile(kernel: fast.Kernel, capability: tuple[int, int] = (9, 0)) -> ToCompile:
+    """A fast kernel, to be compiled as the package does."""
     bounds = kernel.threads, kernel.blocks_per_processor
     module = "convcore.cuda.fast:"
-    return compiler.compile(
-        ToCompile(f"{module}{kernel!r}.make()", f"{kernel!r}.signature", capability, bounds)
-    )
+    return ToCompile(f"{module}{kernel!r}.make()", f"{kernel!r}.signature", capability, bounds)
+
+
+def compiled(compiler: Compiler, kernel: fast.Kernel, capability: tuple[int, int] = (9, 0)) -> Compiled:
+    """A fast kernel, compiled."""
+    return compiler.compile(to_compile(kernel, capability))
 
 
 def products(one: fast.Launch) -> int:

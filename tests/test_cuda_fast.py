@@ -30,7 +30,7 @@ from convcore.cuda.kernels import implicit_gemm
 from convcore.cuda.kernels.activation import KINDS, LINEAR
 from convcore.cuda.kernels.elementwise import BINARIES
 
-from .cuda_emulated import MOST_PRODUCTS, compiled, execute, products, watch_launches
+from .cuda_emulated import MOST_PRODUCTS, compiled, execute, products, to_compile, watch_launches
 
 CAPABILITIES = [(8, 0), (9, 0)]
 #: What the operands of a product lose in it, as a share of it; bfloat16 are rounded beforehand.
@@ -131,6 +131,14 @@ def kernels() -> Iterator[tuple[fast.Kernel, cuda_compile.Gate]]:
         yield fast.Kernel("hu", (signed,)), gate
 
 
+@pytest.fixture(scope="module")
+def compiling(request: pytest.FixtureRequest, cuda_compiler: cuda_compile.Compiler) -> None:
+    """Compiling all kernels whose machine code is about to be looked at has begun."""
+    asked = (item.callspec.params for item in request.session.items if hasattr(item, "callspec"))
+    cuda_compiler.expect(to_compile(p["kernel"], p["capability"]) for p in asked if "gate" in p)
+
+
+@pytest.mark.usefixtures("compiling")
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=["sm_80", "sm_90"])
 @pytest.mark.parametrize(("kernel", "gate"), list(kernels()), ids=lambda v: getattr(v, "name", ""))
 def test_machine_code_is_what_it_is_meant_to_be(
