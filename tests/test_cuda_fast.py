@@ -1,7 +1,8 @@
 """The fast kernels: what their machine code is made of, and their numbers, by their PTX in an emulator.
 
 Where the tests are asked to use a GPU, the numbers are its own. Every launch is what
-:mod:`convcore.cuda.fast` says for a shape, so that the arithmetic of blocks and parts is run too. Bounds are those of float32 sums, with what the operands lose in TF32 or bfloat16 on top.
+:mod:`convcore.cuda.fast` says for a shape, so that the arithmetic of blocks and parts is run too. Bounds are
+those of float32 sums, with what the operands lose in TF32 or bfloat16 on top.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from convcore.bfloat16 import from_bfloat16, to_bfloat16
 
 from . import cuda_compile
 from .memory import Array
-from .ptx import Race
+from .ptx import LateCopy, OutOfBounds, Race
 from .tolerance import assert_within, ulp_difference
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: no kernels for the GPU to test")
@@ -158,8 +159,7 @@ def floats(seed: int, *shape: int) -> Array:
 
 
 Geometry = tuple[tuple[int, ...], tuple[int, ...], int, dict[str, Any]]
-#: Input, kernel, channels and options. The first has 11 steps: with a number that leaves 2 or 0 when divided
-#: by 3, two stages of the ring lie where a missing barrier would not show.
+#: Input, kernel, channels and options.
 GEOMETRIES: dict[str, Geometry] = {
     "3x3 same": ((1, 9, 10, 36), (3, 3), 20, {"padding": "same"}),
     "more than a block": ((2, 9, 9, 8), (3, 3), 132, {"padding": "same"}),
@@ -304,10 +304,26 @@ def test_channels_that_are_no_whole_chunks(
     assert [one.kernel.name for one in choice.work.launches[:-1]] == [f"pad {types[0]} {types[1]}"]
 
 
-def test_a_barrier_less_is_a_race(cuda_compiler: cuda_compile.Compiler) -> None:
-    choice, held, _, _ = convolution(GEOMETRIES["3x3 same"], "tf32", "linear")
-    (one,) = choice.work.launches
-    ptx = compiled(cuda_compiler, one.kernel).ptx
+def last_launch(
+    compiler: cuda_compile.Compiler, arithmetic: str
+) -> tuple[str, fast.Launch, dict[str, Array]]:
+    """The PTX, the launch and the arrays of a convolution of 11 steps, or 7 of bfloat16, before it is run.
+
+    Where a number of steps leaves 2 or 0 when divided by 3, the stage that a missing barrier lets be
+    overwritten is one that nobody reads.
+    """
+    name = "even" if arithmetic == "bfloat16" else "3x3 same"
+    choice, held, _, _ = convolution(GEOMETRIES[name], arithmetic, "linear")
+    *before, last = choice.work.launches
+    held["padded"] = np.zeros(choice.work.padded, np.uint8)
+    for one in before:
+        execute(compiled(compiler, one.kernel).ptx, one, held)
+    return compiled(compiler, last.kernel).ptx, last, held
+
+
+@pytest.mark.parametrize("arithmetic", LOST)
+def test_a_barrier_less_is_a_race(cuda_compiler: cuda_compile.Compiler, arithmetic: str) -> None:
+    ptx, one, held = last_launch(cuda_compiler, arithmetic)
     barriers = ptx.count("bar.sync")
     assert barriers >= 4
     pieces = ptx.split("bar.sync")
@@ -315,6 +331,36 @@ def test_a_barrier_less_is_a_race(cuda_compiler: cuda_compile.Compiler) -> None:
         mutated = "bar.sync".join(pieces[:dropped]) + "// bar.sync" + "bar.sync".join(pieces[dropped:])
         with pytest.raises(Race):
             execute(mutated, one, held)
+
+
+@pytest.mark.parametrize("arithmetic", LOST)
+def test_a_copy_that_is_not_waited_for_is_late(cuda_compiler: cuda_compile.Compiler, arithmetic: str) -> None:
+    ptx, one, held = last_launch(cuda_compiler, arithmetic)
+    for right, wrong in (
+        ("cp.async.wait_group 1;", "cp.async.wait_group 2;"),
+        ("cp.async.wait_group 1;", ""),
+        ("cp.async.commit_group;", ""),
+    ):
+        assert ptx.count(right) == 1
+        with pytest.raises(LateCopy):
+            execute(ptx.replace(right, wrong), one, held)
+
+
+@pytest.mark.parametrize("arithmetic", LOST)
+@pytest.mark.parametrize("name", ["x", "w", "y"])
+def test_an_array_that_is_too_short_is_not_left(
+    cuda_compiler: cuda_compile.Compiler, name: str, arithmetic: str
+) -> None:
+    """The kernel reads all of x and its blocks' rows of w, and writes all of y: no chunk may be missing."""
+    ptx, one, held = last_launch(cuda_compiler, arithmetic)
+    steps, width = one.arguments[7], one.kernel.options[1]
+    name = one.arguments[0] if name == "x" else name
+    flat = held[name].reshape(-1)
+    if name == "w":  # which has rows for wider blocks too
+        flat = flat[: one.grid[1] * width * steps * implicit_gemm.STEP // flat.itemsize]
+    execute(ptx, one, {**held, name: flat})
+    with pytest.raises(OutOfBounds):
+        execute(ptx, one, {**held, name: flat[: len(flat) - implicit_gemm.CHUNK // flat.itemsize]})
 
 
 def check_dense(
