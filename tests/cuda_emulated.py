@@ -14,13 +14,16 @@ from convcore.cuda.arrays import DeviceArray
 from convcore.cuda.kernels import implicit_gemm
 from convcore.cuda.toolkit import simulated
 
-from .cuda_compile import Compiled, Compiler
+from .cuda_compile import FLOAT64, LOCAL_MEMORY, LONG_DIVISION, Compiled, Compiler, Gate
 from .cuda_compile import Kernel as ToCompile
 from .memory import Array
 from .ptx import Pointer, launch
 
-__all__ = ["MOST_PRODUCTS", "compiled", "execute", "products", "to_compile", "watch_launches"]
+__all__ = ["MOST_PRODUCTS", "NEVER", "compiled", "execute", "products", "to_compile", "watch_launches"]
 
+#: Instructions that no fast kernel has.
+NEVER = (*LOCAL_MEMORY, *LONG_DIVISION, *FLOAT64)
+_LEAST = Gate(has_not=NEVER)
 #: Products that a launch may have here: the emulator makes some millions in a second.
 MOST_PRODUCTS = 5_000_000
 
@@ -33,8 +36,10 @@ def to_compile(kernel: fast.Kernel, capability: tuple[int, int] = (9, 0)) -> ToC
 
 
 def compiled(compiler: Compiler, kernel: fast.Kernel, capability: tuple[int, int] = (9, 0)) -> Compiled:
-    """A fast kernel, compiled."""
-    return compiler.compile(to_compile(kernel, capability))
+    """A fast kernel, compiled to nothing that no fast kernel may have: whatever is launched is looked at."""
+    made = compiler.compile(to_compile(kernel, capability))
+    _LEAST.check(made)
+    return made
 
 
 def products(one: fast.Launch) -> int:

@@ -31,7 +31,7 @@ from convcore.cuda.kernels import implicit_gemm
 from convcore.cuda.kernels.activation import KINDS, LINEAR
 from convcore.cuda.kernels.elementwise import BINARIES
 
-from .cuda_emulated import MOST_PRODUCTS, compiled, execute, products, to_compile, watch_launches
+from .cuda_emulated import MOST_PRODUCTS, NEVER, compiled, execute, products, to_compile, watch_launches
 
 CAPABILITIES = [(8, 0), (9, 0)]
 #: What the operands of a product lose in it, as a share of it; bfloat16 are rounded beforehand.
@@ -78,8 +78,8 @@ PADS = (("float32", "float32"), ("float32", "bfloat16"), ("bfloat16", "bfloat16"
 
 
 def kernels() -> Iterator[tuple[fast.Kernel, cuda_compile.Gate]]:
-    """Every kernel that the choice can name, in its plainest form and with every epilogue."""
-    no_memory = (*cuda_compile.LOCAL_MEMORY, *cuda_compile.LONG_DIVISION, *cuda_compile.FLOAT64)
+    """Every kernel that the choice can name, with every epilogue, and all that VGG16 is made of."""
+    no_memory = NEVER
     relu = KINDS.index("relu")
     products = {
         "float32": {"FFMA": 8 * 8 * 4, "LDS.128": 16},
@@ -92,24 +92,27 @@ def kernels() -> Iterator[tuple[fast.Kernel, cuda_compile.Gate]]:
     for arithmetic, has in products.items():
         for width in implicit_gemm.WIDTHS:
             for activation, pool, split in (
-                (LINEAR, False, False),
+                (relu, False, False),
                 (relu, True, False),
                 (LINEAR, False, True),
+                *(((LINEAR, True, True),) if width == max(implicit_gemm.WIDTHS) else ()),
             ):
                 results = ("float32", "bfloat16") if arithmetic == "bfloat16" and not split else ("float32",)
                 for result in results:
                     gate = cuda_compile.Gate({**has, **stored[result], "LDGSTS.128": 12}, no_memory, 255)
                     yield fast.Kernel("conv", (arithmetic, width, activation, pool, split, result)), gate
-    for rows in (1, 8):
+    for rows, activation in ((1, LINEAR), (1, relu), (8, relu)):
         for types, products_of_four in (
             (("float32", "float32"), 16),
             (("bfloat16", "float32"), 32),
             (("bfloat16", "bfloat16"), 32),
         ):
             has = {"LDG.128": 8, "FFMA": rows * products_of_four, "SHFL": 20}
-            yield fast.Kernel("dense", (rows, relu, *types)), cuda_compile.Gate(has, no_memory, 168)
-    for result in ("float32", "bfloat16"):
-        yield fast.Kernel("sum", (relu, True, result)), cuda_compile.Gate({"LDG": 2}, no_memory, 40)
+            yield fast.Kernel("dense", (rows, activation, *types)), cuda_compile.Gate(has, no_memory, 168)
+    for activation, pool in ((LINEAR, False), (relu, False), (relu, True)):
+        for result in ("float32", "bfloat16"):
+            gate = cuda_compile.Gate({"LDG": 2}, no_memory, 40)
+            yield fast.Kernel("sum", (activation, pool, result)), gate
     for types in PADS:
         store = {"STG.128": 1, "LDG": 8 if types[1] == "bfloat16" else 4}
         yield fast.Kernel("pad", types), cuda_compile.Gate(store, no_memory, 40)
@@ -149,6 +152,15 @@ def test_machine_code_is_what_it_is_meant_to_be(
     capability: tuple[int, int],
 ) -> None:
     gate.check(compiled(cuda_compiler, kernel, capability))
+
+
+def test_all_that_is_measured_has_a_gate() -> None:
+    from convcore.bench.gpu import parts
+
+    gated = {kernel for kernel, _ in kernels()}
+    measured, _ = parts.made()
+    assert measured and measured <= gated
+    assert {kernel.family for kernel in gated} == set(fast._FAMILIES)
 
 
 # ---- numbers -------------------------------------------------------------------------------------------
