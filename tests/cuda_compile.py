@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 __all__ = [
@@ -29,6 +31,9 @@ FLOAT64 = ("DADD", "DMUL", "DFMA", "DSETP", "DMNMX", "F2F.F64", "I2F.F64", "F2I.
 LOCAL_MEMORY = ("LDL", "STL")
 #: Functions that ``//`` and ``%`` of 64-bit integers call; Numba promotes 32-bit unsigned ones to them.
 LONG_DIVISION = ("div_s64", "div_u64", "rem_s64", "rem_u64")
+
+#: Processes that compile at the same time; each takes some 350 MB.
+_MOST_PROCESSES = 2
 
 
 class NotAvailable(Exception):  # noqa: N818 - a reason to skip
@@ -160,8 +165,63 @@ class Gate:
             )
 
 
+class _Process:
+    """A process without the simulator that compiles one kernel after another; starts without waiting."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log.open("w")
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("cuda_worker.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env={**os.environ, "NUMBA_ENABLE_CUDASIM": "0"},
+        )
+        self._missing: str | None = None
+
+    @property
+    def missing(self) -> str:
+        """What it lacks to do its work; empty if nothing."""
+        if self._missing is None:
+            self._missing = str(self._answer()["missing"])
+        return self._missing
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            ended = self._process.wait()
+            said = Path(self._log.name).read_text()[-2000:]
+            raise RuntimeError(f"the compiling process ended with {ended}: {said}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def compile(self, kernel: Kernel) -> dict[str, Any]:
+        """Return what it answers."""
+        assert self._process.stdin is not None
+        assert not self.missing
+        request = {
+            "kernel": kernel.kernel,
+            "signature": kernel.signature,
+            "capability": kernel.capability,
+            "launch_bounds": kernel.launch_bounds,
+            "fastmath": kernel.fastmath,
+        }
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def close(self) -> None:
+        """End the process."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()
+        self._process.wait()
+        self._log.close()
+
+
 class Compiler:
-    """Compiles kernels in a process without the simulator, each once.
+    """Compiles kernels in processes without the simulator, each kernel once.
 
     Parameters
     ----------
@@ -176,31 +236,24 @@ class Compiler:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._made: dict[Kernel, Compiled] = {}
+        self._made: dict[Kernel, Future[Compiled]] = {}
         folder.mkdir(parents=True, exist_ok=True)
-        self._log = (folder / "log.txt").open("w")
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("cuda_worker.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            text=True,
-            env={**os.environ, "NUMBA_ENABLE_CUDASIM": "0"},
-        )
-        reason = self._answer()["missing"]
+        self._processes = [_Process(folder / "log0.txt")]
+        reason = self._processes[0].missing
         if reason:
-            self.close()
+            self._processes[0].close()
             raise NotAvailable(reason)
+        self._idle: SimpleQueue[_Process] = SimpleQueue()
+        self._idle.put(self._processes[0])
+        self._threads = ThreadPoolExecutor(_MOST_PROCESSES)
 
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            ended = self._process.wait()
-            said = Path(self._log.name).read_text()[-2000:]
-            raise RuntimeError(f"the compiling process ended with {ended}: {said}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+    def expect(self, kernels: Iterable[Kernel]) -> None:
+        """Begin to compile kernels that will be asked for, in that order, with one more process."""
+        if len(self._processes) < min(_MOST_PROCESSES, os.cpu_count() or 1):
+            self._processes.append(_Process(self._folder / f"log{len(self._processes)}.txt"))
+            self._idle.put(self._processes[-1])
+        for kernel in kernels:
+            self._begun(kernel)
 
     def compile(self, kernel: Kernel) -> Compiled:
         """Return a kernel's PTX and machine code.
@@ -210,24 +263,22 @@ class Compiler:
         RuntimeError
             With the compiler's words, if it cannot be compiled.
         """
+        return self._begun(kernel).result()
+
+    def _begun(self, kernel: Kernel) -> Future[Compiled]:
         if kernel not in self._made:
-            assert self._process.stdin is not None
-            request = {
-                "kernel": kernel.kernel,
-                "signature": kernel.signature,
-                "capability": kernel.capability,
-                "launch_bounds": kernel.launch_bounds,
-                "fastmath": kernel.fastmath,
-            }
-            print(json.dumps(request), file=self._process.stdin, flush=True)
-            answer = self._answer()
-            if "error" in answer:
-                raise RuntimeError(f"{kernel.name} cannot be compiled:\n{answer['error']}")
-            self._made[kernel] = self._kept(kernel, answer)
+            self._made[kernel] = self._threads.submit(self._compiled, kernel, len(self._made))
         return self._made[kernel]
 
-    def _kept(self, kernel: Kernel, answer: dict[str, Any]) -> Compiled:
-        folder = self._folder / f"{len(self._made):03d}"
+    def _compiled(self, kernel: Kernel, number: int) -> Compiled:
+        process = self._idle.get()
+        try:
+            answer = process.compile(kernel)
+        finally:
+            self._idle.put(process)
+        if "error" in answer:
+            raise RuntimeError(f"{kernel.name} cannot be compiled:\n{answer['error']}")
+        folder = self._folder / f"{number:03d}"
         folder.mkdir(exist_ok=True)
         (folder / "kernel.ptx").write_text(answer["ptx"])
         (folder / "kernel.sass").write_text(answer["sass"])
@@ -242,9 +293,7 @@ class Compiler:
         return Compiled(kernel, answer["ptx"], code, folder)
 
     def close(self) -> None:
-        """End the process."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            assert pipe is not None
-            pipe.close()
-        self._process.wait()
-        self._log.close()
+        """End the processes; what nobody has waited for is not compiled."""
+        self._threads.shutdown(cancel_futures=True)
+        for process in self._processes:
+            process.close()

@@ -18,11 +18,15 @@ __all__ = ["Values"]
 
 
 class Values:
-    """Watches the steps that run from now on, until the test ends."""
+    """Watches the steps that run from now on, until it is asked what they have written.
+
+    Reading a value waits for the GPU, which a run that is being recorded may not.
+    """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._written: list[Array] = []
         run = step.Step.run
+        self._stop = lambda: monkeypatch.setattr(step.Step, "run", run)
 
         def watched(this: step.Step, buffers: Sequence[Any]) -> None:
             run(this, buffers)
@@ -36,6 +40,7 @@ class Values:
 
     def of(self, plan: Plan, batch: int) -> dict[str, Array]:
         """By name, all that a plan's steps have written whole in the one run of a batch that was watched."""
+        self._stop()
         assert len(self._written) == len(plan.steps)
         found: dict[str, Array] = {}
         for planned, written in zip(plan.steps, self._written, strict=True):

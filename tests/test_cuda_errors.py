@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,8 +39,52 @@ def test_without_numba_cuda_the_extra_is_named() -> None:
     assert said.endswith('Install it with: pip install "convcore[cuda]"')
 
 
+@pytest.mark.slow
+def test_tests_pass_without_the_extra(tmp_path: Path) -> None:
+    """Those that need it are skipped, wherever they ask for it; all others pass."""
+    block = (
+        "import sys\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.split('.')[0] in ('numba', 'numba_cuda', 'llvmlite', 'cuda'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Blocked())\n"
+    )
+    (tmp_path / "sitecustomize.py").write_text(block)  # for the processes that tests start, too
+    tests = Path(__file__).parent
+    files = [p for pattern in ("test_cuda*.py", "test_gpu.py", "test_ptx*.py") for p in tests.glob(pattern)]
+    files += [tests / f"test_{name}.py" for name in ("bfloat16", "docstrings", "import", "layering", "plan")]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    run = subprocess.run(
+        [*command, *map(str, sorted(files))], capture_output=True, text=True, cwd=tests.parent,
+        env={**os.environ, "PYTHONPATH": path}, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout[-4000:]
+    assert {"passed", "skipped"} == set(re.findall(r"\d+ (passed|failed|skipped|error)", run.stdout[-200:]))
+
+
+def test_the_extra_pins_one_version_of_cuda_and_a_numpy_that_numba_cuda_works_with() -> None:
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    requirements = pytest.importorskip("packaging.requirements")
+    extra = tomllib.loads(project.read_text())["project"]["optional-dependencies"]["cuda"]
+    pins = {made.name: made for made in map(requirements.Requirement, extra)}
+    assert {"numba-cuda", "numba", "numpy", "cuda-toolkit", "nvidia-nvjitlink"} == set(pins)
+    assert pins["numba-cuda"].extras == {"cu13"} and str(pins["numba-cuda"].specifier) == "==0.30.4"
+    # It asks for names that NumPy 2.5 no longer has.
+    numpy = pins["numpy"].specifier
+    assert numpy.contains("2.4.9") and not numpy.contains("2.5.0") and not numpy.contains("3.0")
+    # PTX of a newer CUDA is refused by an older one's linker.
+    assert {str(pins[name].specifier) for name in ("cuda-toolkit", "nvidia-nvjitlink")} == {"==13.0.*"}
+    assert pins["cuda-toolkit"].extras >= {"nvvm", "nvrtc", "cudart"}
+    for name, made in pins.items():
+        assert not made.specifier.contains("999"), name
+
+
 def test_without_a_gpu_the_reason_is_given() -> None:
-    cuda = pytest.importorskip("convcore.cuda", reason="numba-cuda is not installed")
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+    import convcore.cuda as cuda
+
     code = "import convcore.cuda as g; print(g.is_available()); assert not g.is_available()"
     variables = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0"}
     run = subprocess.run(
@@ -189,7 +236,9 @@ def test_a_stream_is_a_stream(device: Any) -> None:
 
 
 def test_arrays_in_main_memory_are_refused_and_never_copied() -> None:
-    cuda = pytest.importorskip("convcore.cuda", reason="numba-cuda is not installed")
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+    import convcore.cuda as cuda
+
     x, d_x = np.ones((1, 4, 4, 1), np.float32), cuda.to_device(np.ones((1, 4, 4, 1), np.float32))
     w = np.ones((3, 3, 1, 1), np.float32)
     for call, name in (

@@ -1,7 +1,8 @@
-"""The fast kernels for a GPU without one: what their machine code is made of, and their PTX in an emulator.
+"""The fast kernels: what their machine code is made of, and their numbers, by their PTX in an emulator.
 
-Every launch is what :mod:`convcore.cuda.fast` says for a shape, so that the arithmetic of blocks and parts is
-run too. Bounds are those of float32 sums, with what the operands lose in TF32 or bfloat16 on top.
+Where the tests are asked to use a GPU, the numbers are its own. Every launch is what
+:mod:`convcore.cuda.fast` says for a shape, so that the arithmetic of blocks and parts is run too. Bounds are
+those of float32 sums, with what the operands lose in TF32 or bfloat16 on top.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from convcore.bfloat16 import from_bfloat16, to_bfloat16
 
 from . import cuda_compile
 from .memory import Array
-from .ptx import Race
+from .ptx import LateCopy, OutOfBounds, Race
 from .tolerance import assert_within, ulp_difference
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: no kernels for the GPU to test")
 
-from convcore.cuda import fast
+from convcore.cuda import fast, step
+from convcore.cuda.arrays import to_device
 from convcore.cuda.kernels import implicit_gemm
 from convcore.cuda.kernels.activation import KINDS, LINEAR
 from convcore.cuda.kernels.elementwise import BINARIES
 
-from .cuda_emulated import compiled, execute
+from .cuda_emulated import MOST_PRODUCTS, NEVER, compiled, execute, products, to_compile, watch_launches
 
 CAPABILITIES = [(8, 0), (9, 0)]
 #: What the operands of a product lose in it, as a share of it; bfloat16 are rounded beforehand.
@@ -43,7 +45,7 @@ def fast_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(compiler: cuda_compile.Compiler, choice: fast.Choice, arrays: Mapping[str, Array]) -> None:
-    """Run a step's launches in the emulator."""
+    """Run a step's launches on copies of its arrays, and give back the result."""
     work = choice.work
     held = {
         "sums": np.full(max(work.sums, 1), np.nan, np.float32),
@@ -51,8 +53,11 @@ def run(compiler: cuda_compile.Compiler, choice: fast.Choice, arrays: Mapping[st
         **choice.constants,
         **arrays,
     }
-    for one in work.launches:
-        execute(compiled(compiler, one.kernel).ptx, one, held)
+    on_device = {name: to_device(array) for name, array in held.items()}
+    with pytest.MonkeyPatch.context() as patch:
+        watch_launches(compiler, patch)
+        step.launch_work(work, on_device)
+    held["y"][...] = on_device["y"].copy_to_host()
 
 
 def packed(choice: fast.Choice, w: Array, bias: Array | None) -> dict[str, Array]:
@@ -73,8 +78,8 @@ PADS = (("float32", "float32"), ("float32", "bfloat16"), ("bfloat16", "bfloat16"
 
 
 def kernels() -> Iterator[tuple[fast.Kernel, cuda_compile.Gate]]:
-    """Every kernel that the choice can name, in its plainest form and with every epilogue."""
-    no_memory = (*cuda_compile.LOCAL_MEMORY, *cuda_compile.LONG_DIVISION, *cuda_compile.FLOAT64)
+    """Every kernel that the choice can name, with every epilogue, and all that VGG16 is made of."""
+    no_memory = NEVER
     relu = KINDS.index("relu")
     products = {
         "float32": {"FFMA": 8 * 8 * 4, "LDS.128": 16},
@@ -87,24 +92,27 @@ def kernels() -> Iterator[tuple[fast.Kernel, cuda_compile.Gate]]:
     for arithmetic, has in products.items():
         for width in implicit_gemm.WIDTHS:
             for activation, pool, split in (
-                (LINEAR, False, False),
+                (relu, False, False),
                 (relu, True, False),
                 (LINEAR, False, True),
+                *(((LINEAR, True, True),) if width == max(implicit_gemm.WIDTHS) else ()),
             ):
                 results = ("float32", "bfloat16") if arithmetic == "bfloat16" and not split else ("float32",)
                 for result in results:
                     gate = cuda_compile.Gate({**has, **stored[result], "LDGSTS.128": 12}, no_memory, 255)
                     yield fast.Kernel("conv", (arithmetic, width, activation, pool, split, result)), gate
-    for rows in (1, 8):
+    for rows, activation in ((1, LINEAR), (1, relu), (8, relu)):
         for types, products_of_four in (
             (("float32", "float32"), 16),
             (("bfloat16", "float32"), 32),
             (("bfloat16", "bfloat16"), 32),
         ):
             has = {"LDG.128": 8, "FFMA": rows * products_of_four, "SHFL": 20}
-            yield fast.Kernel("dense", (rows, relu, *types)), cuda_compile.Gate(has, no_memory, 168)
-    for result in ("float32", "bfloat16"):
-        yield fast.Kernel("sum", (relu, True, result)), cuda_compile.Gate({"LDG": 2}, no_memory, 40)
+            yield fast.Kernel("dense", (rows, activation, *types)), cuda_compile.Gate(has, no_memory, 168)
+    for activation, pool in ((LINEAR, False), (relu, False), (relu, True)):
+        for result in ("float32", "bfloat16"):
+            gate = cuda_compile.Gate({"LDG": 2}, no_memory, 40)
+            yield fast.Kernel("sum", (activation, pool, result)), gate
     for types in PADS:
         store = {"STG.128": 1, "LDG": 8 if types[1] == "bfloat16" else 4}
         yield fast.Kernel("pad", types), cuda_compile.Gate(store, no_memory, 40)
@@ -127,6 +135,14 @@ def kernels() -> Iterator[tuple[fast.Kernel, cuda_compile.Gate]]:
         yield fast.Kernel("hu", (signed,)), gate
 
 
+@pytest.fixture(scope="module")
+def compiling(request: pytest.FixtureRequest, cuda_compiler: cuda_compile.Compiler) -> None:
+    """Compiling all kernels whose machine code is about to be looked at has begun."""
+    asked = (item.callspec.params for item in request.session.items if hasattr(item, "callspec"))
+    cuda_compiler.expect(to_compile(p["kernel"], p["capability"]) for p in asked if "gate" in p)
+
+
+@pytest.mark.usefixtures("compiling")
 @pytest.mark.parametrize("capability", CAPABILITIES, ids=["sm_80", "sm_90"])
 @pytest.mark.parametrize(("kernel", "gate"), list(kernels()), ids=lambda v: getattr(v, "name", ""))
 def test_machine_code_is_what_it_is_meant_to_be(
@@ -138,6 +154,15 @@ def test_machine_code_is_what_it_is_meant_to_be(
     gate.check(compiled(cuda_compiler, kernel, capability))
 
 
+def test_all_that_is_measured_has_a_gate() -> None:
+    from convcore.bench.gpu import parts
+
+    gated = {kernel for kernel, _ in kernels()}
+    measured, _ = parts.made()
+    assert measured and measured <= gated
+    assert {kernel.family for kernel in gated} == set(fast._FAMILIES)
+
+
 # ---- numbers -------------------------------------------------------------------------------------------
 
 
@@ -146,8 +171,7 @@ def floats(seed: int, *shape: int) -> Array:
 
 
 Geometry = tuple[tuple[int, ...], tuple[int, ...], int, dict[str, Any]]
-#: Input, kernel, channels and options. The first has 11 steps: with a number that leaves 2 or 0 when divided
-#: by 3, two stages of the ring lie where a missing barrier would not show.
+#: Input, kernel, channels and options.
 GEOMETRIES: dict[str, Geometry] = {
     "3x3 same": ((1, 9, 10, 36), (3, 3), 20, {"padding": "same"}),
     "more than a block": ((2, 9, 9, 8), (3, 3), 132, {"padding": "same"}),
@@ -195,7 +219,7 @@ def check_convolution(
     pool: bool = False,
     parts: int | None = 1,
 ) -> fast.Choice:
-    """Run the choice for a geometry in the emulator and compare it with the reference; return the choice."""
+    """Run the choice for a geometry and compare it with the reference; return the choice."""
     choice, held, exact, bound = convolution(
         geometry, arithmetic, activation, source=source, result=result, pool=pool, parts=parts
     )
@@ -292,10 +316,26 @@ def test_channels_that_are_no_whole_chunks(
     assert [one.kernel.name for one in choice.work.launches[:-1]] == [f"pad {types[0]} {types[1]}"]
 
 
-def test_a_barrier_less_is_a_race(cuda_compiler: cuda_compile.Compiler) -> None:
-    choice, held, _, _ = convolution(GEOMETRIES["3x3 same"], "tf32", "linear")
-    (one,) = choice.work.launches
-    ptx = compiled(cuda_compiler, one.kernel).ptx
+def last_launch(
+    compiler: cuda_compile.Compiler, arithmetic: str
+) -> tuple[str, fast.Launch, dict[str, Array]]:
+    """The PTX, the launch and the arrays of a convolution of 11 steps, or 7 of bfloat16, before it is run.
+
+    Where a number of steps leaves 2 or 0 when divided by 3, the stage that a missing barrier lets be
+    overwritten is one that nobody reads.
+    """
+    name = "even" if arithmetic == "bfloat16" else "3x3 same"
+    choice, held, _, _ = convolution(GEOMETRIES[name], arithmetic, "linear")
+    *before, last = choice.work.launches
+    held["padded"] = np.zeros(choice.work.padded, np.uint8)
+    for one in before:
+        execute(compiled(compiler, one.kernel).ptx, one, held)
+    return compiled(compiler, last.kernel).ptx, last, held
+
+
+@pytest.mark.parametrize("arithmetic", LOST)
+def test_a_barrier_less_is_a_race(cuda_compiler: cuda_compile.Compiler, arithmetic: str) -> None:
+    ptx, one, held = last_launch(cuda_compiler, arithmetic)
     barriers = ptx.count("bar.sync")
     assert barriers >= 4
     pieces = ptx.split("bar.sync")
@@ -305,10 +345,40 @@ def test_a_barrier_less_is_a_race(cuda_compiler: cuda_compile.Compiler) -> None:
             execute(mutated, one, held)
 
 
+@pytest.mark.parametrize("arithmetic", LOST)
+def test_a_copy_that_is_not_waited_for_is_late(cuda_compiler: cuda_compile.Compiler, arithmetic: str) -> None:
+    ptx, one, held = last_launch(cuda_compiler, arithmetic)
+    for right, wrong in (
+        ("cp.async.wait_group 1;", "cp.async.wait_group 2;"),
+        ("cp.async.wait_group 1;", ""),
+        ("cp.async.commit_group;", ""),
+    ):
+        assert ptx.count(right) == 1
+        with pytest.raises(LateCopy):
+            execute(ptx.replace(right, wrong), one, held)
+
+
+@pytest.mark.parametrize("arithmetic", LOST)
+@pytest.mark.parametrize("name", ["x", "w", "y"])
+def test_an_array_that_is_too_short_is_not_left(
+    cuda_compiler: cuda_compile.Compiler, name: str, arithmetic: str
+) -> None:
+    """The kernel reads all of x and its blocks' rows of w, and writes all of y: no chunk may be missing."""
+    ptx, one, held = last_launch(cuda_compiler, arithmetic)
+    steps, width = one.arguments[7], one.kernel.options[1]
+    name = one.arguments[0] if name == "x" else name
+    flat = held[name].reshape(-1)
+    if name == "w":  # which has rows for wider blocks too
+        flat = flat[: one.grid[1] * width * steps * implicit_gemm.STEP // flat.itemsize]
+    execute(ptx, one, {**held, name: flat})
+    with pytest.raises(OutOfBounds):
+        execute(ptx, one, {**held, name: flat[: len(flat) - implicit_gemm.CHUNK // flat.itemsize]})
+
+
 def check_dense(
     compiler: cuda_compile.Compiler, rows: int, inputs: int, outputs: int, arithmetic: str, **types: str
 ) -> fast.Choice:
-    """Run a dense layer with ReLU in the emulator and compare it with the reference; return the choice."""
+    """Run a dense layer with ReLU and compare it with the reference; return the choice."""
     x, w, bias = floats(1, rows, inputs), floats(2, inputs, outputs), floats(3, outputs)
     choice = fast.dense(rows, inputs, outputs, arithmetic=arithmetic, activation=("relu", ()), **types)
     y = nothing((rows, outputs), types.get("result", "float32"))
@@ -480,6 +550,19 @@ def test_hounsfield_units(cuda_compiler: cuda_compile.Compiler, dtype: str, air:
         raw, slope, intercept, padding_value=absent, padding_to="article" if air is None else air
     )
     assert y.tobytes() == expected.tobytes()
+
+
+def test_products_are_counted() -> None:
+    """Before they are made: the emulator is given no more than it can do in a second or two."""
+    geometry = (1, 1, 10, 10, 40), (1, 3, 3), (1, 10, 10), 24
+    (whole,) = fast.conv(*geometry, arithmetic="tf32", low=(0, 1, 1), parts=1).work.launches
+    assert products(whole) == 100 * 24 * 12 * 32  # 360 numbers of each sum, in steps of 32
+    (stream,) = fast.dense(3, 616, 30, arithmetic="tf32").work.launches
+    assert products(stream) == 3 * 616 * 30
+    large = fast.conv((1, 1, 64, 64, 64), (1, 3, 3), (1, 64, 64), 64, arithmetic="tf32", low=(0, 1, 1))
+    assert products(large.work.launches[0]) > MOST_PRODUCTS
+    with pytest.raises(AssertionError, match=r"^150,994,944 products of conv tf32 64 .* take too long"):
+        execute("", large.work.launches[0], {})
 
 
 # ---- choice --------------------------------------------------------------------------------------------

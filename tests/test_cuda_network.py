@@ -1,13 +1,11 @@
-"""Whole networks on the GPU's fast path without a GPU: what the engine chose, launched in the emulator.
+"""Whole networks on the GPU's fast path: what the engine chose, launched on a GPU or, without one, emulated.
 
-The engine makes its plan, packs weights and lays out its arena as it does with a GPU; the memory is the
-simulator's, and every launch of fast kernels goes to the emulator, which refuses races and whatever lies
-outside the array that a kernel was given.
+The engine makes its plan, packs weights and lays out its arena as it does with a GPU. Without one the memory
+is the simulator's, and every launch of fast kernels goes to the emulator, which refuses races and whatever
+lies outside the array that a kernel was given.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import numpy as np
 import pytest
@@ -18,11 +16,10 @@ from convcore.plan import Device, build
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: no kernels for the GPU to test")
 
-from convcore.cuda import fast, step
-from convcore.cuda.arrays import DeviceArray
+from convcore.cuda import fast
 
 from . import cuda_compile
-from .cuda_emulated import compiled, execute
+from .cuda_emulated import watch_launches
 from .cuda_values import Values
 from .error_analysis import PRECISIONS, check_values, probable_bound
 from .graphs import GraphBuilder
@@ -34,18 +31,8 @@ Launched = list[str]
 
 @pytest.fixture
 def launched(cuda_compiler: cuda_compile.Compiler, monkeypatch: pytest.MonkeyPatch) -> Launched:
-    """Let fast kernels be chosen, and run them in the emulator."""
-    names: Launched = []
-
-    def launch_work(work: fast.Work, arrays: Mapping[str, DeviceArray]) -> None:
-        memory = {name: a._map for name, a in arrays.items()}
-        for one in work.launches:
-            execute(compiled(cuda_compiler, one.kernel).ptx, one, memory)
-            names.append(one.kernel.name)
-
-    monkeypatch.setattr(fast, "enabled", True)
-    monkeypatch.setattr(step, "launch_work", launch_work)
-    return names
+    """The fast path, watched."""
+    return watch_launches(cuda_compiler, monkeypatch)
 
 
 def check(graph: Graph, precision: str, x: Array, values: Values) -> Model:
@@ -126,6 +113,7 @@ def test_a_small_resnet(launched: Launched, monkeypatch: pytest.MonkeyPatch, pre
 def test_work_is_counted_before_pooling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pooling on the way out saves bytes and no products."""
     graph = small_vgg()
+    monkeypatch.setattr(fast, "enabled", False)
     apart = build(graph, Device("cuda")).steps[:2]
     monkeypatch.setattr(fast, "enabled", True)
     pooled = build(graph, Device("cuda")).steps[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: no kernel
 
 import convcore.cuda as on_gpu
 from convcore.cuda import DeviceArray, to_device
+from convcore.cuda.step import Step
 from convcore.cuda.toolkit import cuda, simulated
 
 from . import kernel_cases
@@ -48,6 +50,31 @@ def fused_multiply_add() -> Any:
     patch.undo()
 
 
+#: Products that a test may ask the simulator for: it makes some tens of thousands in a second.
+MOST_PRODUCTS = 20_000
+
+
+@pytest.fixture(autouse=True)
+def few_products(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """No test here computes more than MOST_PRODUCTS, by the definition of what it calls."""
+    made, run = [0.0], Step.run
+
+    def counted(step: Step, buffers: Any) -> None:
+        if step.operation in ("conv", "depthwise_conv", "conv_transpose", "dense"):
+            made[0] += step.flops / 2
+        run(step, buffers)
+
+    monkeypatch.setattr(Step, "run", counted)
+    yield made
+    assert made[0] <= MOST_PRODUCTS
+
+
+def test_products_are_counted(few_products: list[float]) -> None:
+    x, w = floats(1, 2, 5, 6, 4), floats(2, 3, 2, 4, 3)
+    on_gpu.conv2d(to_device(x), to_device(w))
+    assert few_products[0] == 2 * (3 * 5) * 3 * (3 * 2 * 4)
+
+
 def public(call: Callable[..., Any]) -> str | None:
     """The name of the public operation that a case calls; None if it calls something else."""
     function = call.func if isinstance(call, functools.partial) else call
@@ -70,7 +97,7 @@ def on_device(call: Callable[..., Any], *arrays: Array, **options: Any) -> Array
 
 CASES = [
     case
-    for channels, batch in ((1, 1), (3, 2), (5, 1))
+    for channels, batch in ((1, 2), (3, 1), (4, 1))
     for case in kernel_cases.cases(channels, batch=batch, size=5)
     if public(case.call) is not None
 ]
@@ -89,6 +116,17 @@ def test_every_public_operation_is_mirrored_and_tested() -> None:
     tested |= {name for name, _ in CURVES}
     assert tested >= set(cc.ops.__all__)
     assert set(on_gpu.__all__) >= set(cc.ops.__all__)
+
+
+@pytest.mark.parametrize("name", cc.ops.__all__)
+def test_arguments_and_defaults_are_those_of_the_cpu(name: str) -> None:
+    """What a call may say, and what the operation behind it is given, whatever the signature claims."""
+    mirrored, plain = getattr(on_gpu, name), getattr(cc, name)
+    mine, theirs = inspect.signature(mirrored).parameters, inspect.signature(plain).parameters
+    assert list(mine.values())[:-1] == list(theirs.values())
+    assert mine["stream"].kind is inspect.Parameter.KEYWORD_ONLY and mine["stream"].default is None
+    assert mirrored.__name__ == name and mirrored.__module__ == "convcore.cuda"
+    assert mirrored.__wrapped__ is plain is getattr(cc.ops, name)
 
 
 CURVES: list[tuple[str, dict[str, Any]]] = [

@@ -20,12 +20,14 @@ MODULES = sorted(
 #: Modules whose examples need more than the base installation.
 NEEDS = {
     "convcore.bench.chart": "matplotlib",
+    "convcore.cuda": "numba_cuda",
     "convcore.inputs.pictures": "cv2",
     "convcore.medical.overlay": "cv2",
     "convcore.medical.phantom_dicom": "pydicom",
     "convcore.medical.results": "pydicom",
     "convcore.medical.series": "pydicom",
     "convcore.medical.volume": "pydicom",
+    "convcore.run.cuda": "numba_cuda",
     "convcore.writers": "cv2",
 }
 #: Compiled functions, and classes that are plain data, need none; tests/test_threads.py has the former.

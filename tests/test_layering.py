@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
         "engine",
         "errors",
         "extras",
+        "gpu",
         "loader",
         "machine_code",
         "memory",

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["OLDEST", "Gpu", "Machine", "describe", "sentence", "why_unusable"]
+__all__ = ["OLDEST", "Gpu", "Machine", "Unusable", "describe", "sentence", "too_old", "why_unusable"]
 
 #: Ampere: the first with ``cp.async`` and tensor cores for TF32 and bfloat16.
 OLDEST = (8, 0)
@@ -24,7 +24,7 @@ _MEANINGS = {
 }
 
 
-class Unusable(Exception):  # noqa: N818 - why, in a few words; it does not leave this module
+class Unusable(Exception):  # noqa: N818 - why, in a few words
     """A question that the driver does not answer."""
 
 
@@ -37,11 +37,16 @@ class Gpu(NamedTuple):
 
 
 class Machine:
-    """What can be asked of the driver; raises :class:`Unusable` where it does not answer."""
+    """What can be asked of the driver; raises :class:`Unusable` where it does not answer.
 
-    def __init__(self) -> None:
-        from cuda.bindings import driver
+    `driver` is the module ``cuda.bindings.driver``, which is imported if it is not given.
+    """
 
+    def __init__(self, driver: Any = None) -> None:
+        if driver is None:
+            from cuda.bindings import driver as real
+
+            driver = real
         self._driver = driver
 
     def _call(self, name: str, *args: Any) -> Any:
@@ -116,8 +121,7 @@ def why_unusable(machine: Machine | None = None, number: int | None = 0) -> str:
     except Exception as error:
         return f"the NVIDIA driver cannot be asked ({type(error).__name__}: {_line(error)})"
     if gpu is not None and gpu.capability < OLDEST:
-        has, need = _dotted(gpu.capability), _dotted(OLDEST)
-        return f"{gpu.name} has compute capability {has}; the kernels need {need}"
+        return too_old(gpu.name, gpu.capability)
     try:
         makes = machine.compiler_cuda()
     except Exception as error:
@@ -131,11 +135,23 @@ def why_unusable(machine: Machine | None = None, number: int | None = 0) -> str:
     return ""
 
 
+def too_old(name: str, capability: tuple[int, ...]) -> str:
+    """Return the sentence about a GPU that is older than the kernels need.
+
+    Examples
+    --------
+    >>> too_old("Tesla V100", (7, 0))
+    'Tesla V100 has compute capability 7.0; the kernels need 8.0 (Ampere) or later'
+    """
+    has, need = _dotted(capability), _dotted(OLDEST)
+    return f"{name} has compute capability {has}; the kernels need {need} (Ampere) or later"
+
+
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _dotted(version: tuple[int, int]) -> str:
+def _dotted(version: tuple[int, ...]) -> str:
     return ".".join(map(str, version))
 
 

@@ -14,6 +14,7 @@ from convcore.bench.gpu.network import Layer
 from convcore.bfloat16 import from_bfloat16, to_bfloat16
 
 __all__ = [
+    "APART",
     "LAYER_ERROR",
     "LOST",
     "Expected",
@@ -29,6 +30,9 @@ U = 2.0**-24
 LOST = {"float32": 3 * 2.0**-22, "tf32": 2 * 2.0**-11, "bfloat16": 0.0}
 #: The most that a layer of a network adds to the error, as a share of its largest output.
 LAYER_ERROR = {"float32": 2.0**-20, "tf32": 2.0**-11, "bfloat16": 2.0**-8}
+#: How far the functions of the GPU and the CPU may be from each other, in units in the last place: the sum of
+#: what each may be off. Those that are not here give the same bits.
+APART = {"sigmoid": 8, "tanh": 8, "gelu": 18}
 #: Peers may compute other sums (Winograd's): a larger difference is another layer and not another rounding.
 _SAME = {"float32": 1e-2, "tf32": 1e-2, "bfloat16": 5e-2}
 
@@ -60,6 +64,8 @@ def expected_of_layer(layer: Layer, x: NDArray[Any], precision: str) -> Expected
         # The exponential's own error on both sides, that of its rounded argument, and a sum of so many.
         roundings = 2 * (2 * 2 + 2 * float(np.ptp(x)) + x.shape[-1])
         return Expected(y, roundings * U * y.astype(np.float64) + 2.0**-149)
+    if layer.operation == "activation" and layer.attributes["kind"] in APART:
+        return Expected(y, APART[layer.attributes["kind"]] * np.spacing(np.abs(y)).astype(np.float64))
     return Expected(y, np.zeros(y.shape))  # the same operations in the same order: the same bits
 
 

@@ -5,12 +5,14 @@ Numba and PyTorch use the device's primary context; so does this, so that all th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from convcore import gpu
 from convcore.errors import DeviceError
 
 __all__ = ["Clock", "Device", "Graph", "Memory", "Pinned", "described"]
@@ -104,27 +106,22 @@ class Graph:
             self._destroy(self._executable)
 
 
-def _found(number: int) -> Any:
-    """The driver's name of GPU `number`."""
+@contextlib.contextmanager
+def _asked() -> Iterator[gpu.Machine]:
+    """The driver, initialised; what it does not answer becomes a :class:`DeviceError`."""
     try:
-        call("cuInit", 0)
-    except DeviceError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise DeviceError("GPU", f"the NVIDIA driver cannot be used ({reason})") from None
-    if not call("cuDeviceGetCount"):
-        raise DeviceError("GPU", "the driver sees no GPU")
-    return call("cuDeviceGet", number)
+        machine = gpu.Machine(_driver())
+        machine.start()
+        if not machine.count():
+            raise DeviceError("GPU", "the driver sees no GPU")
+        yield machine
+    except gpu.Unusable as why:
+        raise DeviceError("GPU", str(why)) from None
 
 
 def _attribute(device: Any, name: str) -> int:
     attribute = getattr(_driver().CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
     return int(call("cuDeviceGetAttribute", attribute, device))
-
-
-def _capability(device: Any) -> tuple[int, int]:
-    return _attribute(device, "COMPUTE_CAPABILITY_MAJOR"), _attribute(device, "COMPUTE_CAPABILITY_MINOR")
 
 
 def described(number: int = 0) -> dict[str, Any]:
@@ -135,14 +132,15 @@ def described(number: int = 0) -> dict[str, Any]:
     DeviceError
         There is no driver or no GPU.
     """
-    device = _found(number)
-    cuda = int(call("cuDriverGetVersion"))
-    found = {
-        "name": bytes(call("cuDeviceGetName", 100, device)).split(b"\0")[0].decode(),
-        "compute_capability": ".".join(map(str, _capability(device))),
-        "driver_supports_cuda": f"{cuda // 1000}.{cuda % 1000 // 10}",
-        "memory_bytes": int(call("cuDeviceTotalMem", device)),
+    with _asked() as machine:
+        named, serves = machine.gpu(number), machine.driver_cuda()
+    found: dict[str, Any] = {
+        "name": named.name,
+        "compute_capability": ".".join(map(str, named.capability)),
+        "driver_supports_cuda": ".".join(map(str, serves)),
+        "memory_bytes": named.memory_bytes,
     }
+    device = call("cuDeviceGet", number)
     for key, attribute in _ATTRIBUTES.items():
         try:
             found[key] = _attribute(device, attribute)
@@ -162,9 +160,10 @@ class Device:
 
     def __init__(self, number: int = 0) -> None:
         self.number = number
-        device = _found(number)
+        with _asked() as machine:
+            self.capability = machine.gpu(number).capability
+        device = call("cuDeviceGet", number)
         call("cuCtxSetCurrent", call("cuDevicePrimaryCtxRetain", device))
-        self.capability = _capability(device)
         self.l2_bytes = _attribute(device, "L2_CACHE_SIZE")
         self.stream = int(call("cuStreamCreate", _NON_BLOCKING))
 

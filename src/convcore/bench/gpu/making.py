@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from convcore import machine_code
 from convcore.bench.gpu.parts import MEASURED, made
 from convcore.config import version
 from convcore.errors import ConvcoreError, DeviceError, printable
+from convcore.gpu import OLDEST
 
 __all__ = ["PACKAGES", "capability_of", "environment", "make", "make_apart", "probe_apart"]
 
@@ -43,10 +45,12 @@ def capability_of(name: str) -> tuple[int, int]:
     >>> capability_of("sm_90")
     (9, 0)
     """
-    digits = name.removeprefix("sm_")
-    if not (name.startswith("sm_") and digits.isdecimal() and 80 <= int(digits) < 1000):
-        raise DeviceError("--arch", "no architecture", got=name, expected="sm_80 or later, such as sm_90")
-    return int(digits[:-1]), int(digits[-1])
+    found = re.fullmatch(r"sm_(\d{1,2})(\d)", name)
+    capability = (int(found[1]), int(found[2])) if found else (0, 0)
+    if capability < OLDEST:
+        oldest = machine_code.architecture(OLDEST)
+        raise DeviceError("--arch", "no architecture", got=name, expected=f"{oldest} or later, such as sm_90")
+    return capability
 
 
 def environment() -> dict[str, str]:

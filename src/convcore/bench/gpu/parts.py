@@ -35,8 +35,9 @@ MEMORY_BOUND = {
     "hu_rescale_300_512_512": 1,
     "max_pool_224_64": 32,
     "softmax_4096_4096": 1,
-    "relu_64MiB": 1,
+    **dict.fromkeys(("relu_64MiB", "sigmoid_64MiB", "tanh_64MiB", "gelu_64MiB"), 1),
     "dense_25088_4096": 1,
+    "dense_4096_4096": 1,
 }
 #: Parts that measure, by importance.
 MEASURED = (

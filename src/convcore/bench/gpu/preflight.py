@@ -19,6 +19,7 @@ from convcore.bench.gpu.driver import described
 from convcore.bench.gpu.torch_peer import why_not
 from convcore.config import version
 from convcore.errors import ConvcoreError
+from convcore.gpu import OLDEST, too_old
 
 __all__ = ["PACKAGES", "Facts", "Problem", "facts", "problems"]
 
@@ -27,8 +28,6 @@ PACKAGES = (
     "cuda-core", "cuda-bindings", "numba", "numba-cuda", "llvmlite", "numpy", "torch", "cuda-toolkit",
     "nvidia-nvvm", "nvidia-nvjitlink", "pytest", "hypothesis",
 )  # fmt: skip
-#: Ampere, as ``convcore.cuda`` needs it.
-OLDEST = (8, 0)
 _INSTALL = 'pip install "convcore[cuda]"'
 _ASKED_OF_NVIDIA_SMI = (
     "driver_version", "clocks.sm", "clocks.mem", "clocks.max.sm", "clocks.max.mem", "power.limit",
@@ -135,10 +134,7 @@ def problems(found: Facts) -> Sequence[Problem]:
         wrong.append(Problem(f"No GPU can be used: {found.driver}."))
     capability = tuple(int(n) for n in str(found.gpu.get("compute_capability", "0.0")).split("."))
     if found.gpu and capability < OLDEST:
-        name, have = found.gpu.get("name"), found.gpu["compute_capability"]
-        wrong.append(
-            Problem(f"{name} has compute capability {have}; the kernels need 8.0 (Ampere) or later.")
-        )
+        wrong.append(Problem(f"{too_old(str(found.gpu.get('name')), capability)}."))
     if found.folder:
         wrong.append(Problem(f"{machine_code.VARIABLE} names a folder that cannot be used: {found.folder}"))
     elif found.compiler:

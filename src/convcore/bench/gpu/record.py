@@ -38,8 +38,8 @@ _SHARE_OF_TESTS = 0.4
 #: A part is not begun with less time than that, in seconds: starting one and compiling takes as much.
 _LEAST_SECONDS = 20.0
 _TAIL_LINES = 40
-#: Tests whose kernels run in the emulator, and those of measuring.
-_EMULATED = ("test_cuda_fast", "test_cuda_bench")
+#: Tests whose kernels run in the emulator even where there is a GPU, and those of measuring.
+_EMULATED = ("test_cuda_simple", "test_cuda_samples", "test_cuda_bench")
 #: The exit code that compute-sanitizer is told to end with if it finds something.
 _SANITIZER_FOUND = 86
 

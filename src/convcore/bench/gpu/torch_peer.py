@@ -192,8 +192,15 @@ class TorchPeer:
             return lambda x: functional.max_pool2d(x, size, strides)
         if layer.operation == "softmax":
             return lambda x: torch.softmax(x, -1)
-        if layer.operation == "activation" and at["kind"] == "relu":
-            return lambda x: torch.relu(x)
+        functions = {
+            "relu": torch.relu,
+            "sigmoid": torch.sigmoid,
+            "tanh": torch.tanh,
+            "gelu": functional.gelu,
+        }
+        if layer.operation == "activation" and at["kind"] in functions:
+            function: Callable[[Any], Any] = functions[at["kind"]]
+            return function
         if layer.operation == "hu_rescale":
             slope, intercept = float(at["slope"]), float(at["intercept"])
             if slope == 1.0:  # one kernel: the sum of int16 and a float32 tensor without axes but one
