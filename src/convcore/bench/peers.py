@@ -49,7 +49,7 @@ from convcore.plan import Device, build
 from convcore.run.cpu import CpuRunner
 from convcore.run.roofline import last_cache_bytes, traffic
 
-__all__ = ["ALIASES", "OWN", "PEERS", "Peer", "installed"]
+__all__ = ["ALIASES", "OWN", "PEERS", "Peer", "adapters", "installed"]
 
 Array = NDArray[np.float32]
 #: Float32 and no other type, whatever the CPU has.
@@ -772,7 +772,22 @@ _MODULES = {
 ALIASES = {"scipy": ("scipy_ndimage", "scipy_signal"), "cv2": ("opencv",)}
 
 
-def installed() -> tuple[str, ...]:
+def adapters(device: str = "cpu") -> Mapping[str, type[Any]]:
+    """Return the adapters by name: :data:`PEERS`, or the forms on an NVIDIA GPU of those that have one.
+
+    Examples
+    --------
+    >>> list(adapters("cuda"))
+    ['convcore', 'torch']
+    """
+    if device == "cpu":
+        return PEERS
+    from convcore.bench.gpu.calls import ConvcoreCuda, TorchCuda
+
+    return {"convcore": ConvcoreCuda, "torch": TorchCuda}
+
+
+def installed(device: str = "cpu") -> tuple[str, ...]:
     """Names of the peers whose packages are there; they are looked for, not imported.
 
     Examples
@@ -781,7 +796,7 @@ def installed() -> tuple[str, ...]:
     True
     """
     found = []
-    for name, adapter in PEERS.items():
+    for name, adapter in adapters(device).items():
         modules = {_MODULES.get(name, name), *(p for p in adapter.packages if p in ("onnx", "tensorflow"))}
         with contextlib.suppress(ImportError, ValueError):
             if all(importlib.util.find_spec(module) for module in modules):
