@@ -130,9 +130,9 @@ SMALL = ["sonar_mlp", "conv3x3_14_512_512", "conv1x1_7_512_2048", "depthwise3x3_
 
 def tiny_network() -> Graph:
     """Everything that depends on the order of axes: strides that differ, a flattened map, a dense layer."""
-    from convcore.bench.cases import _Builder
+    from convcore.bench.building import Builder
 
-    network = _Builder("tiny", (9, 12, 3)).conv(5, 3, stride=2).activation("relu").depthwise().batch_norm()
+    network = Builder("tiny", (9, 12, 3)).conv(5, 3, stride=2).activation("relu").depthwise().batch_norm()
     return network.conv(8, 1).max_pool().flatten().dense(7).activation("sigmoid").softmax().graph()
 
 

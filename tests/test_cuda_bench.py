@@ -21,7 +21,7 @@ import pytest
 
 from convcore import machine_code
 from convcore.bench import CASES, Case
-from convcore.bench.cases import _Builder
+from convcore.bench.building import Builder
 from convcore.bench.gpu import bars, driver, making, parts, preflight, record, timing, torch_peer
 from convcore.bench.gpu.accuracy import Expected, difference, expected_of_layer, share_of_bound
 from convcore.bench.gpu.bound import Bound, Kernels, sets_beyond
@@ -50,23 +50,23 @@ FOUND = Facts({"numpy": "2.4", "numba-cuda": "0.30"}, gpu=GPU)
 def small_network() -> Any:
     """VGG16's kinds of layers: 3 channels, ReLU, pooling, a dense layer on the map, another."""
     network = (
-        _Builder("vgg16", (4, 4, 3)).conv(8, 3).activation("relu").conv(8, 3).activation("relu").max_pool()
+        Builder("vgg16", (4, 4, 3)).conv(8, 3).activation("relu").conv(8, 3).activation("relu").max_pool()
     )
     return network.flatten().dense(24).activation("relu").dense(12).graph()
 
 
 SMALL = {
     "vgg16": Case("vgg16", "network", (4, 4, 3), small_network),
-    "hu": Case("hu", "hounsfield", (2, 8, 8), lambda: _Builder("hu", (2, 8, 8)).add(
-        "hu_rescale", (2, 8, 8), slope=1.0, intercept=-1024.0).graph(), False),
-    "pool": Case("pool", "memory", (4, 6, 8), lambda: _Builder("pool", (4, 6, 8)).max_pool().graph()),
-    "softmax": Case("softmax", "memory", (5, 12), lambda: _Builder("softmax", (5, 12)).softmax().graph()),
-    "relu": Case("relu", "memory", (12, 8), lambda: _Builder("relu", (12, 8)).activation("relu").graph()),
-    "gelu": Case("gelu", "memory", (12, 40), lambda: _Builder("gelu", (12, 40)).activation("gelu").graph()),
-    "tanh": Case("tanh", "memory", (12, 40), lambda: _Builder("tanh", (12, 40)).activation("tanh").graph()),
-    "sigmoid": Case("sigmoid", "memory", (12, 40), lambda: _Builder("sigmoid", (12, 40)).activation(
+    "hu": Case("hu", "hounsfield", (2, 8, 8), lambda: Builder("hu", (2, 8, 8)).add(
+        "hu_rescale", (2, 8, 8), slope=1.0, intercept=-1024.0).graph(), False, "int16"),
+    "pool": Case("pool", "memory", (4, 6, 8), lambda: Builder("pool", (4, 6, 8)).max_pool().graph()),
+    "softmax": Case("softmax", "memory", (5, 12), lambda: Builder("softmax", (5, 12)).softmax().graph()),
+    "relu": Case("relu", "memory", (12, 8), lambda: Builder("relu", (12, 8)).activation("relu").graph()),
+    "gelu": Case("gelu", "memory", (12, 40), lambda: Builder("gelu", (12, 40)).activation("gelu").graph()),
+    "tanh": Case("tanh", "memory", (12, 40), lambda: Builder("tanh", (12, 40)).activation("tanh").graph()),
+    "sigmoid": Case("sigmoid", "memory", (12, 40), lambda: Builder("sigmoid", (12, 40)).activation(
         "sigmoid").graph()),
-    "dense": Case("dense", "dense", (40,), lambda: _Builder("dense", (40,)).dense(12).graph()),
+    "dense": Case("dense", "dense", (40,), lambda: Builder("dense", (40,)).dense(12).graph()),
 }  # fmt: skip
 
 
@@ -503,7 +503,7 @@ def test_pytorch_computes_the_same_layers(name: str) -> None:
 
 @pytest.mark.parametrize("precision", parts.PRECISIONS)
 def test_bounds_let_rounding_through_and_no_more(precision: str) -> None:
-    layer = chain(_Builder("c", (6, 6, 8)).conv(4, 3).graph())[0]
+    layer = chain(Builder("c", (6, 6, 8)).conv(4, 3).graph())[0]
     x = np.random.default_rng(1).standard_normal((1, 6, 6, 8), np.float32)
     expected = expected_of_layer(layer, x, precision)
 

@@ -3,143 +3,28 @@
 A case is its name: a process that is told ``vgg16`` makes the same network and the same images as any
 other. Sizes are those of networks that people run: VGG16 and its nine distinct convolutions, ResNet-50's
 convolutions that Winograd's algorithm does not serve, MobileNet's depthwise ones, a volume, the operations
-that only move memory, and a CT volume's way to Hounsfield units.
+that only move memory, a CT volume's way to Hounsfield units, and the three workloads of the figure by which
+Theano's authors showed what a GPU is good for (Bergstra et al., SciPy 2010). Beside these, a single operation and a
+problem string are a name: :mod:`.operations`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from convcore.bench.building import Builder, Case
+from convcore.bench.operations import operation_case
 from convcore.errors import ArgumentError
-from convcore.loader.graph import Graph, Node, Source
+from convcore.loader.graph import Graph
 
-__all__ = ["CASES", "GROUPS", "MEMORY_BOUND", "Case", "case", "sonar_mlp", "vgg16"]
+__all__ = ["ARTICLE", "CASES", "GROUPS", "MEMORY_BOUND", "Case", "case", "sonar_mlp", "vgg16"]
 
 #: Groups whose cases take the time that their bytes take, where those fit no cache.
 MEMORY_BOUND = ("depthwise conv", "dense", "memory", "hounsfield")
 
 _BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
 _DENSE = (4096, 4096, 1000)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A workload: `build()` makes its graph, for images of `shape`; `group` is its family.
-
-    Images are float32, those of ``hounsfield`` the int16 that a scanner stores. `planned` says whether the
-    graph is a network, for which there is a plan; otherwise it is one function on arrays.
-    """
-
-    name: str
-    group: str
-    shape: tuple[int, ...]
-    build: Callable[[], Graph]
-    planned: bool = True
-
-    def inputs(self, batch: int = 1, seed: int = 1) -> NDArray[Any]:
-        """Return seeded numbers (normal if float32) for `batch` images; image i is alike in every batch."""
-        random = np.random.default_rng(seed)
-        if self.group == "hounsfield":
-            # None is -2000, "outside the scan", of which pydicom knows nothing: all compute the same.
-            return random.integers(-1999, 4096, (batch, *self.shape), np.int16)
-        return random.standard_normal((batch, *self.shape), np.float32)
-
-
-class _Builder:
-    """A chain of nodes on one input; weights are He-scaled and come from one seed."""
-
-    def __init__(self, name: str, shape: tuple[int, ...], seed: int = 0) -> None:
-        self._name = name
-        self._random = np.random.default_rng(seed)
-        self._nodes = [Node("input", "input", (), shape, {"shape": shape})]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(n for n in self._nodes[-1].shape if n is not None)
-
-    def add(
-        self, operation: str, out: tuple[int, ...], weights: Any = None, /, **attributes: Any
-    ) -> _Builder:
-        name = f"{operation}_{len(self._nodes)}"
-        before = (self._nodes[-1].name,)
-        self._nodes.append(Node(name, operation, before, out, attributes, weights or {}, name, operation))
-        return self
-
-    def _weights(self, *shape: int, biases: int) -> dict[str, NDArray[np.float32]]:
-        scale = np.float32(np.sqrt(2 / np.prod(shape[:-1])))
-        return {
-            "kernel": self._random.standard_normal(shape, np.float32) * scale,
-            "bias": self._random.standard_normal(biases, np.float32) * np.float32(0.1),
-        }
-
-    def conv(self, channels: int, size: int, stride: int = 1, dilation: int = 1) -> _Builder:
-        """A "same" convolution of `size` along every axis, as PyTorch pads it: alike on both sides."""
-        rank, before = len(self.shape) - 1, self.shape[-1]
-        pad = dilation * (size - 1) // 2
-        out = [(n + 2 * pad - dilation * (size - 1) - 1) // stride + 1 for n in self.shape[:-1]]
-        return self.add(
-            "conv",
-            (*out, channels),
-            self._weights(*(size,) * rank, before, channels, biases=channels),
-            strides=(stride,) * rank,
-            dilation=(dilation,) * rank,
-            groups=1,
-            padding=((pad, pad),) * rank,
-        )
-
-    def depthwise(self, size: int = 3, stride: int = 1) -> _Builder:
-        *sizes, channels = self.shape
-        out = [(n - 1) // stride + 1 for n in sizes]
-        return self.add(
-            "depthwise_conv",
-            (*out, channels),
-            self._weights(size, size, channels, 1, biases=channels),
-            strides=(stride, stride),
-            dilation=(1, 1),
-            padding=((size // 2, size // 2),) * 2,
-        )
-
-    def dense(self, width: int) -> _Builder:
-        return self.add("dense", (width,), self._weights(self.shape[-1], width, biases=width))
-
-    def activation(self, kind: str) -> _Builder:
-        return self.add("activation", self.shape, kind=kind, parameters={})
-
-    def softmax(self) -> _Builder:
-        return self.add("softmax", self.shape, axis=len(self.shape) - 1)
-
-    def max_pool(self) -> _Builder:
-        *sizes, channels = self.shape
-        rank = len(sizes)
-        return self.add(
-            "max_pool",
-            (*(n // 2 for n in sizes), channels),
-            pool_size=(2,) * rank,
-            strides=(2,) * rank,
-            padding=((0, 0),) * rank,
-        )
-
-    def batch_norm(self) -> _Builder:
-        channels = self.shape[-1]
-        weights = {
-            name: self._random.uniform(0.5, 1.5, channels).astype(np.float32)
-            for name in ("mean", "variance", "gamma", "beta")
-        }
-        return self.add("batch_norm", self.shape, weights, axis=len(self.shape) - 1, epsilon=1e-3)
-
-    def flatten(self) -> _Builder:
-        count = int(np.prod(self.shape))
-        return self.add("reshape", (count,), shape=(count,))
-
-    def graph(self) -> Graph:
-        ends = (self._nodes[0].name,), (self._nodes[-1].name,)
-        return Graph(self._name, tuple(self._nodes), *ends, (), Source("", "seeded", ""))
 
 
 def vgg16(seed: int = 0) -> Graph:
@@ -151,7 +36,7 @@ def vgg16(seed: int = 0) -> Graph:
     >>> sum(n.operation == "conv" for n in graph.nodes) # doctest: +SKIP
     13
     """
-    network = _Builder("vgg16", (224, 224, 3), seed)
+    network = Builder("vgg16", (224, 224, 3), seed)
     for width, repeats in _BLOCKS:
         for _ in range(repeats):
             network.conv(width, 3).activation("relu")
@@ -170,7 +55,7 @@ def sonar_mlp(seed: int = 0) -> Graph:
     >>> [n.operation for n in sonar_mlp().nodes]
     ['input', 'dense', 'activation', 'dense', 'activation', 'dense', 'activation']
     """
-    network = _Builder("sonar_mlp", (60,), seed)
+    network = Builder("sonar_mlp", (60,), seed)
     return (
         network.dense(60)
         .activation("relu")
@@ -184,12 +69,12 @@ def sonar_mlp(seed: int = 0) -> Graph:
 
 def _hounsfield(shape: tuple[int, ...]) -> Graph:
     """A CT volume's stored values to float32 Hounsfield units: no network's operation, but a graph here."""
-    network = _Builder(f"hu_rescale_{'_'.join(map(str, shape))}", shape)
+    network = Builder(f"hu_rescale_{'_'.join(map(str, shape))}", shape)
     return network.add("hu_rescale", shape, slope=1.0, intercept=-1024.0).graph()
 
 
-def _single(name: str, shape: tuple[int, ...], add: Callable[[_Builder], _Builder]) -> Callable[[], Graph]:
-    return lambda: add(_Builder(name, shape)).graph()
+def _single(name: str, shape: tuple[int, ...], add: Callable[[Builder], Builder]) -> Callable[[], Graph]:
+    return lambda: add(Builder(name, shape)).graph()
 
 
 #: VGG16's nine: size of the map, channels, filters.
@@ -217,10 +102,21 @@ _DENSE_LAYERS = ((25088, 4096), (4096, 4096), (4096, 1000))
 _LARGE = (4096, 4096)
 
 
+#: Group of the three workloads of the Theano figure.
+ARTICLE = "article"
+#: Those that are one operation: 7x7 convolution of an image, element-wise where the call is all, and large.
+_ARTICLE_CALLS = (("convolve", "ih256kh7"), ("tanh", "1000"), ("tanh", "4096x4096"))
+
+
+def _digits_mlp() -> Graph:
+    """The figure's perceptron: 784 inputs, 500 tanh, 10 classes; it was fed 60 images at a time."""
+    return Builder("mlp_784_500_10", (784,)).dense(500).activation("tanh").dense(10).softmax().graph()
+
+
 def _cases() -> dict[str, Case]:
     found = [Case("vgg16", "network", (224, 224, 3), vgg16), Case("sonar_mlp", "network", (60,), sonar_mlp)]
 
-    def add(name: str, group: str, shape: tuple[int, ...], what: Callable[[_Builder], _Builder]) -> None:
+    def add(name: str, group: str, shape: tuple[int, ...], what: Callable[[Builder], Builder]) -> None:
         found.append(Case(name, group, shape, _single(name, shape, what)))
 
     for n, c, k in _VGG_CONVOLUTIONS:
@@ -244,7 +140,9 @@ def _cases() -> dict[str, Case]:
         add(f"softmax_{rows}_{columns}", "memory", (rows, columns), lambda b: b.softmax())
     add("batch_norm_512_512_64", "memory", (512, 512, 64), lambda b: b.batch_norm())
     volume = (300, 512, 512)
-    found.append(Case("hu_rescale_300_512_512", "hounsfield", volume, lambda: _hounsfield(volume), False))
+    found.append(Case("hu_rescale_300_512_512", "hounsfield", volume, lambda: _hounsfield(volume), False, "int16"))
+    found.append(Case("mlp_784_500_10", ARTICLE, (784,), _digits_mlp, batch=60))
+    found += [operation_case(name, text, ARTICLE) for name, text in _ARTICLE_CALLS]
     return {c.name: c for c in found}
 
 
@@ -255,7 +153,7 @@ GROUPS = tuple(dict.fromkeys(c.group for c in CASES.values()))
 
 
 def case(name: str) -> Case:
-    """Return the case called `name`.
+    """Return the case called `name`: one of :data:`CASES`, or an operation and its problem string.
 
     Raises
     ------
@@ -266,7 +164,11 @@ def case(name: str) -> Case:
     --------
     >>> case("conv3x3_14_512_512").group
     'vgg16 conv'
+    >>> case("softmax:64x1000").shape
+    (64, 1000)
     """
+    if name not in CASES and ":" in name:
+        return operation_case(*name.split(":", 1))
     if name not in CASES:
         raise ArgumentError("bench.case", "no such case", got=name, expected=", ".join(CASES))
     return CASES[name]

@@ -12,21 +12,45 @@ from convcore.bench.comparison import Comparison
 from convcore.extras import import_matplotlib
 from convcore.writers import write_bytes
 
-__all__ = ["write_chart"]
+__all__ = ["colour", "label", "write_chart"]
 
 #: Ours in the one strong colour; the others keep theirs from chart to chart.
 _COLOURS = {
     "convcore": "#b3261e", "tensorflow": "#e0a030", "torch": "#8a6fb0", "onnxruntime": "#4f7cac",
     "openvino": "#5aa9c0", "litert": "#6f9f5f", "ncnn": "#3f6f5f", "mnn": "#8f8f4f", "numpy": "#9a9a9a",
-    "pydicom": "#c9a7a0", "roofline": "#444444",
+    "pydicom": "#c9a7a0", "roofline": "#444444", "scipy_ndimage": "#7d6b5d", "scipy_signal": "#b8a58f",
+    "opencv": "#5b8c5a", "keras": "#d97f8a", "convcore_call": "#d9746c",
     "convcore avx512": "#b3261e", "convcore avx2": "#d9746c", "convcore sse2": "#efb8b3",
 }  # fmt: skip
 _LABELS = {
-    "tensorflow": "TensorFlow", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO",
-    "litert": "LiteRT", "mnn": "MNN", "numpy": "NumPy",
+    "tensorflow": "TensorFlow", "torch": "PyTorch", "onnxruntime": "ONNX Runtime",
+    "litert": "LiteRT", "mnn": "MNN", "numpy": "NumPy", "scipy_ndimage": "scipy.ndimage",
+    "scipy_signal": "scipy.signal", "opencv": "OpenCV", "keras": "Keras", "openvino": "OpenVINO",
 }  # fmt: skip
 #: Bars of a column: about a page.
 _COLUMN_ROWS = 80
+
+
+def colour(name: str) -> str:
+    """Return a library's colour, the same in every picture.
+
+    Examples
+    --------
+    >>> colour("nobody")
+    '#777777'
+    """
+    return _COLOURS.get(name, "#777777")
+
+
+def label(name: str) -> str:
+    """Return a library's name as it writes it itself.
+
+    Examples
+    --------
+    >>> label("numpy"), label("convcore avx2")
+    ('NumPy', 'convcore avx2')
+    """
+    return _LABELS.get(name, name)
 
 
 def write_chart(path: str | os.PathLike[str], comparisons: Sequence[Comparison], title: str) -> Path:
@@ -62,7 +86,7 @@ def write_chart(path: str | os.PathLike[str], comparisons: Sequence[Comparison],
     for axes, column in zip(figure.subplots(1, len(columns), squeeze=False)[0], columns, strict=True):
         _draw(axes, column, names, rows)
     figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    handles = [Patch(color=_COLOURS.get(name, "#777777"), label=_LABELS.get(name, name)) for name in names]
+    handles = [Patch(color=colour(name), label=label(name)) for name in names]
     figure.legend(
         handles=handles, loc="outside lower center", ncols=min(5, len(names)), frameon=False, fontsize=9
     )
@@ -97,7 +121,7 @@ def _draw(axes: Any, comparisons: Sequence[Comparison], names: Sequence[str], ro
         slowest = max((ms for _, ms in shown), default=1.0)
         ticks.append((y + (len(shown) - 1) / 2, _group(comparison)))
         for name, ms in shown:
-            axes.barh(y, ms / slowest, height=0.86, color=_COLOURS.get(name, "#777777"))
+            axes.barh(y, ms / slowest, height=0.86, color=colour(name))
             axes.text(
                 ms / slowest + 0.008,
                 y,

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from convcore.bench.cases import case
-from convcore.bench.peers import OWN, installed
+from convcore.bench.exact import error
+from convcore.bench.exact import expected as expected_output
+from convcore.bench.peers import OWN, adapters, installed
 from convcore.bench.timing import median_ratio
 from convcore.bench.worker import Worker, WorkerError
 
@@ -28,31 +30,43 @@ _TURN = 0.05
 class Measured:
     """One peer: `status` is "timed", or why it was not, with a `reason`.
 
-    `difference` is the largest from the first peer's output over the largest output; `ms` holds one
-    median for each round.
+    `difference` is the largest from the first peer's output over the largest output, `error` that from float64
+    where it was asked for; `ms` holds one median for each round, `calls` every call that was timed. `facts` is what
+    the peer says beside its times.
     """
 
     status: str
     reason: str = ""
     difference: float | None = None
     ms: list[float] = field(default_factory=list)
+    error: float | None = None
+    calls: list[float] = field(default_factory=list)
+    facts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def median(self) -> float | None:
         """Milliseconds, the median round; None if nothing was timed."""
         return statistics.median(self.ms) if self.ms else None
 
+    @property
+    def p90(self) -> float | None:
+        """Milliseconds that nine of ten calls stay below; None if single calls were not kept."""
+        return float(np.percentile(self.calls, 90)) if self.calls else None
+
     def as_dict(self) -> dict[str, Any]:
         """The same as plain data, for JSON."""
+        compared = {"difference": self.difference} | ({} if self.error is None else {"error": self.error})
         if not self.ms:
-            return {"status": self.status, "reason": self.reason, "difference": self.difference}
+            return {"status": self.status, "reason": self.reason, **compared}
         return {
             "status": self.status,
-            "difference": self.difference,
+            **compared,
             "median": self.median,
+            "p90": self.p90,
             "min": min(self.ms),
             "max": max(self.ms),
-            "ms": [round(t, 4) for t in self.ms],
+            "ms": [round(t, 5) for t in self.ms],
+            **({"facts": dict(self.facts)} if self.facts else {}),
         }
 
 
@@ -126,6 +140,8 @@ def compare(
     threads: int = 1,
     rounds: int = 10,
     isas: Sequence[str] = (),
+    device: str = "cpu",
+    exact: bool = False,
     say: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Build the case in every peer, compare the outputs, and time those that agree in turn.
@@ -137,13 +153,17 @@ def compare(
     Parameters
     ----------
     name
-        A case of :data:`convcore.bench.CASES`.
+        A name that :func:`convcore.bench.case` knows.
     peers
         Names of :data:`convcore.bench.PEERS`; the first that works is what the others are compared with.
     batch, threads, rounds
-        Images in a call, threads of every peer, rounds of timing.
+        Images in a call (unless the case says how many), threads of every peer, rounds of timing.
     isas
         Instruction sets for ``convcore``: it gets a process for each of them. By default its own choice.
+    device
+        "cpu" or "cuda".
+    exact
+        Whether the outputs are compared with float64, too; no peer runs meanwhile.
     say
         Is told what is being done.
 
@@ -158,23 +178,28 @@ def compare(
     >>> result.peers["convcore"].status  # doctest: +SKIP
     'timed'
     """
-    case(name)  # an unknown one is refused before anything is started
-    found = installed()
+    workload = case(name)  # an unknown one is refused before anything is started
+    batch = workload.batch or batch
+    found, known = installed(device), adapters(device)
+    truth = expected_output(workload.build(), workload.inputs(batch)) if exact else None
     measured: dict[str, Measured] = {}
     with contextlib.ExitStack() as stack:
         workers: dict[str, Worker] = {}
         expected: np.ndarray | None = None
         for peer, adapter, environment in _processes(peers, isas):
+            if adapter not in known:
+                measured[peer] = Measured("unsupported", f"no form of {adapter} on a GPU is written")
+                continue
             if adapter not in found:
                 measured[peer] = Measured("not installed", 'pip install "convcore[bench-peers]"')
                 continue
             if say:
                 say(f"{name}: {peer}")
-            worker = stack.enter_context(Worker(adapter, threads, environment))
+            worker = stack.enter_context(Worker(adapter, threads, environment, device))
             try:
                 y = worker.build(name, batch)
-            except WorkerError as error:
-                measured[peer] = Measured(error.kind, str(error))
+            except WorkerError as failure:
+                measured[peer] = Measured(failure.kind, str(failure))
                 worker.close()
                 continue
             if y is None:  # it has no output, the roofline
@@ -182,8 +207,10 @@ def compare(
             else:
                 expected = y if expected is None else expected
                 measured[peer] = _compared(y, expected)
+                measured[peer].error = None if truth is None else error(y, truth)
             if measured[peer].status == "timed":
                 workers[peer] = worker
+                measured[peer].facts = worker.facts()
                 worker.pause()
             else:
                 worker.close()
@@ -192,7 +219,9 @@ def compare(
                 say(f"{name}: round {r + 1} of {rounds}")
             for peer in sorted(workers, key=list(workers).index, reverse=r % 2 == 1):
                 workers[peer].resume()
-                measured[peer].ms.append(statistics.median(workers[peer].time(_TURN)))
+                calls = workers[peer].time(_TURN)
+                measured[peer].ms.append(statistics.median(calls))
+                measured[peer].calls += calls
                 workers[peer].pause()
     return Comparison(name, batch, threads, measured)
 

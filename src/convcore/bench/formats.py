@@ -6,7 +6,7 @@ Both are channels first. Only what the cases of this room hold is written; anyth
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,32 @@ __all__ = [
 ]
 
 Array = NDArray[Any]
-_ONNX_ACTIVATIONS = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "elu": "Elu", "exponential": "Exp"}
+#: Operator and attributes of ONNX, with convcore's defaults.
+_ONNX_ACTIVATIONS: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "relu": ("Relu", {}),
+    "noisy_relu": ("Relu", {}),
+    "leaky_relu": ("LeakyRelu", {"alpha": 0.2}),
+    "leaky_divide": ("LeakyRelu", {"alpha": 1 / 5.5}),
+    "rrelu": ("LeakyRelu", {"alpha": 1 / 5.5}),
+    "elu": ("Elu", {}),
+    "celu": ("Celu", {}),
+    "selu": ("Selu", {}),
+    "softplus": ("Softplus", {}),
+    "softsign": ("Softsign", {}),
+    "sigmoid": ("Sigmoid", {}),
+    "hard_sigmoid": ("HardSigmoid", {"alpha": 1 / 6}),
+    "hard_silu": ("HardSwish", {}),
+    "tanh": ("Tanh", {}),
+    "exponential": ("Exp", {}),
+}
 _NCNN_ACTIVATIONS = {"relu": "ReLU", "sigmoid": "Sigmoid", "tanh": "TanH", "elu": "ELU", "silu": "Swish"}
+
+
+#: Operations on maps, whose channels are an axis of their own.
+_SPATIAL = frozenset(
+    {"conv", "depthwise_conv", "conv_transpose", "max_pool", "average_pool", "global_max_pool"}
+    | {"global_average_pool", "batch_norm", "pad", "crop", "upsample", "resize"}
+)
 
 
 class UnsupportedError(Exception):
@@ -43,8 +67,7 @@ def has_maps(graph: Graph) -> bool:
     >>> has_maps(sonar_mlp())
     False
     """
-    spatial = {"conv", "depthwise_conv", "max_pool", "batch_norm"}
-    return any(node.operation in spatial for node in graph.nodes)
+    return any(node.operation in _SPATIAL for node in graph.nodes)
 
 
 def channels_first(x: Array) -> Array:
@@ -82,12 +105,16 @@ def _depthwise_filters(kernel: Array) -> Array:
     return np.ascontiguousarray(np.moveaxis(kernel, (-2, -1), (0, 1)))
 
 
-def _settings(node: Node) -> dict[str, list[int]]:
-    pads = node.attributes["padding"]
+def _pads(pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """Pairs as ONNX has them: all low sides, then all high ones."""
+    return [low for low, _ in pairs] + [high for _, high in pairs]
+
+
+def _settings(node: Node) -> dict[str, Any]:
     return {
         "strides": list(node.attributes["strides"]),
         "dilations": list(node.attributes["dilation"]),
-        "pads": [low for low, _ in pads] + [high for _, high in pads],
+        "pads": _pads(node.attributes["padding"]),
     }
 
 
@@ -125,21 +152,32 @@ def _onnx_node(graph: Graph, node: Node) -> tuple[str, dict[str, Any], list[Arra
     match node.operation:
         case "conv":
             kernel = _filters_first(w["kernel"])
-            return "Conv", _settings(node) | {"kernel_shape": list(kernel.shape[2:])}, [kernel, w["bias"]]
+            more = {"kernel_shape": list(kernel.shape[2:]), "group": node.attributes.get("groups", 1)}
+            return "Conv", _settings(node) | more, [kernel, w["bias"]]
+        case "conv_transpose":  # (k..., oc, ic) to (ic, oc, k...)
+            kernel = np.ascontiguousarray(np.moveaxis(w["kernel"], (-1, -2), (0, 1)))
+            more = {"kernel_shape": list(kernel.shape[2:])}
+            return "ConvTranspose", _settings(node) | more, [kernel, w["bias"]]
         case "depthwise_conv":
             kernel = _depthwise_filters(w["kernel"])
             more = {"kernel_shape": list(kernel.shape[2:]), "group": len(kernel)}
             return "Conv", _settings(node) | more, [kernel, w["bias"]]
         case "dense":
             return "Gemm", {"transB": 1}, [np.ascontiguousarray(dense_kernel(graph, node).T), w["bias"]]
-        case "max_pool":
+        case "max_pool" | "average_pool" as kind:
             sizes = {name: list(node.attributes[name]) for name in ("pool_size", "strides")}
-            return "MaxPool", {"kernel_shape": sizes["pool_size"], "strides": sizes["strides"]}, []
+            pads = _pads(node.attributes["padding"])
+            pooled = {"kernel_shape": sizes["pool_size"], "strides": sizes["strides"], "pads": pads}
+            return "MaxPool" if kind == "max_pool" else "AveragePool", pooled, []
+        case "pad":
+            *pairs, channels = node.attributes["padding"]
+            return "Pad", {}, [np.array(_pads([(0, 0), channels, *pairs]), np.int64)]
         case "batch_norm":
             arrays = [w[name] for name in ("gamma", "beta", "mean", "variance")]
             return "BatchNormalization", {"epsilon": node.attributes["epsilon"]}, arrays
         case "activation" if node.attributes["kind"] in _ONNX_ACTIVATIONS:
-            return _ONNX_ACTIVATIONS[node.attributes["kind"]], {}, []
+            kind, attributes = _ONNX_ACTIVATIONS[node.attributes["kind"]]
+            return kind, attributes, []
         case "softmax":
             return "Softmax", {"axis": -1}, []
         case "reshape":
@@ -195,6 +233,8 @@ def _ncnn_layer(graph: Graph, node: Node) -> tuple[str, dict[str, Any], list[tup
     w = arrays_of(node)
     match node.operation:
         case "conv" | "depthwise_conv":
+            if node.attributes.get("groups", 1) > 1:
+                raise UnsupportedError("no ncnn form of a grouped convolution is written")
             if w["kernel"].ndim != 4:
                 raise UnsupportedError(
                     f"no ncnn form of {w['kernel'].ndim - 2}-D {node.operation} is written"
@@ -214,7 +254,7 @@ def _ncnn_layer(graph: Graph, node: Node) -> tuple[str, dict[str, Any], list[tup
             kernel = np.ascontiguousarray(dense_kernel(graph, node).T)
             settings = {"0": len(kernel), "1": 1, "2": kernel.size}
             return "InnerProduct", settings, [(True, kernel), (False, w["bias"])]
-        case "max_pool" if len(node.shape) == 3:
+        case "max_pool" if len(node.shape) == 3 and not any(map(any, node.attributes["padding"])):
             size, stride = node.attributes["pool_size"], node.attributes["strides"]
             # 5=1: windows that reach out of the input are left out.
             return (

@@ -27,7 +27,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+import convcore
 from convcore import _native
+from convcore.bench.array_peers import KerasOps, OpenCv, SciPyNdimage, SciPySignal
 from convcore.bench.formats import (
     UnsupportedError,
     arrays_of,
@@ -38,6 +40,7 @@ from convcore.bench.formats import (
     write_ncnn,
     write_onnx,
 )
+from convcore.bench.operations import is_call, public_call
 from convcore.engine import Model
 from convcore.loader.graph import Graph, Node
 from convcore.memory import aligned_floats
@@ -46,7 +49,7 @@ from convcore.plan import Device, build
 from convcore.run.cpu import CpuRunner
 from convcore.run.roofline import last_cache_bytes, traffic
 
-__all__ = ["OWN", "PEERS", "Peer", "installed"]
+__all__ = ["ALIASES", "OWN", "PEERS", "Peer", "adapters", "installed"]
 
 Array = NDArray[np.float32]
 #: Float32 and no other type, whatever the CPU has.
@@ -79,9 +82,11 @@ class Convcore:
     def build(self, graph: Graph, x: Array) -> None:
         shape = [n or 0 for n in graph.node(graph.outputs[0]).shape]
         self._y = y = aligned_floats(len(x) * math.prod(shape)).reshape(len(x), *shape)
-        if graph.nodes[-1].operation == "hu_rescale":
+        if is_call(graph):
+            self._run: Callable[[], object] = public_call(graph, convcore, x, y, lambda array: array)
+        elif graph.nodes[-1].operation == "hu_rescale":
             given = graph.nodes[-1].attributes
-            self._run: Callable[[], object] = lambda: hu_rescale(x, **given, out=y)
+            self._run = lambda: hu_rescale(x, **given, out=y)
         else:
             program = CpuRunner(build(graph, Device())).program(len(x))
             self._run = lambda: program.run([x], [y])
@@ -102,6 +107,8 @@ class ConvcoreCall:
         _native.set_num_threads(threads)
 
     def build(self, graph: Graph, x: Array) -> None:
+        if is_call(graph):
+            raise UnsupportedError("a call of a function is no model")
         self._model = Model(graph, Device())
         self._x = x
 
@@ -153,6 +160,12 @@ class NumPy:
         ]
         self._x = x
 
+    @staticmethod
+    def _in_halves(node: Node) -> bool:
+        """Whether a pooling's windows are of 2, side by side, without padding: an axis split in two."""
+        at = node.attributes
+        return {*at["pool_size"], *at["strides"]} == {2} and not any(map(any, at["padding"]))
+
     def _step(self, node: Node) -> Callable[[Array], Array]:
         w, y = arrays_of(node), np.empty(0, np.float32)
 
@@ -182,11 +195,12 @@ class NumPy:
             out += w["beta"] - w["mean"] * scale
             return out
 
-        def max_pool(x: Array) -> Array:
+        def pool(x: Array) -> Array:
             n, c = x.shape[0], x.shape[-1]
             pairs = [size for s in x.shape[1:-1] for size in (s // 2, 2)]
             within = tuple(range(2, 2 * (x.ndim - 2) + 1, 2))
-            pooled: Array = x.reshape(n, *pairs, c).max(axis=within)
+            apart = x.reshape(n, *pairs, c)
+            pooled: Array = apart.max(axis=within) if node.operation == "max_pool" else apart.mean(axis=within)
             return pooled
 
         def hu_rescale(x: Array) -> Array:
@@ -218,10 +232,27 @@ class NumPy:
                 return softmax
             case "batch_norm", _:
                 return batch_norm
-            case "max_pool", _:
-                return max_pool
+            case ("max_pool" | "average_pool"), _ if self._in_halves(node):
+                return pool
             case "dense", _:
                 return lambda x: x @ w["kernel"] + w["bias"]
+            case "activation", "softplus":
+                return lambda x: np.logaddexp(np.float32(0), x, out=memory(x))
+            case "activation", "leaky_relu":
+                return lambda x: np.maximum(x, np.float32(0.2) * x, out=memory(x))
+            case "prelu", _:
+                return lambda x: np.where(x >= 0, x, w["alpha"] * x)
+            case ("correlate" | "convolve"), _ if w["kernel"].ndim == 1:
+                call = np.convolve if node.operation == "convolve" else np.correlate
+                return lambda x: call(x[0], w["kernel"], "same")[np.newaxis]
+            case ("global_max_pool" | "global_average_pool"), _:
+                method = "max" if node.operation == "global_max_pool" else "mean"
+                return lambda x: getattr(x, method)(axis=tuple(range(1, x.ndim - 1)))
+            case "pad", _:
+                return lambda x: np.pad(x, ((0, 0), *node.attributes["padding"]))
+            case "crop", _:
+                kept = [slice(lo, -hi or None) for lo, hi in node.attributes["cropping"]]
+                return lambda x: np.ascontiguousarray(x[(slice(None), *kept)])
         raise UnsupportedError(
             f"NumPy has no call for {node.operation} {node.attributes.get('kind', '')}".rstrip()
         )
@@ -305,23 +336,56 @@ class Torch:
         match node.operation, node.attributes.get("kind"):
             case (("conv" | "depthwise_conv"), _):
                 return self._conv(node, w, relu, x)
+            case "conv_transpose", _:
+                return self._transposed(node, w)
+            case ("correlate" | "convolve"), _:
+                return self._filter(node, w)
             case "dense", _:
                 kernel = torch.from_numpy(np.ascontiguousarray(dense_kernel(graph, node).T))
                 return lambda x: functional.linear(x, kernel, w["bias"])
-            case "max_pool", _:
-                pool = functional.max_pool3d if x.ndim == 5 else functional.max_pool2d
-                return lambda x: pool(x, node.attributes["pool_size"], node.attributes["strides"])
+            case ("max_pool" | "average_pool"), _:
+                return self._pool(node)
+            case "global_max_pool", _:
+                return lambda x: x.amax(tuple(range(2, x.ndim)))
+            case "global_average_pool", _:
+                return lambda x: x.mean(tuple(range(2, x.ndim)))
+            case "resize", _:
+                return lambda x: functional.interpolate(x, node.attributes["size"], mode="bilinear")
+            case "upsample", _:
+                return lambda x: functional.interpolate(x, scale_factor=node.attributes["size"], mode="nearest")
+            case "resample", _:
+                size = [n or 0 for n in node.shape]
+                return lambda x: functional.interpolate(
+                    x[None], size, mode="trilinear", align_corners=True
+                )[0]
+            case "pad", _:
+                pairs = [n for pair in reversed(node.attributes["padding"][:-1]) for n in pair]
+                return lambda x: functional.pad(x, pairs)
+            case "crop", _:
+                kept = [slice(lo, -hi or None) for lo, hi in node.attributes["cropping"][:-1]]
+                inside = (slice(None), slice(None), *kept)
+                return lambda x: self._channels_last(x[inside])
+            case "prelu", _:
+                return lambda x: functional.prelu(x.reshape(-1, x.shape[-1]), w["alpha"]).reshape(x.shape)
             case "batch_norm", _:
                 arrays = [w[name] for name in ("mean", "variance", "gamma", "beta")]
                 return lambda x: functional.batch_norm(x, *arrays, eps=node.attributes["epsilon"])
-            case "activation", ("relu" | "sigmoid" | "tanh" | "exponential") as kind:
+            case "activation", ("relu" | "noisy_relu" | "sigmoid" | "tanh" | "exponential") as kind:
                 y = torch.empty_like(x)
-                if kind == "relu":
+                if kind in ("relu", "noisy_relu"):
                     return lambda x: torch.clamp_min(x, 0, out=y)
                 function = torch.exp if kind == "exponential" else getattr(torch, str(kind))
                 return lambda x: function(x, out=y)
-            case "activation", ("elu" | "silu" | "gelu") as kind:
+            case "activation", (
+                "elu" | "celu" | "selu" | "silu" | "gelu" | "softplus" | "softsign" | "mish"
+            ) as kind:
                 function = getattr(functional, str(kind))
+                return lambda x: function(x)
+            case "activation", ("leaky_relu" | "leaky_divide" | "rrelu") as kind:
+                slope = 0.2 if kind == "leaky_relu" else 1 / 5.5
+                return lambda x: functional.leaky_relu(x, slope)
+            case "activation", ("hard_sigmoid" | "hard_silu") as kind:
+                function = functional.hardsigmoid if kind == "hard_sigmoid" else functional.hardswish
                 return lambda x: function(x)
             case "softmax", _:
                 y = torch.empty_like(x)
@@ -330,13 +394,53 @@ class Torch:
                 return lambda x: x.flatten(1)
         raise UnsupportedError(f"no PyTorch form of {node.operation} is written")
 
+    @staticmethod
+    def _symmetric(node: Node) -> list[int]:
+        """The padding of each axis, which PyTorch's operations have alike on both sides."""
+        pairs = node.attributes["padding"]
+        if any(low != high for low, high in pairs):
+            raise UnsupportedError("PyTorch pads alike on both sides")
+        return [low for low, _ in pairs]
+
+    def _pool(self, node: Node) -> Callable[[Any], Any]:
+        at, functional, pads = node.attributes, self._torch.nn.functional, self._symmetric(node)
+        rank, size, strides = len(at["strides"]), list(at["pool_size"]), list(at["strides"])
+        if node.operation == "max_pool":
+            pool = getattr(functional, f"max_pool{rank}d")
+            return lambda x: pool(x, size, strides, pads)
+        mean = getattr(functional, f"avg_pool{rank}d")
+        return lambda x: mean(x, size, strides, pads, count_include_pad=at["include_padding"])
+
+    def _transposed(self, node: Node, w: Mapping[str, Any]) -> Callable[[Any], Any]:
+        at, pads = node.attributes, self._symmetric(node)
+        convolve = getattr(self._torch.nn.functional, f"conv_transpose{len(pads)}d")
+        kernel = w["kernel"].movedim((-1, -2), (0, 1)).contiguous()
+        strides, dilation = list(at["strides"]), list(at["dilation"])
+        return lambda x: convolve(x, kernel, w["bias"], strides, pads, 0, 1, dilation)
+
+    def _filter(self, node: Node, w: Mapping[str, Any]) -> Callable[[Any], Any]:
+        kernel = w["kernel"]
+        rank = kernel.ndim
+        if any(k % 2 == 0 for k in kernel.shape):
+            raise UnsupportedError("PyTorch pads alike on both sides")
+        if node.operation == "convolve":
+            kernel = kernel.flip(tuple(range(rank)))
+        convolve = getattr(self._torch.nn.functional, f"conv{rank}d")
+        filters, pads = kernel[None, None].contiguous(), [k // 2 for k in kernel.shape]
+        return lambda x: convolve(x[:, None], filters, None, 1, pads)[:, 0]
+
     def _conv(self, node: Node, w: Mapping[str, Any], relu: bool, x: Any) -> Callable[[Any], Any]:
         torch, kernel = self._torch, w["kernel"]
         if node.operation == "depthwise_conv":
             kernel, groups = kernel.movedim((-2, -1), (0, 1)).contiguous(), kernel.shape[-2]
         else:
-            kernel, groups = kernel.movedim((-1, -2), (0, 1)).contiguous(), 1
-        pads = [low for low, _ in node.attributes["padding"]]
+            kernel, groups = kernel.movedim((-1, -2), (0, 1)).contiguous(), node.attributes["groups"]
+        pads = self._symmetric(node)
+        if len(pads) == 1:
+            at, functional = node.attributes, torch.nn.functional
+            strides, dilation = list(at["strides"]), list(at["dilation"])
+            last = torch.relu if relu else lambda y: y
+            return lambda x: last(functional.conv1d(x, kernel, w["bias"], strides, pads, dilation, groups))
         window = [pads, list(node.attributes["strides"]), list(node.attributes["dilation"]), groups]
         packed = torch.ops.mkldnn._reorder_convolution_weight(kernel, *window, list(x.shape))
         attribute = "relu" if relu else "none"
@@ -377,6 +481,8 @@ class _TensorFlowGraph:
             case "conv", _:
                 padding = self._padding(node)
                 rank = len(given["strides"])
+                if rank == 1 or given["groups"] > 1:
+                    raise UnsupportedError(f"no TensorFlow form of {rank}-D or grouped convolution is written")
                 if rank == 3 and padding not in ("SAME", "VALID"):
                     raise UnsupportedError("TensorFlow pads volumes by SAME or VALID alone")
                 conv = {2: tf.nn.conv2d, 3: tf.nn.conv3d}[rank]
@@ -384,7 +490,7 @@ class _TensorFlowGraph:
                 return lambda x: tf.nn.bias_add(
                     conv(x, w["kernel"], strides, padding, dilations=dilations), w["bias"]
                 )
-            case "depthwise_conv", _:
+            case "depthwise_conv", _ if len(given["strides"]) == 2 and set(given["dilation"]) == {1}:
                 padding, strides = self._padding(node), [1, *given["strides"], 1]
                 # TensorFlow 2.21 dies of pairs here, so those are padded beforehand.
                 pads = padding if isinstance(padding, list) else [[0, 0]] * 4
@@ -396,13 +502,15 @@ class _TensorFlowGraph:
                 )
             case "dense", _:
                 return lambda x: tf.nn.bias_add(tf.matmul(x, w["kernel"]), w["bias"])
-            case "max_pool", _:
+            case "max_pool", _ if len(given["strides"]) > 1 and not any(map(any, given["padding"])):
                 pool = tf.nn.max_pool3d if len(given["strides"]) == 3 else tf.nn.max_pool2d
                 return lambda x: pool(x, given["pool_size"], given["strides"], "VALID")
             case "batch_norm", _:
                 arrays = [w[name] for name in ("mean", "variance", "beta", "gamma")]
                 return lambda x: tf.nn.batch_normalization(x, *arrays, given["epsilon"])
-            case "activation", ("relu" | "sigmoid" | "tanh" | "elu" | "silu" | "gelu") as kind:
+            case "activation", (
+                "relu" | "sigmoid" | "tanh" | "elu" | "selu" | "silu" | "gelu" | "softplus" | "softsign"
+            ) as kind:
                 function = getattr(tf.nn, str(kind))
                 return lambda x: function(x)
             case "activation", "exponential":
@@ -416,10 +524,13 @@ class _TensorFlowGraph:
     @staticmethod
     def _padding(node: Node) -> Any:
         """ "SAME" where it is the same thing, which every backend takes; pairs elsewhere."""
-        pads = [list(pair) for pair in node.attributes["padding"]]
+        at, kernel = node.attributes, node.weights["kernel"].shape
+        pads = [list(pair) for pair in at["padding"]]
         if not any(map(any, pads)):
             return "VALID"
-        if set(node.attributes["strides"]) == {1}:
+        needed = [(k - 1) * d for k, d in zip(kernel, at["dilation"], strict=False)]
+        same = [[n // 2, n - n // 2] for n in needed] == pads
+        if set(at["strides"]) == {1} and same:
             return "SAME"
         return [[0, 0], *pads, [0, 0]]
 
@@ -643,16 +754,40 @@ PEERS: Mapping[str, type[Any]] = MappingProxyType(
         "ncnn": Ncnn,
         "mnn": Mnn,
         "numpy": NumPy,
+        "scipy_ndimage": SciPyNdimage,
+        "scipy_signal": SciPySignal,
+        "opencv": OpenCv,
+        "keras": KerasOps,
         "pydicom": PyDicom,
         "roofline": Roofline,
     }
 )
 #: Those of the above that are this library's.
 OWN = ("convcore", "convcore_call", "roofline")
-_MODULES = {"convcore_call": "convcore", "roofline": "convcore", "litert": "ai_edge_litert", "mnn": "MNN"}
+_MODULES = {
+    "convcore_call": "convcore", "roofline": "convcore", "litert": "ai_edge_litert", "mnn": "MNN",
+    "scipy_ndimage": "scipy", "scipy_signal": "scipy", "opencv": "cv2",
+}  # fmt: skip
+#: Other words for one peer or several.
+ALIASES = {"scipy": ("scipy_ndimage", "scipy_signal"), "cv2": ("opencv",)}
 
 
-def installed() -> tuple[str, ...]:
+def adapters(device: str = "cpu") -> Mapping[str, type[Any]]:
+    """Return the adapters by name: :data:`PEERS`, or the forms on an NVIDIA GPU of those that have one.
+
+    Examples
+    --------
+    >>> list(adapters("cuda"))
+    ['convcore', 'torch']
+    """
+    if device == "cpu":
+        return PEERS
+    from convcore.bench.gpu.calls import ConvcoreCuda, TorchCuda
+
+    return {"convcore": ConvcoreCuda, "torch": TorchCuda}
+
+
+def installed(device: str = "cpu") -> tuple[str, ...]:
     """Names of the peers whose packages are there; they are looked for, not imported.
 
     Examples
@@ -661,7 +796,7 @@ def installed() -> tuple[str, ...]:
     True
     """
     found = []
-    for name, adapter in PEERS.items():
+    for name, adapter in adapters(device).items():
         modules = {_MODULES.get(name, name), *(p for p in adapter.packages if p in ("onnx", "tensorflow"))}
         with contextlib.suppress(ImportError, ValueError):
             if all(importlib.util.find_spec(module) for module in modules):

@@ -12,7 +12,7 @@ milliseconds of a 3x3 convolution of 28 x 28 x 256 to 512 on two cores, turns of
     one process, in turn                3.4      9.6           9.1      14.0   3.8    10.0
     one process, single calls           8.7     17.5          13.3      18.2   6.9    19.3
 
-    python -m convcore.bench.worker NAME
+    python -m convcore.bench.worker NAME THREADS DEVICE
 
 reads pickled messages from stdin and answers on stdout; both ends are this module.
 """
@@ -32,7 +32,7 @@ from typing import IO, Any
 
 from convcore.bench.cases import case
 from convcore.bench.formats import UnsupportedError
-from convcore.bench.peers import PEERS
+from convcore.bench.peers import adapters
 from convcore.errors import printable
 
 __all__ = ["Worker", "WorkerError"]
@@ -61,12 +61,16 @@ class Worker:
         How many threads the peer may use.
     environment
         More variables for the process, such as ``CONVCORE_ISA``.
+    device
+        "cpu", or "cuda" for the peer's form on an NVIDIA GPU.
     """
 
-    def __init__(self, name: str, threads: int, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, threads: int, environment: Mapping[str, str] | None = None, device: str = "cpu"
+    ) -> None:
         self.name = name
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "convcore.bench.worker", name, str(threads)],
+            [sys.executable, "-m", "convcore.bench.worker", name, str(threads), device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -81,6 +85,11 @@ class Worker:
         """Run once untimed, to warm the caches, then for about `seconds`; return milliseconds of each."""
         times: list[float] = self._ask("time", seconds, most)
         return times
+
+    def facts(self) -> dict[str, float]:
+        """Return what the peer says of itself beside its times; empty for most."""
+        found: dict[str, float] = self._ask("facts")
+        return found
 
     def pause(self) -> None:
         """Stop the process and every thread in it until its next turn."""
@@ -132,8 +141,8 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-def _serve(name: str, threads: int, questions: IO[bytes], answers: IO[bytes]) -> None:
-    peer = None
+def _serve(name: str, threads: int, device: str, questions: IO[bytes], answers: IO[bytes]) -> None:
+    peer: Any = None
     while True:
         try:
             verb, *message = pickle.load(questions)
@@ -141,7 +150,7 @@ def _serve(name: str, threads: int, questions: IO[bytes], answers: IO[bytes]) ->
             return
         try:
             if verb == "build":
-                peer = PEERS[name](threads)
+                peer = adapters(device)[name](threads)
                 workload = case(message[0])
                 graph = workload.build()
                 peer.build(graph, workload.inputs(message[1]))
@@ -149,8 +158,11 @@ def _serve(name: str, threads: int, questions: IO[bytes], answers: IO[bytes]) ->
                 gc.collect()
                 peer.run()
                 answer = ("done", peer.output())
+            elif verb == "facts":
+                answer = ("done", peer.facts() if hasattr(peer, "facts") else {})
             else:
-                answer = ("done", _time(peer, *message))
+                # A GPU has a clock of its own.
+                answer = ("done", peer.time(*message) if hasattr(peer, "time") else _time(peer, *message))
         except UnsupportedError as error:
             answer = ("unsupported", str(error))
         except Exception as error:
@@ -176,7 +188,7 @@ def _main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    _serve(sys.argv[1], int(sys.argv[2]), sys.stdin.buffer, answers)
+    _serve(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.stdin.buffer, answers)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,23 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text.split(",")))
 
 
+def _devices(text: str) -> tuple[str, ...]:
+    devices = _names(text)
+    if not set(devices) <= {"cpu", "cuda"}:
+        raise argparse.ArgumentTypeError(f"{text!r} is not cpu, cuda or cpu,cuda")
+    return devices
+
+
+def _factor(text: str) -> float:
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 1 < factor < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 1")
+    return factor
+
+
 def _count(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number from 1")
@@ -52,10 +69,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="FILE", nargs="?", help="with `model`: a .keras, .h5 or .hdf5 file")
     parser.add_argument(
         "--device",
-        choices=["cpu", "cuda"],
-        default="cpu",
-        help="measure the CPU (the default) or an NVIDIA GPU",
+        type=_devices,
+        default=("cpu",),
+        metavar="cpu|cuda|cpu,cuda",
+        help="measure the CPU (the default), an NVIDIA GPU, or with `kernels` both in one table",
     )
+    parser.add_argument(
+        "--op",
+        type=_names,
+        default=(),
+        metavar="NAME[,NAME]",
+        help="with `kernels`: operations, such as conv2d or softmax; `all`, or `article` for the three workloads "
+        "of the Theano figure",
+    )
+    parser.add_argument(
+        "--shape",
+        type=_names,
+        default=(),
+        metavar="PROBLEM[,PROBLEM]",
+        help="with --op: problem strings, such as mb1ic64ih56oc128oh56kh3ph1 or 4096x1000",
+    )
+    parser.add_argument("--sweep", action="store_true", help="with --op: each problem at several sizes")
     add_model_options(parser)
     parser.add_argument("--threads", type=_counts, metavar="N[,N]", help="by default all")
     parser.add_argument("--batch", type=_counts, default=(1,), metavar="N[,N]", help="images in a call")
@@ -84,12 +118,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", metavar="FILE", help="write everything, with the machine's context; - is stdout"
     )
-    parser.add_argument("--plot", metavar="FILE.png", help="draw the peers as bars")
+    parser.add_argument(
+        "--plot",
+        metavar="FILE.png",
+        help="draw the peers as bars; with --op time by size, the roofline, and CPU beside GPU",
+    )
+    parser.add_argument(
+        "--compare", metavar="OLD.json", help="compare with an earlier result; 1 if something has become slower"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=_factor,
+        default=1.25,
+        metavar="X",
+        help="with --compare: what takes more than X times as long is a regression (1.25)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure; 1 if a peer that was asked for by name could not be."""
-    if args.device == "cuda":
+    operations = bool(args.op) or len(args.device) > 1
+    if operations and args.what != "kernels":
+        raise UsageError("--op, and --device cpu,cuda, are for `kernels`")
+    if (args.shape or args.sweep) and not args.op:
+        raise UsageError("--shape and --sweep are for an operation: --op conv2d")
+    if args.compare:
+        from convcore.cli.bench_compare import earlier
+
+        earlier(args.compare)  # what cannot be read is said before anything is measured
+    if args.device == ("cuda",) and not operations:
         from convcore.cli import bench_gpu
 
         return bench_gpu.run(args)
@@ -97,6 +154,10 @@ def run(args: argparse.Namespace) -> int:
     from convcore.writers import write_json
 
     peers = _peers(args)
+    if operations:
+        from convcore.cli import bench_operations
+
+        return bench_operations.run(args, peers, _packages(peers))
     _check(args, peers)
     quiet = args.json == "-"
     record: dict[str, Any] = {
@@ -120,7 +181,12 @@ def run(args: argparse.Namespace) -> int:
         from convcore.bench.chart import write_chart
 
         write_chart(args.plot, found, f"float32 on {record['machine']['cpu']}")
-    return _told(args, found)
+    code = _told(args, found)
+    if args.compare:
+        from convcore.cli.bench_compare import compared
+
+        code = compared(args, record) or code
+    return code
 
 
 # ------------------------------------------------------------------------------------------- the call
@@ -128,12 +194,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _peers(args: argparse.Namespace) -> tuple[str, ...]:
     from convcore.bench import OWN, PEERS, installed
+    from convcore.bench.peers import ALIASES
 
     if args.peers == "none":
         return ()
     if args.peers == "all":
         return tuple(name for name in installed() if name == "convcore" or name not in OWN)
-    names = tuple(dict.fromkeys(["convcore", *args.peers.split(",")]))
+    asked = [name for word in args.peers.split(",") for name in ALIASES.get(word, (word,))]
+    names = tuple(dict.fromkeys(["convcore", *asked]))
     unknown = [name for name in names if name not in PEERS]
     if unknown:
         raise UsageError(f"--peers knows no {', '.join(unknown)}; it knows {', '.join(list(PEERS)[1:])}")

@@ -34,7 +34,7 @@ def _parts(args: argparse.Namespace) -> list[str]:
 
     if args.what == "model":
         raise UsageError("--device cuda measures VGG16 and the kernels; a model file is measured on the CPU")
-    for name in ("threads", "isa", "plot"):
+    for name in ("threads", "isa", "plot", "compare"):
         if getattr(args, name):
             raise UsageError(f"--{name} is for the CPU: --device cuda knows it not")
     if args.batch != (1,):

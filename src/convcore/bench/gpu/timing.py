@@ -10,7 +10,7 @@ from typing import Any
 
 from convcore.bench.timing import median_ratio
 
-__all__ = ["Candidate", "interleaved", "ratio", "summary"]
+__all__ = ["Candidate", "interleaved", "ratio", "repeats_of", "summary"]
 
 #: How long a candidate runs at a time, in ms: long beside an event's resolution of half a microsecond.
 _TURN = 10.0
@@ -46,8 +46,7 @@ def interleaved(
     for name, candidate in candidates.items():
         for _ in range(warm_up):
             clock(candidate.replay, 1)
-        once = max(clock(candidate.replay, 1), 1e-4)
-        repeats[name] = max(1, min(_MOST_REPEATS, math.ceil(_TURN / once)))
+        repeats[name] = repeats_of(clock(candidate.replay, 1))
     times: dict[str, list[float]] = {name: [] for name in candidates}
     order = list(candidates.items())
     for r in range(-1, rounds):  # the round before the first warms the clocks up
@@ -56,6 +55,17 @@ def interleaved(
             if r >= 0:
                 times[name].append(ms)
     return times
+
+
+def repeats_of(once: float) -> int:
+    """Return how many calls of `once` ms make a turn.
+
+    Examples
+    --------
+    >>> repeats_of(3.0), repeats_of(1e-6), repeats_of(50.0)
+    (4, 200, 1)
+    """
+    return max(1, min(_MOST_REPEATS, math.ceil(_TURN / max(once, 1e-4))))
 
 
 def summary(ms: list[float]) -> dict[str, Any]:

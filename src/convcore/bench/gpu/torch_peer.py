@@ -113,7 +113,7 @@ class TorchPeer:
         """
         torch = self.torch
         with torch.inference_mode():
-            return TorchGraph(self, [self._call(layers, x, fused) for _ in range(sets)], are_maps(layers[-1]))
+            return TorchGraph(self, [self.call(layers, x, fused) for _ in range(sets)], are_maps(layers[-1]))
 
     def matrix_product(self, n: int) -> TorchGraph:
         """Return one product of two matrices n x n."""
@@ -135,7 +135,8 @@ class TorchPeer:
 
     # ---- layers ----------------------------------------------------------------------------------
 
-    def _call(self, layers: Sequence[Layer], x: NDArray[Any], fused: bool) -> Callable[[], Any]:
+    def call(self, layers: Sequence[Layer], x: NDArray[Any], fused: bool) -> Callable[[], Any]:
+        """Return one call of the layers on a copy of `x`, which returns a tensor; see :meth:`graph`."""
         torch = self.torch
         image = torch.from_numpy(np.ascontiguousarray(x)).to(self._device)
         if image.dtype == torch.float32:

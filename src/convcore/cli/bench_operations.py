@@ -1,0 +1,134 @@
+"""``convcore bench kernels --op ...``: single operations by problem strings, CPU and GPU in one table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from convcore import _native
+from convcore.cli import UsageError
+from convcore.cli.bench_compare import compared
+from convcore.cli.terminal import note, plain, print_json, print_table, progress
+from convcore.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from convcore.bench.kernels import Result
+
+__all__ = ["run"]
+
+
+def run(args: argparse.Namespace, peers: Sequence[str], packages: Sequence[str]) -> int:
+    """Measure; 1 if something that was asked for could not be, or has become slower."""
+    from convcore.bench.kernels import as_record, chosen_cases, measured, no_gpu
+    from convcore.writers import write_json
+
+    _check(args)
+    try:
+        names = chosen_cases(args.op or ("all",), args.shape, args.sweep)
+    except ArgumentError as error:
+        raise UsageError(str(error)) from None
+    missing = no_gpu() if "cuda" in args.device else ""
+    if missing:
+        goes_on = "cpu" in args.device
+        note(f"convcore bench: {missing}{' What runs on the CPU is measured.' if goes_on else ''}")
+        if not goes_on:
+            return 1
+    quiet = args.json == "-"
+    results: list[Result] = []
+    for threads in args.threads or (_native.get_num_threads(),):
+        found = _each(
+            names, threads, lambda name, n=threads: measured(  # type: ignore[misc]
+                [name], devices=args.device, peers=peers, threads=n, rounds=args.rounds, isas=args.isa
+            ),
+        )  # fmt: skip
+        results += found
+    record = as_record(results, packages)
+    if quiet:
+        print_json(record)
+    else:
+        _print(results)
+        if args.json:
+            write_json(args.json, plain(record))
+    if args.plot:
+        from convcore.bench.plots import write_plots
+
+        for path in write_plots(args.plot, results, f"float32 on {record['machine']['cpu']}"):
+            note(f"convcore bench: drew {path}")
+    code = _told(args, results) or int(bool(missing))
+    return compared(args, record) or code if args.compare else code
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.only:
+        raise UsageError("--only chooses among named layers, --op among operations: say one of them")
+    if args.batch != (1,):
+        raise UsageError("--batch is for networks: a problem string says its own, mb8")
+    if args.shape and (len(args.op) != 1 or args.op[0] in ("all", "article")):
+        raise UsageError("--shape is for one operation: --op conv2d --shape mb1ic64ih56oc128oh56kh3ph1")
+
+
+def _each(names: Sequence[str], threads: int, run: Any) -> list[Result]:
+    def one() -> Iterator[Result]:
+        for name in progress(names, len(names), f"operations, {threads} thread(s)"):
+            yield from run(name)
+
+    return list(one())
+
+
+def _print(results: Sequence[Result]) -> None:
+    """One row for a case on a device: ours and everyone else's milliseconds, and what ours mean."""
+    others = list(
+        dict.fromkeys(n for r in results for n, m in r.comparison.peers.items() if n != r.ours and m.ms)
+    )
+    head = ("operation", "device", "threads", "convcore", "p90", *others, "of the fastest", "GFLOP/s", "GB/s",
+            "of roofline", "max error")  # fmt: skip
+    rows: list[list[str | None]] = []
+    for r in results:
+        c, mine = r.comparison, r.mine
+        rates, ratio = r.rates(mine), c.ratio
+        peers = [c.peers[name].median if name in c.peers else None for name in others]
+        threads = str(c.threads) if r.device == "cpu" else ""
+        rows.append([
+            c.case, r.device, threads, _ms(mine.median) or "not measured", _ms(mine.p90), *map(_ms, peers),
+            None if ratio is None else f"{ratio:.2f}",
+            _number(rates["gflops"], ".1f"), _number(rates["gbytes"], ".1f"),
+            None if (share := rates["fraction_of_roofline"]) is None else f"{100 * share:.0f} %",
+            _number(mine.error, ".1e"),
+        ])  # fmt: skip
+    print_table(head, rows, title="Milliseconds in turn, medians of rounds", left=(0, 1))
+
+
+def _number(value: float | None, form: str) -> str | None:
+    return None if value is None else f"{value:{form}}"
+
+
+def _ms(value: float | None) -> str | None:
+    """Three digits or more: microseconds count where a call is all there is."""
+    return None if value is None else f"{value:.4f}" if value < 1 else f"{value:.3f}"
+
+
+def _told(args: argparse.Namespace, results: Sequence[Result]) -> int:
+    """Name on stderr everyone that was not timed; 1 if one of them was asked for by name, or is ours.
+
+    A peer that lacks an operation is no failure, unless it lacks all that were asked for.
+    """
+    from convcore.bench.kernels import NOT_MEASURED
+
+    lines, served = set(), {n for r in results for n, m in r.comparison.peers.items() if m.ms}
+    ours = False
+    for r in results:
+        for name, m in r.comparison.peers.items():
+            if m.status in ("timed", NOT_MEASURED):
+                continue
+            mine = name.startswith("convcore")
+            ours |= mine
+            if m.status != "unsupported" or mine:
+                lines.add(f"convcore bench: {r.comparison.case}: {name} on {r.device} {m.status}: {m.reason}")
+    asked = set() if args.peers in ("all", "none") else {n for r in results for n in r.comparison.peers} - served
+    on_gpu_alone = {n for n in asked if n.startswith("convcore")}
+    lines |= {f"convcore bench: {name} has none of these operations" for name in asked - on_gpu_alone
+              if not any(f": {name} on" in line for line in lines)}  # fmt: skip
+    for line in sorted(lines):
+        note(line)
+    return int(bool(lines) and (ours or args.peers not in ("all", "none")))
