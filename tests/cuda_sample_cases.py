@@ -37,6 +37,7 @@ class Case:
     signature: str
     check: Callable[[str], None]
     gate: Gate = field(default_factory=Gate)
+    products: int = 0
 
 
 def _normal(*shape: int, seed: int = 0) -> Array:
