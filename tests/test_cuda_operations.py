@@ -22,6 +22,8 @@ from convcore.cuda.step import Step
 from convcore.cuda.toolkit import cuda, simulated
 
 from . import kernel_cases
+from .cuda_compile import Compiler
+from .cuda_emulated import watch_launches
 from .memory import Array
 from .tolerance import assert_within, ulp_difference
 
@@ -108,6 +110,20 @@ def test_every_operation_is_within_the_bound_of_the_cpu(case: kernel_cases.Case)
     got = on_device(case.call, *case.arrays)
     assert got.dtype == case.dtype
     assert_within(got, case.expected, case.bound)
+
+
+@pytest.mark.skipif(not simulated, reason="on a GPU the fast kernels are what every test has launched")
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case.name in ("conv2d 1x1", "conv2d valid", "dense")],  # few products
+    ids=lambda case: f"{case.name} {case.arrays[0].shape}",
+)
+def test_sums_of_the_fast_kernels_are_within_the_bound_of_the_cpu(
+    case: kernel_cases.Case, cuda_compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = watch_launches(cuda_compiler, monkeypatch)
+    assert_within(on_device(case.call, *case.arrays), case.expected, case.bound)
+    assert launched
 
 
 def test_every_public_operation_is_mirrored_and_tested() -> None:

@@ -25,6 +25,7 @@ def test_a_kernel_is_made_of_what_it_should_be_and_computes_it(
     assert f".target sm_{capability[0]}{capability[1]}" in made.ptx
     assert parse(made.ptx).name == ("kernel" if name in ("gemm_bfloat16", "gemm_float16") else name)
     CASES[name].gate.check(made)
+    assert CASES[name].products <= 5_000_000
     CASES[name].check(made.ptx)
 
 

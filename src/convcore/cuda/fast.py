@@ -24,6 +24,10 @@ __all__ = ["ARITHMETICS", "Choice", "Kernel", "Launch", "Packing", "Work", "choo
 #: What the products of each of the engine's precisions are computed in.
 ARITHMETICS = {"float32": "3xtf32", "tf32": "tf32", "bfloat16": "bfloat16"}
 
+#: Sums of fewer products are multiply-adds in "float32": 3xTF32 loses up to 3 x 2^-22 of a product, which is
+#: as much as the roundings of so many, 2^-24 each.
+_FEWEST_IN_3XTF32 = 12
+
 #: Bytes of an element of the types that the kernels read and write.
 _SIZES = {"float32": 4, "bfloat16": 2}
 
@@ -413,6 +417,11 @@ def _types(x: Any, out: Any, fields: Mapping[str, Any]) -> tuple[str, str] | Non
     return (x[2], out[2]) if x[2] in known and out[2] in known else None
 
 
+def _arithmetic(precision: str, products: int) -> str:
+    """What sums of so many products are computed in."""
+    return "float32" if precision == "float32" and products < _FEWEST_IN_3XTF32 else ARITHMETICS[precision]
+
+
 def _reached(rows: int, channels: int) -> bool:
     """Whether the kernels' offsets reach all of x when its rows are continued to whole chunks of any type."""
     return rows * _whole(channels, _CHUNK // 2) < _MOST_ELEMENTS
@@ -427,7 +436,7 @@ def _choose_dense(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
         rows,
         inputs,
         outputs,
-        arithmetic=ARITHMETICS[fields["precision"]],
+        arithmetic=_arithmetic(fields["precision"], inputs),
         source=types_[0],
         result=types_[1],
         activation=fields.get("activation", _LINEAR),
@@ -441,12 +450,13 @@ def _choose_conv(x: Any, out: Any, fields: Mapping[str, Any]) -> Choice | None:
     if types_ is None or not fits or int(fields.get("groups", 1)) != 1:
         return None
     once, none = (1, 1, 1), (0, 0, 0)
+    kernel = tuple(fields.get("kernel", once))
     return conv(
         shape,
-        tuple(fields.get("kernel", once)),
+        kernel,
         (outputs[1], *(n * (2 if fields["pool"] else 1) for n in outputs[2:4])),
         outputs[4],
-        arithmetic=ARITHMETICS[fields["precision"]],
+        arithmetic=_arithmetic(fields["precision"], math.prod(kernel) * shape[4]),
         source=types_[0],
         result=types_[1],
         stride=tuple(fields.get("stride", once)),
