@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,6 +68,31 @@ def test_an_empty_array_has_no_address() -> None:
     assert x.__cuda_array_interface__["data"] == (0, False)
     back = as_device_array(Foreign(shape=(0, 3), data=(0, True), strides=None), "x", "relu")
     assert back.shape == (0, 3) and back.pointer == 0
+
+
+def test_views_never_touch_an_element() -> None:
+    """In a process of its own: nobody may read the first page of memory."""
+    code = """
+import numpy as np
+from convcore.cuda import arrays
+
+class Foreign:
+    __cuda_array_interface__ = {"version": 3, "typestr": "<f4", "shape": (2, 3), "data": (256, False)}
+
+x = arrays.as_device_array(Foreign(), "x", "relu")
+views = [x[1, 2], x[np.int64(1), -1], x[..., 1, 2], x[None, 1, 2], x[1], x[:, ::-1], x[:0], x[()]]
+views += [x.transpose(), x.broadcast_to((4, 2, 3)), x.view(np.uint32), x.reshape(-1), x.reshape(1, 6)]
+views += [x.strided(1, (2, 2), (3, 1)), x[1, 2].reshape(1)]
+for v in views:
+    repr(v), v.span, v.pointer, v.flags.c_contiguous, v.__cuda_array_interface__
+print([v.shape for v in views[:4]], views[0].pointer)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == f"[(), (), (), (1,)] {256 + 4 * 5}\n"
 
 
 @only_simulated
@@ -143,6 +171,28 @@ def test_an_array_remembers_the_stream_that_wrote_it(waits: list[tuple[int, int]
     with device.launching(None, "relu"):
         plain = DeviceArray(np.zeros(3, np.float32), None)
     assert plain.__cuda_array_interface__["stream"] == 1
+
+
+def test_what_copies_an_array_waits_for_who_wrote_it(
+    waits: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued: list[tuple[str, int]] = []
+    monkeypatch.setattr(arrays, "call", lambda name, *arguments: queued.append((name, arguments[-1])))
+    monkeypatch.setattr(arrays.copy, "launch_fill", lambda y, value: queued.append(("fill", len(waits))))
+    with device.launching(5, "relu"):
+        made = DeviceArray(np.zeros(3, np.float32), None)
+    made.copy_to_host()  # on the default stream
+    assert waits == [(5, 1)]
+    assert queued == [("cuMemcpyDtoHAsync", 0), ("cuStreamSynchronize", 0)]
+    with device.launching(9, "relu"):
+        made.copy_from_host(np.zeros(3, np.float32))
+        assert waits == [(5, 1), (5, 9)]
+    with device.launching(7, "relu"):
+        made[...] = 0.0
+        assert waits == [(5, 1), (5, 9), (9, 7)] and queued[-1] == ("fill", 3)
+        made[...] = 0.0
+        made.copy_to_host()
+    assert len(waits) == 3  # on the stream that wrote it there is nothing to wait for
 
 
 def test_dlpack_lets_the_stream_of_the_consumer_wait(

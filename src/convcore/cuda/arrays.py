@@ -145,15 +145,14 @@ class DeviceArray:
     # ---- views ----------------------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> DeviceArray:
-        for k in key if isinstance(key, tuple) else (key,):
+        keys = key if isinstance(key, tuple) else (key,)
+        for k in keys:
             if not (k is None or k is Ellipsis or isinstance(k, (int, np.integer, slice))):
                 raise ArgumentError(
                     "DeviceArray", "index", got=type(k).__name__, expected="integers, slices, None or ..."
                 )
-        taken = self._map[key if isinstance(key, tuple) else (key,)]
-        if not isinstance(taken, np.ndarray):  # all integers: a view without axes, not its value
-            taken = self._map[(*(key if isinstance(key, tuple) else (key,)), Ellipsis)]
-        return DeviceArray(taken, self)
+        # With ... NumPy makes a view of an element too; without it, it would read the address.
+        return DeviceArray(self._map[keys if any(k is Ellipsis for k in keys) else (*keys, ...)], self)
 
     def transpose(self, *axes: Any) -> DeviceArray:
         """The view with permuted axes, as ``ndarray.transpose``."""
@@ -199,6 +198,7 @@ class DeviceArray:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         target = self[key]
+        _wait(target._memory.stream, stream.get())
         target.written_on(stream.get())
         if isinstance(value, (int, float)):
             copy.launch_fill(target, value)
@@ -206,10 +206,15 @@ class DeviceArray:
             copy.launch(target, as_device_array(value, "value", "DeviceArray").broadcast_to(target.shape))
 
     def copy_to_host(self) -> NDArray[Any]:
-        """The elements as a NumPy array, after everything on the context's stream is done."""
+        """The elements as a NumPy array, after everything on the context's stream is done.
+
+        And after what wrote them, whichever stream that was on: the default stream, which is the context's
+        where nothing else is said, does not wait for streams of the kind that PyTorch and the engine make.
+        """
         source = self if self.flags.c_contiguous else self.copy()
         host = np.empty(source.shape, source.dtype)
         on = stream.get()
+        _wait(source._memory.stream, on)
         source.get(host, on)
         _wait_on_host(on)
         return host
@@ -218,6 +223,7 @@ class DeviceArray:
         """Fill this C-ordered array with the elements of `x`, an array of the same shape and type."""
         on = stream.get()
         source = np.ascontiguousarray(x)
+        _wait(self._memory.stream, on)
         self.put(source, on)
         _wait_on_host(on)  # the host array may change, and end, from now on
 
