@@ -18,14 +18,17 @@ __all__ = ["Values"]
 
 
 class Values:
-    """Watches the steps that run from now on, until the test ends."""
+    """Watches the steps that run from now on, until it is asked what they have written."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._written: list[Array] = []
+        self._watching = True
         run = step.Step.run
 
         def watched(this: step.Step, buffers: Sequence[Any]) -> None:
             run(this, buffers)
+            if not self._watching:  # the second run is recorded, and nothing can be copied meanwhile
+                return
             view = this._views[0]
             # In the order of memory: a step may write its axes in another one.
             flat = (*view[:3], (math.prod(view[3]),), (1,))
@@ -36,6 +39,7 @@ class Values:
 
     def of(self, plan: Plan, batch: int) -> dict[str, Array]:
         """By name, all that a plan's steps have written whole in the one run of a batch that was watched."""
+        self._watching = False
         assert len(self._written) == len(plan.steps)
         found: dict[str, Array] = {}
         for planned, written in zip(plan.steps, self._written, strict=True):

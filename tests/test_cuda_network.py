@@ -1,7 +1,7 @@
-"""Whole networks on the GPU's fast path without a GPU: what the engine chose, launched in the emulator.
+"""Whole networks on the fast path: what the engine chose, launched in the emulator, or on a GPU if asked to.
 
-The engine makes its plan, packs weights and lays out its arena as it does with a GPU; the memory is the
-simulator's, and every launch of fast kernels goes to the emulator, which refuses races and whatever lies
+The engine makes its plan, packs weights and lays out its arena as it does with a GPU. Without one the memory is
+the simulator's, and every launch of fast kernels goes to the emulator, which refuses races and whatever lies
 outside the array that a kernel was given.
 """
 
@@ -20,8 +20,8 @@ pytest.importorskip("numba_cuda", reason="numba-cuda is not installed: no kernel
 
 from convcore.cuda import fast, step
 from convcore.cuda.arrays import DeviceArray
+from convcore.cuda.toolkit import simulated
 
-from . import cuda_compile
 from .cuda_emulated import compiled, execute
 from .cuda_values import Values
 from .error_analysis import PRECISIONS, check_values, probable_bound
@@ -33,15 +33,20 @@ Launched = list[str]
 
 
 @pytest.fixture
-def launched(cuda_compiler: cuda_compile.Compiler, monkeypatch: pytest.MonkeyPatch) -> Launched:
-    """Let fast kernels be chosen, and run them in the emulator."""
+def launched(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Launched:
+    """Let fast kernels be chosen, and run them in the emulator, which reads no memory of a GPU, or there."""
     names: Launched = []
+    compiler = request.getfixturevalue("cuda_compiler") if simulated else None
+    on_gpu = step.launch_work
 
     def launch_work(work: fast.Work, arrays: Mapping[str, DeviceArray]) -> None:
+        names.extend(one.kernel.name for one in work.launches)
+        if compiler is None:
+            on_gpu(work, arrays)
+            return
         memory = {name: a._map for name, a in arrays.items()}
         for one in work.launches:
-            execute(compiled(cuda_compiler, one.kernel).ptx, one, memory)
-            names.append(one.kernel.name)
+            execute(compiled(compiler, one.kernel).ptx, one, memory)
 
     monkeypatch.setattr(fast, "enabled", True)
     monkeypatch.setattr(step, "launch_work", launch_work)
@@ -126,6 +131,7 @@ def test_a_small_resnet(launched: Launched, monkeypatch: pytest.MonkeyPatch, pre
 def test_work_is_counted_before_pooling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pooling on the way out saves bytes and no products."""
     graph = small_vgg()
+    monkeypatch.setattr(fast, "enabled", False)
     apart = build(graph, Device("cuda")).steps[:2]
     monkeypatch.setattr(fast, "enabled", True)
     pooled = build(graph, Device("cuda")).steps[0]
