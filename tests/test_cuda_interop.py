@@ -159,6 +159,56 @@ def test_the_stream_of_the_producer_is_waited_for(waits: list[tuple[int, int]]) 
     assert waits == []
 
 
+def test_who_names_no_stream_is_asked_to_have_ours_wait(waits: list[tuple[int, int]]) -> None:
+    """PyTorch's interface is of version 2."""
+    asked: list[int] = []
+
+    class Tensor(Foreign):
+        def __dlpack__(self, *, stream: int) -> str:
+            asked.append(stream)
+            return "capsule"
+
+    def tensor(**changed: Any) -> Tensor:
+        return Tensor(**{"version": 2, "shape": (3,), "data": (4096, False), **changed})
+
+    assert as_device_array(tensor(), "x", "relu").pointer == 4096
+    with device.launching(9, "relu"):
+        as_device_array(tensor(), "x", "relu")
+    assert asked == [1, 9]
+    as_device_array(tensor(version=3), "x", "relu")  # it would have named one
+    as_device_array(tensor(shape=(0,)), "x", "relu")
+    as_device_array(Foreign(version=2, shape=(3,), data=(4096, False)), "x", "relu")
+    assert asked == [1, 9] and waits == []
+
+
+def test_an_array_by_dlpack_alone(waits: list[tuple[int, int]]) -> None:
+    pytest.importorskip("cuda.core.utils", reason="cuda-core is not installed")
+    raw = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    asked: list[int] = []
+
+    class Exporter:
+        """Memory of the host that says it were a GPU's: nobody reads it here."""
+
+        def __init__(self, whole: Any) -> None:
+            self.whole = whole
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 2, 0
+
+        def __dlpack__(self, *, stream: int, **_: Any) -> Any:
+            asked.append(stream)
+            return self.whole.__dlpack__(max_version=(1, 0))
+
+    for view in (raw, raw[:, ::2], raw[::-1], raw[1, 2], raw[1, 2, 3:].reshape(()), raw.transpose(), raw[:0]):
+        taken = as_device_array(Exporter(view), "x", "relu")
+        assert taken.shape == view.shape and taken.dtype == view.dtype
+        if view.size:
+            assert taken.strides == view.strides and taken.pointer == view.ctypes.data
+    with device.launching(9, "relu"):
+        as_device_array(Exporter(raw), "x", "relu")
+    assert asked == [1] * 7 + [9] and waits == []  # it is the exporter who has a stream wait
+
+
 def test_an_array_remembers_the_stream_that_wrote_it(waits: list[tuple[int, int]]) -> None:
     with device.launching(5, "relu"):
         made = DeviceArray(np.zeros((2, 3), np.float32), None)

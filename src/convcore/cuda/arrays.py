@@ -37,6 +37,8 @@ _DLPACK_CUDA = (2, 13)  # device memory, managed memory
 _DLPACK_CPU = 1
 _LEGACY_DEFAULT_STREAM = 1
 _NO_WAITING = -1
+#: The first version of the CUDA array interface that has streams.
+_NAMES_STREAMS = 3
 
 
 class _Pointer:
@@ -429,7 +431,7 @@ def as_device_array(x: Any, name: str, where: str) -> DeviceArray:
         view = StridedMemoryView.from_dlpack(x, stream_ptr=wait_on)
         if view.dtype is None:
             raise DTypeError(where, f"{name} has elements that NumPy has no type for", got=type(x).__name__)
-        strides = None if view.strides is None else [s * view.dtype.itemsize for s in view.strides]
+        strides = None if view.strides is None else tuple(s * view.dtype.itemsize for s in view.strides)
         pointer = _Pointer(view.ptr, view.shape, strides, np.dtype(view.dtype).str, view.readonly)
         return DeviceArray(np.asarray(pointer), (x, view))
     if device is not None or hasattr(x, "__array__") or hasattr(x, "__array_interface__"):
@@ -463,4 +465,10 @@ def _from_interface(interface: dict[str, Any], x: object, name: str, where: str)
     producer = interface.get("stream")
     if producer is not None:  # None: there is nothing to wait for
         _wait(int(producer), stream.get())
+    elif interface.get("version", 0) < _NAMES_STREAMS and array.size and not simulated:
+        # Such as PyTorch's: the interface cannot say on which stream the array is written. DLPack, by being
+        # asked for it, has our stream wait for that one; the array itself is known already.
+        export = getattr(x, "__dlpack__", None)
+        if export is not None:
+            export(stream=handle_of(stream.get()) or _LEGACY_DEFAULT_STREAM)
     return array
