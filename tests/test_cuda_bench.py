@@ -716,6 +716,20 @@ def test_what_stays_in_the_emulator_is_named_rightly() -> None:
     assert all((ROOT / "tests" / f"{name}.py").is_file() for name in record._EMULATED)
 
 
+def test_a_crash_takes_no_other_tests_down(tmp_path: Path) -> None:
+    (tmp_path / "tests").mkdir()
+    for name, code in {
+        "a": "import os\ndef test_right(): pass\ndef test_lost(): os._exit(9)\n",
+        "b": "import pytest\npytest.importorskip('no_such_module')\ndef test_never(): pass\n",
+        "c": "def test_right(): pass\ndef test_too(): pass\n",
+    }.items():
+        (tmp_path / "tests" / f"test_cuda_{name}.py").write_text(code)
+    found = record._tests(tmp_path / "tests", 60.0)
+    assert (found["status"], found["exit_code"]) == ("failed", 9)
+    assert (found["passed"], found["skipped"]) == (3, 1)  # one of them before the crash
+    assert found["reason"] == "test_cuda_a ended with 9"
+
+
 def test_tests_under_a_sanitizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tests").mkdir()
     for name in ("test_cuda_small", "test_cuda_samples"):

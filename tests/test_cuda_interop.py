@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -65,6 +68,31 @@ def test_an_empty_array_has_no_address() -> None:
     assert x.__cuda_array_interface__["data"] == (0, False)
     back = as_device_array(Foreign(shape=(0, 3), data=(0, True), strides=None), "x", "relu")
     assert back.shape == (0, 3) and back.pointer == 0
+
+
+def test_views_never_touch_an_element() -> None:
+    """In a process of its own: nobody may read the first page of memory."""
+    code = """
+import numpy as np
+from convcore.cuda import arrays
+
+class Foreign:
+    __cuda_array_interface__ = {"version": 3, "typestr": "<f4", "shape": (2, 3), "data": (256, False)}
+
+x = arrays.as_device_array(Foreign(), "x", "relu")
+views = [x[1, 2], x[np.int64(1), -1], x[..., 1, 2], x[None, 1, 2], x[1], x[:, ::-1], x[:0], x[()]]
+views += [x.transpose(), x.broadcast_to((4, 2, 3)), x.view(np.uint32), x.reshape(-1), x.reshape(1, 6)]
+views += [x.strided(1, (2, 2), (3, 1)), x[1, 2].reshape(1)]
+for v in views:
+    repr(v), v.span, v.pointer, v.flags.c_contiguous, v.__cuda_array_interface__
+print([v.shape for v in views[:4]], views[0].pointer)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False,
+        env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == f"[(), (), (), (1,)] {256 + 4 * 5}\n"
 
 
 @only_simulated
@@ -131,6 +159,56 @@ def test_the_stream_of_the_producer_is_waited_for(waits: list[tuple[int, int]]) 
     assert waits == []
 
 
+def test_who_names_no_stream_is_asked_to_have_ours_wait(waits: list[tuple[int, int]]) -> None:
+    """PyTorch's interface is of version 2."""
+    asked: list[int] = []
+
+    class Tensor(Foreign):
+        def __dlpack__(self, *, stream: int) -> str:
+            asked.append(stream)
+            return "capsule"
+
+    def tensor(**changed: Any) -> Tensor:
+        return Tensor(**{"version": 2, "shape": (3,), "data": (4096, False), **changed})
+
+    assert as_device_array(tensor(), "x", "relu").pointer == 4096
+    with device.launching(9, "relu"):
+        as_device_array(tensor(), "x", "relu")
+    assert asked == [1, 9]
+    as_device_array(tensor(version=3), "x", "relu")  # it would have named one
+    as_device_array(tensor(shape=(0,)), "x", "relu")
+    as_device_array(Foreign(version=2, shape=(3,), data=(4096, False)), "x", "relu")
+    assert asked == [1, 9] and waits == []
+
+
+def test_an_array_by_dlpack_alone(waits: list[tuple[int, int]]) -> None:
+    pytest.importorskip("cuda.core.utils", reason="cuda-core is not installed")
+    raw = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    asked: list[int] = []
+
+    class Exporter:
+        """Memory of the host that says it were a GPU's: nobody reads it here."""
+
+        def __init__(self, whole: Any) -> None:
+            self.whole = whole
+
+        def __dlpack_device__(self) -> tuple[int, int]:
+            return 2, 0
+
+        def __dlpack__(self, *, stream: int, **_: Any) -> Any:
+            asked.append(stream)
+            return self.whole.__dlpack__(max_version=(1, 0))
+
+    for view in (raw, raw[:, ::2], raw[::-1], raw[1, 2], raw[1, 2, 3:].reshape(()), raw.transpose(), raw[:0]):
+        taken = as_device_array(Exporter(view), "x", "relu")
+        assert taken.shape == view.shape and taken.dtype == view.dtype
+        if view.size:
+            assert taken.strides == view.strides and taken.pointer == view.ctypes.data
+    with device.launching(9, "relu"):
+        as_device_array(Exporter(raw), "x", "relu")
+    assert asked == [1] * 7 + [9] and waits == []  # it is the exporter who has a stream wait
+
+
 def test_an_array_remembers_the_stream_that_wrote_it(waits: list[tuple[int, int]]) -> None:
     with device.launching(5, "relu"):
         made = DeviceArray(np.zeros((2, 3), np.float32), None)
@@ -143,6 +221,28 @@ def test_an_array_remembers_the_stream_that_wrote_it(waits: list[tuple[int, int]
     with device.launching(None, "relu"):
         plain = DeviceArray(np.zeros(3, np.float32), None)
     assert plain.__cuda_array_interface__["stream"] == 1
+
+
+def test_what_copies_an_array_waits_for_who_wrote_it(
+    waits: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queued: list[tuple[str, int]] = []
+    monkeypatch.setattr(arrays, "call", lambda name, *arguments: queued.append((name, arguments[-1])))
+    monkeypatch.setattr(arrays.copy, "launch_fill", lambda y, value: queued.append(("fill", len(waits))))
+    with device.launching(5, "relu"):
+        made = DeviceArray(np.zeros(3, np.float32), None)
+    made.copy_to_host()  # on the default stream
+    assert waits == [(5, 1)]
+    assert queued == [("cuMemcpyDtoHAsync", 0), ("cuStreamSynchronize", 0)]
+    with device.launching(9, "relu"):
+        made.copy_from_host(np.zeros(3, np.float32))
+        assert waits == [(5, 1), (5, 9)]
+    with device.launching(7, "relu"):
+        made[...] = 0.0
+        assert waits == [(5, 1), (5, 9), (9, 7)] and queued[-1] == ("fill", 3)
+        made[...] = 0.0
+        made.copy_to_host()
+    assert len(waits) == 3  # on the stream that wrote it there is nothing to wait for
 
 
 def test_dlpack_lets_the_stream_of_the_consumer_wait(

@@ -294,7 +294,8 @@ def test_shapes_are_checked_before_anything_runs() -> None:
 @pytest.mark.skipif(simulated, reason="the simulator has no streams")
 def test_streams_of_any_kind_and_no_other() -> None:
     x = to_device(X)
-    for stream in (None, 0, cuda.stream(), int(cuda.stream().handle.value)):
+    numbered = cuda.stream()  # a handle alone would not keep it
+    for stream in (None, 0, cuda.stream(), int(numbered.handle)):
         assert on_gpu.relu(x, stream=stream).copy_to_host().tobytes() == cc.relu(X).tobytes()
     with pytest.raises(ArgumentError, match="stream"):
         on_gpu.relu(x, stream="one")

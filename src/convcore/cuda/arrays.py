@@ -37,6 +37,8 @@ _DLPACK_CUDA = (2, 13)  # device memory, managed memory
 _DLPACK_CPU = 1
 _LEGACY_DEFAULT_STREAM = 1
 _NO_WAITING = -1
+#: The first version of the CUDA array interface that has streams.
+_NAMES_STREAMS = 3
 
 
 class _Pointer:
@@ -145,15 +147,14 @@ class DeviceArray:
     # ---- views ----------------------------------------------------------------------------------
 
     def __getitem__(self, key: Any) -> DeviceArray:
-        for k in key if isinstance(key, tuple) else (key,):
+        keys = key if isinstance(key, tuple) else (key,)
+        for k in keys:
             if not (k is None or k is Ellipsis or isinstance(k, (int, np.integer, slice))):
                 raise ArgumentError(
                     "DeviceArray", "index", got=type(k).__name__, expected="integers, slices, None or ..."
                 )
-        taken = self._map[key if isinstance(key, tuple) else (key,)]
-        if not isinstance(taken, np.ndarray):  # all integers: a view without axes, not its value
-            taken = self._map[(*(key if isinstance(key, tuple) else (key,)), Ellipsis)]
-        return DeviceArray(taken, self)
+        # With ... NumPy makes a view of an element too; without it, it would read the address.
+        return DeviceArray(self._map[keys if any(k is Ellipsis for k in keys) else (*keys, ...)], self)
 
     def transpose(self, *axes: Any) -> DeviceArray:
         """The view with permuted axes, as ``ndarray.transpose``."""
@@ -199,6 +200,7 @@ class DeviceArray:
 
     def __setitem__(self, key: Any, value: Any) -> None:
         target = self[key]
+        _wait(target._memory.stream, stream.get())
         target.written_on(stream.get())
         if isinstance(value, (int, float)):
             copy.launch_fill(target, value)
@@ -206,10 +208,15 @@ class DeviceArray:
             copy.launch(target, as_device_array(value, "value", "DeviceArray").broadcast_to(target.shape))
 
     def copy_to_host(self) -> NDArray[Any]:
-        """The elements as a NumPy array, after everything on the context's stream is done."""
+        """The elements as a NumPy array, after everything on the context's stream is done.
+
+        And after what wrote them, whichever stream that was on: the default stream, which is the context's
+        where nothing else is said, does not wait for streams of the kind that PyTorch and the engine make.
+        """
         source = self if self.flags.c_contiguous else self.copy()
         host = np.empty(source.shape, source.dtype)
         on = stream.get()
+        _wait(source._memory.stream, on)
         source.get(host, on)
         _wait_on_host(on)
         return host
@@ -218,6 +225,7 @@ class DeviceArray:
         """Fill this C-ordered array with the elements of `x`, an array of the same shape and type."""
         on = stream.get()
         source = np.ascontiguousarray(x)
+        _wait(self._memory.stream, on)
         self.put(source, on)
         _wait_on_host(on)  # the host array may change, and end, from now on
 
@@ -423,7 +431,7 @@ def as_device_array(x: Any, name: str, where: str) -> DeviceArray:
         view = StridedMemoryView.from_dlpack(x, stream_ptr=wait_on)
         if view.dtype is None:
             raise DTypeError(where, f"{name} has elements that NumPy has no type for", got=type(x).__name__)
-        strides = None if view.strides is None else [s * view.dtype.itemsize for s in view.strides]
+        strides = None if view.strides is None else tuple(s * view.dtype.itemsize for s in view.strides)
         pointer = _Pointer(view.ptr, view.shape, strides, np.dtype(view.dtype).str, view.readonly)
         return DeviceArray(np.asarray(pointer), (x, view))
     if device is not None or hasattr(x, "__array__") or hasattr(x, "__array_interface__"):
@@ -457,4 +465,10 @@ def _from_interface(interface: dict[str, Any], x: object, name: str, where: str)
     producer = interface.get("stream")
     if producer is not None:  # None: there is nothing to wait for
         _wait(int(producer), stream.get())
+    elif interface.get("version", 0) < _NAMES_STREAMS and array.size and not simulated:
+        # Such as PyTorch's: the interface cannot say on which stream the array is written. DLPack, by being
+        # asked for it, has our stream wait for that one; the array itself is known already.
+        export = getattr(x, "__dlpack__", None)
+        if export is not None:
+            export(stream=handle_of(stream.get()) or _LEGACY_DEFAULT_STREAM)
     return array

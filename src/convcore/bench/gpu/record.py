@@ -42,6 +42,8 @@ _TAIL_LINES = 40
 _EMULATED = ("test_cuda_simple", "test_cuda_samples", "test_cuda_bench")
 #: The exit code that compute-sanitizer is told to end with if it finds something.
 _SANITIZER_FOUND = 86
+#: The exit code of pytest where a whole file was skipped.
+_NOTHING_TO_TEST = 5
 
 
 @dataclass(frozen=True)
@@ -333,18 +335,32 @@ def _tests(folder: Path | None, seconds: float | None, tool: str = "") -> dict[s
             "--target-processes",
             "all",
         ]
-    command = [*under, sys.executable, "-m", "pytest", "-q", "-W", "ignore::pytest.PytestConfigWarning", "-p",
-               "no:cacheprovider", *map(str, files)]  # fmt: skip
-    code, said = _ran(command, seconds, {"CONVCORE_TEST_GPU": "1", **_QUIET}, folder.parent)
-    found = counts(said)
-    status = "timed out" if code is None else "passed" if code == 0 else "failed"
-    record: dict[str, Any] = {"status": status, **found, "exit_code": code}
-    if code is None:
-        record["reason"] = f"ended after {seconds:.0f} s"
-    elif code == _SANITIZER_FOUND:
-        record["reason"] = f"{tool} has found errors"
-    if status != "passed":
-        record["log"] = _tail(said)
+    options = ["-q", "-W", "ignore::pytest.PytestConfigWarning", "-p", "no:cacheprovider"]
+    end = None if seconds is None else time.monotonic() + seconds
+    record: dict[str, Any] = {"status": "passed", "exit_code": 0}
+    reasons, log = [], []
+    for path in files:  # each in a process: what crashes, or loses the GPU's context, takes no other down
+        left = None if end is None else max(0.0, end - time.monotonic())
+        command = [*under, sys.executable, "-m", "pytest", *options, str(path)]
+        code, said = _ran(command, left, {"CONVCORE_TEST_GPU": "1", **_QUIET}, folder.parent)
+        for word, number in counts(said).items():
+            record[word] = record.get(word, 0) + number
+        if code in (0, _NOTHING_TO_TEST):
+            continue
+        log += _tail(said)
+        if code is None:
+            record |= {"status": "timed out", "exit_code": None}
+            reasons.append(f"ended after {seconds:.0f} s, in {path.stem}")
+            break
+        record |= {"status": "failed", "exit_code": code}
+        if code == _SANITIZER_FOUND:
+            reasons.append(f"{tool} has found errors")
+        elif code != 1:  # one is pytest's word for a test that failed
+            reasons.append(f"{path.stem} ended with {code}")
+    if reasons:
+        record["reason"] = "; ".join(dict.fromkeys(reasons))
+    if log:
+        record["log"] = log
     return record
 
 
