@@ -36,18 +36,22 @@ ALLOWED: dict[str, set[str]] = {
     "medical": {"data", "errors", "extras", "inputs", "ops", "writers"},
     "bench": {
         "_native",
+        "activations",
         "bfloat16",
         "config",
         "cuda",
         "engine",
         "errors",
         "extras",
+        "gpu",
         "loader",
         "machine_code",
         "memory",
         "ops",
         "plan",
+        "reference",
         "run",
+        "shapes",
         "tables",
         "writers",
     },
@@ -76,12 +80,13 @@ ONLY_IN = {
 }
 #: Judges and peers are never needed to run; the verifier asks for Keras if it happens to be installed.
 JUDGES = {
-    "keras": {"run/verify.py"},
+    "keras": {"run/verify.py", "bench/array_peers.py"},
     "onnx": {"bench/formats.py"},
     **{
         name: {"bench/peers.py"}
-        for name in ("tensorflow", "onnxruntime", "openvino", "ai_edge_litert", "ncnn", "MNN")
+        for name in ("onnxruntime", "openvino", "ai_edge_litert", "ncnn", "MNN")
     },
+    "tensorflow": {"bench/peers.py", "bench/array_peers.py"},
     "torch": {"bench/peers.py", "bench/gpu/torch_peer.py"},
 }
 

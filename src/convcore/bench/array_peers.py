@@ -1,7 +1,7 @@
 """Libraries of functions on arrays, which have some of the operations and no networks: SciPy, OpenCV, Keras.
 
-Adapters like those of :mod:`.peers`. Filters have zeros beyond the edge; OpenCV and SciPy's `ndimage` are given the
-output's memory.
+Adapters like those of :mod:`.peers`. Filters have zeros beyond the edge; OpenCV and SciPy's `ndimage` are
+given the output's memory.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ class OpenCv(_Single):
         cv2, y = self._cv2, self._y
         one = self._image(node, x)
         # Where the last axis is a single channel OpenCV has none.
-        images = [(i[..., 0], o[..., 0]) if self._flat(node, x) else (i, o) for i, o in zip(x, y, strict=True)]
+        images = [
+            (i[..., 0], o[..., 0]) if self._flat(node, x) else (i, o) for i, o in zip(x, y, strict=True)
+        ]
         if any(not o.flags.c_contiguous for _, o in images):
             raise UnsupportedError("OpenCV wants rows side by side")
         del cv2
@@ -122,7 +124,7 @@ class OpenCv(_Single):
         """The call for one image and its output."""
         cv2, at = self._cv2, node.attributes
         match node.operation:
-            case ("correlate" | "convolve") if x.ndim == 3:
+            case "correlate" | "convolve" if x.ndim == 3:
                 kernel = arrays_of(node)["kernel"]
                 if node.operation == "convolve":
                     kernel = np.ascontiguousarray(kernel[::-1, ::-1])
@@ -170,7 +172,9 @@ class KerasOps(_Single):
         image = ops.convert_to_tensor(x)
         w = {name: ops.convert_to_tensor(a) for name, a in arrays_of(node).items()}
         match node.operation:
-            case "conv" | "depthwise_conv" if "same" in (padding := self._padding(node)) or padding == "valid":
+            case "conv" | "depthwise_conv" if (
+                "same" in (padding := self._padding(node)) or padding == "valid"
+            ):
                 convolve = ops.conv if node.operation == "conv" else ops.depthwise_conv
                 strides, dilation = at["strides"], at["dilation"]
                 if set(dilation) == {1}:

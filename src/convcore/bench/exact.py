@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 class Work(NamedTuple):
     """Arithmetic of the definition in FLOP (a multiply-add is two), and bytes, each array once.
 
-    Operations without multiply-adds have no FLOP: what a maximum or an exponential counts is a matter of taste.
+    Operations without multiply-adds have no FLOP: what a maximum or an exponential counts is a matter of
+    taste.
     """
 
     flops: float
@@ -78,7 +79,8 @@ def error(y: NDArray[Any], exact: Array) -> float:
 def work(graph: Graph, batch: int, itemsize: int = 4) -> Work:
     """Return what a graph takes for `batch` images of `itemsize` bytes for each input number.
 
-    Every operation's input, weights and output are counted once, at four bytes but for the input of the first.
+    Every operation's input, weights and output are counted once, at four bytes but for the input of the
+    first.
 
     Examples
     --------

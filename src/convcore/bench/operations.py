@@ -2,9 +2,9 @@
 
     conv2d:mb1ic64ih56oc128oh56kh3ph1      softmax:4096x1000
 
-A case is a graph of one operation (a separable convolution: two) with seeded weights, like those of networks, so
-that the same adapters build it in other libraries. Here it is computed by the public function, on arrays and with
-``out=``, which :func:`public_call` calls in :mod:`convcore` or in :mod:`convcore.cuda`.
+A case is a graph of one operation (a separable convolution: two) with seeded weights, like those of
+networks, so that the same adapters build it in other libraries. Here it is computed by the public function,
+on arrays and with ``out=``, which :func:`public_call` calls in :mod:`convcore` or in :mod:`convcore.cuda`.
 
 A few operations are nodes of no network: ``correlate``, ``convolve`` (with zeros beyond the edge, which all
 libraries know), ``resample`` and ``hu_rescale``.
@@ -35,9 +35,10 @@ _SMALL, _LARGE = "1000", "4096x4096"
 
 @dataclass(frozen=True)
 class Operation:
-    """A public operation: how its problem strings are read, and the problems that are measured unless others are.
+    """A public operation: how its problem strings are read, and the problems that it is measured on.
 
-    `fields` are those of :mod:`.problem`; none: lengths such as 4096x1000. `add` puts its nodes behind the input.
+    `fields` are those of :mod:`.problem`; none: lengths such as 4096x1000. `add` puts its nodes behind the
+    input.
     """
 
     name: str
@@ -54,9 +55,7 @@ class Operation:
         if not self.fields:
             return parse_dimensions(self.name, text)
         defaults = {name: 1 for name in ("mb", "g") if name in self.fields}
-        found = parse(
-            self.name, text, self.fields, rank=self.rank, geometry=self.geometry, defaults=defaults
-        )
+        found = parse(self.name, text, self.fields, rank=self.rank, geometry=self.geometry, defaults=defaults)
         if self.rank is None and not found.rank and "k" in self.fields:
             raise ArgumentError(f"bench {self.name}", f"problem {text!r}", expected="axes, such as ih64")
         return found
@@ -73,7 +72,9 @@ def _window(p: Problem) -> dict[str, Any]:
 def _conv(b: Builder, p: Problem) -> Builder:
     groups, ic, oc = p["g"], p["ic"], p["oc"]
     if ic % groups or oc % groups:
-        raise ArgumentError(f"bench {p.operation}", "channels", got=f"ic{ic} oc{oc}", expected=f"g{groups} parts")
+        raise ArgumentError(
+            f"bench {p.operation}", "channels", got=f"ic{ic} oc{oc}", expected=f"g{groups} parts"
+        )
     weights = b.weights(*p.along["k"], ic // groups, oc, biases=oc)
     return b.add("conv", (*p.along["o"], oc), weights, groups=groups, **_window(p))
 
@@ -96,9 +97,7 @@ def _separable(b: Builder, p: Problem) -> Builder:
 
 def _transposed(b: Builder, p: Problem) -> Builder:
     weights = b.weights(*p.along["k"], p["oc"], p["ic"], biases=p["oc"])
-    return b.add(
-        "conv_transpose", (*p.along["o"], p["oc"]), weights, output_size=p.along["o"], **_window(p)
-    )
+    return b.add("conv_transpose", (*p.along["o"], p["oc"]), weights, output_size=p.along["o"], **_window(p))
 
 
 def _pool(kind: str) -> Callable[[Builder, Problem], Builder]:
@@ -293,12 +292,16 @@ def sweep(case: Case, scales: tuple[float, ...] = (0.25, 0.5, 1, 2)) -> list[Cas
 
 def _rewritten(operation: Operation, problem: Problem, changed: Mapping[str, list[int]]) -> str:
     axes = "dhw"[3 - problem.rank :]
+    # Where padding is alike on both sides the output follows from it, at any size.
+    follows = bool(operation.geometry) and all(low == high for low, high in problem.padding)
     words = []
     for field in operation.fields:
         if field in problem.numbers:
             words.append(f"{field}{problem.numbers[field]}")
-        elif field in problem.along and not (field == "p" and "o" in changed):
-            words += [f"{field}{a}{n}" for a, n in zip(axes, changed.get(field, problem.along[field]), strict=True)]
+        elif field in problem.along and not (field == "o" and follows):
+            words += [
+                f"{field}{a}{n}" for a, n in zip(axes, changed.get(field, problem.along[field]), strict=True)
+            ]
     return "".join(words)
 
 

@@ -125,7 +125,9 @@ def _told(args: argparse.Namespace, results: Sequence[Result]) -> int:
             ours |= mine
             if m.status != "unsupported" or mine:
                 lines.add(f"convcore bench: {r.comparison.case}: {name} on {r.device} {m.status}: {m.reason}")
-    asked = set() if args.peers in ("all", "none") else {n for r in results for n in r.comparison.peers} - served
+    asked = (
+        set() if args.peers in ("all", "none") else {n for r in results for n in r.comparison.peers} - served
+    )
     on_gpu_alone = {n for n in asked if n.startswith("convcore")}
     lines |= {f"convcore bench: {name} has none of these operations" for name in asked - on_gpu_alone
               if not any(f": {name} on" in line for line in lines)}  # fmt: skip
