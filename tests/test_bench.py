@@ -136,7 +136,20 @@ def tiny_network() -> Graph:
     return network.conv(8, 1).max_pool().flatten().dense(7).activation("sigmoid").softmax().graph()
 
 
-@pytest.mark.parametrize("name", [n for n in PEERS if n not in ("numpy", "pydicom", "roofline")])
+#: Those that have no networks, or nothing to compute.
+SINGLE = (
+    "convcore_prepared",
+    "keras",
+    "numpy",
+    "opencv",
+    "pydicom",
+    "roofline",
+    "scipy_ndimage",
+    "scipy_signal",
+)
+
+
+@pytest.mark.parametrize("name", [n for n in PEERS if n not in SINGLE])
 def test_an_adapter_computes_the_network(name: str) -> None:
     if name not in bench.installed():
         pytest.skip(f'{name} is not installed: pip install "convcore[bench-peers]"')

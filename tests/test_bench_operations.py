@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,14 @@ from convcore.bench.exact import Work, error, expected, work
 from convcore.bench.formats import UnsupportedError
 from convcore.bench.gpu import calls, driver
 from convcore.bench.kernels import Result, as_record, chosen_cases
-from convcore.bench.operations import OPERATION_CASES, OPERATIONS, operation_case, public_call, sweep
+from convcore.bench.operations import (
+    OPERATION_CASES,
+    OPERATIONS,
+    operation_case,
+    prepared_call,
+    public_call,
+    sweep,
+)
 from convcore.bench.peers import adapters
 from convcore.cli import main
 from convcore.errors import ArgumentError, InputError
@@ -141,6 +149,19 @@ def test_the_public_function_computes_the_case(pair: tuple[str, str]) -> None:
     # batch_norm's.
     bound = 2 * terms(graph) * U * max(np.abs(largest).max(), np.abs(exact).max(), 1.0)
     assert np.abs(y - exact).max() <= bound
+
+
+def test_prepared_kernels_get_the_arguments_of_the_function() -> None:
+    def prepare_conv2d(w: Any, bias: Any, **options: Any) -> Any:
+        return lambda x, out: cc.conv2d(x, w, bias, **options, out=out)
+
+    one = bench.case("conv2d:g2ic4ih9oc6kh3sh2ph1")
+    graph, x = one.build(), one.inputs()
+    y = np.empty((1, *graph.nodes[-1].shape), np.float32)  # type: ignore[arg-type]
+    prepared_call(graph, SimpleNamespace(prepare_conv2d=prepare_conv2d), x, y)()
+    assert error(y, expected(graph, x)) < 1e-5  # another operation is off by 1
+    with pytest.raises(UnsupportedError, match="prepare_conv2d"):
+        prepared_call(graph, SimpleNamespace(), x, y)
 
 
 @pytest.mark.parametrize("name", ["numpy", "scipy_ndimage", "scipy_signal", "opencv"])

@@ -82,10 +82,7 @@ ONLY_IN = {
 JUDGES = {
     "keras": {"run/verify.py", "bench/array_peers.py"},
     "onnx": {"bench/formats.py"},
-    **{
-        name: {"bench/peers.py"}
-        for name in ("onnxruntime", "openvino", "ai_edge_litert", "ncnn", "MNN")
-    },
+    **{name: {"bench/peers.py"} for name in ("onnxruntime", "openvino", "ai_edge_litert", "ncnn", "MNN")},
     "tensorflow": {"bench/peers.py", "bench/array_peers.py"},
     "torch": {"bench/peers.py", "bench/gpu/torch_peer.py"},
 }

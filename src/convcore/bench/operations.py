@@ -20,6 +20,7 @@ import numpy as np
 
 from convcore.activations import NAMES as ACTIVATIONS
 from convcore.bench.building import Builder, Case
+from convcore.bench.formats import UnsupportedError
 from convcore.bench.problem import Problem, parse, parse_dimensions
 from convcore.errors import ArgumentError
 from convcore.loader.graph import Graph, Node
@@ -331,50 +332,67 @@ def public_call(
     more
         Further arguments of the function, such as ``stream=``.
     """
-    name = graph.name.partition(":")[0]
+    name, arrays, options = _arguments(graph, put)
     function = getattr(module, name)
+    if not OPERATIONS[name].batched:
+        x, y = x[0], y[0]
+    return lambda: function(x, *arrays, **options, out=y, **more)
+
+
+def prepared_call(graph: Graph, module: Any, x: Any, y: Any) -> Callable[[], object]:
+    """Return a call of the prepared kernel (``prepare_conv2d(w, ...)`` and its like): weights are packed.
+
+    Raises
+    ------
+    UnsupportedError
+        The operation has none.
+    """
+    name, arrays, options = _arguments(graph, lambda array: array)
+    prepare = getattr(module, f"prepare_{name}", None)
+    if prepare is None:
+        raise UnsupportedError(f"convcore has no prepare_{name}")
+    kernel = prepare(*arrays, **options)
+    return lambda: kernel(x, out=y)
+
+
+def _arguments(graph: Graph, put: Callable[[Any], Any]) -> tuple[str, list[Any], dict[str, Any]]:
+    """The public function's name, its arrays behind x, and its options."""
+    name = graph.name.partition(":")[0]
     node: Node = graph.nodes[-1]
     w = {key: put(np.asarray(array)) for key, array in node.weights.items()}
     at = node.attributes
-    more = {"out": y, **more}
     match node.operation:
         case "conv" if name.startswith("separable"):
             first = graph.nodes[-2]
-            depthwise, window = put(np.asarray(first.weights["kernel"])), _arguments(first)
-            return lambda: function(x, depthwise, w["kernel"], w["bias"], **window, **more)
+            depthwise = put(np.asarray(first.weights["kernel"]))
+            return name, [depthwise, w["kernel"], w["bias"]], _window_options(first)
         case "conv" | "depthwise_conv" | "conv_transpose":
-            window = _arguments(node)
-            return lambda: function(x, w["kernel"], w["bias"], **window, **more)
+            return name, [w["kernel"], w["bias"]], _window_options(node)
         case "correlate" | "convolve":
-            more["out"] = y[0]
-            image = x[0]
-            return lambda: function(image, w["kernel"], mode="constant", **more)
+            return name, [w["kernel"]], {"mode": "constant"}
         case "resample":
-            more["out"] = y[0]
-            image, size = x[0], tuple(n or 0 for n in node.shape)
-            return lambda: function(image, size, **more)
+            return name, [tuple(n or 0 for n in node.shape)], {}
         case "dense":
-            return lambda: function(x, w["kernel"], w["bias"], **more)
+            return name, [w["kernel"], w["bias"]], {}
         case "max_pool" | "average_pool":
-            window = {name: at[name] for name in ("strides", "padding")}
-            return lambda: function(x, at["pool_size"], **window, **more)
+            return name, [at["pool_size"]], {key: at[key] for key in ("strides", "padding")}
         case "batch_norm":
             arrays = [w[key] for key in ("mean", "variance", "gamma", "beta")]
-            return lambda: function(x, *arrays, epsilon=at["epsilon"], **more)
+            return name, arrays, {"epsilon": at["epsilon"]}
         case "prelu":
-            return lambda: function(x, w["alpha"], **more)
+            return name, [w["alpha"]], {}
         case "hu_rescale":
-            return lambda: function(x, at["slope"], at["intercept"], **more)
+            return name, [at["slope"], at["intercept"]], {}
         case "resize" | "upsample":
-            return lambda: function(x, at["size"], **more)
+            return name, [at["size"]], {}
         case "pad":
-            return lambda: function(x, at["padding"][:-1], **more)
+            return name, [at["padding"][:-1]], {}
         case "crop":
-            return lambda: function(x, at["cropping"][:-1], **more)
-    return lambda: function(x, **more)
+            return name, [at["cropping"][:-1]], {}
+    return name, [], {}
 
 
-def _arguments(node: Node) -> dict[str, Any]:
+def _window_options(node: Node) -> dict[str, Any]:
     at = node.attributes
     found = {"strides": at["strides"], "dilation_rate": at["dilation"], "padding": at["padding"]}
     return found | ({"groups": at["groups"]} if at.get("groups", 1) > 1 else {})

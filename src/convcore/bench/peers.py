@@ -40,7 +40,7 @@ from convcore.bench.formats import (
     write_ncnn,
     write_onnx,
 )
-from convcore.bench.operations import is_call, public_call
+from convcore.bench.operations import is_call, prepared_call, public_call
 from convcore.engine import Model
 from convcore.loader.graph import Graph, Node
 from convcore.memory import aligned_floats
@@ -90,6 +90,28 @@ class Convcore:
         else:
             program = CpuRunner(build(graph, Device())).program(len(x))
             self._run = lambda: program.run([x], [y])
+
+    def run(self) -> None:
+        self._run()
+
+    def output(self) -> Array:
+        return self._y
+
+
+class ConvcorePrepared:
+    """This library's prepared kernels, whose weights are packed beforehand as the others' are."""
+
+    packages = ("convcore",)
+
+    def __init__(self, threads: int) -> None:
+        _native.set_num_threads(threads)
+
+    def build(self, graph: Graph, x: Array) -> None:
+        if not is_call(graph):
+            raise UnsupportedError("prepared kernels are single operations")
+        shape = [n or 0 for n in graph.node(graph.outputs[0]).shape]
+        self._y = aligned_floats(len(x) * math.prod(shape)).reshape(len(x), *shape)
+        self._run = prepared_call(graph, convcore, x, self._y)
 
     def run(self) -> None:
         self._run()
@@ -752,6 +774,7 @@ PEERS: Mapping[str, type[Any]] = MappingProxyType(
     {
         "convcore": Convcore,
         "convcore_call": ConvcoreCall,
+        "convcore_prepared": ConvcorePrepared,
         "tensorflow": TensorFlow,
         "torch": Torch,
         "onnxruntime": OnnxRuntime,
@@ -769,10 +792,11 @@ PEERS: Mapping[str, type[Any]] = MappingProxyType(
     }
 )
 #: Those of the above that are this library's.
-OWN = ("convcore", "convcore_call", "roofline")
+OWN = ("convcore", "convcore_call", "convcore_prepared", "roofline")
 _MODULES = {
-    "convcore_call": "convcore", "roofline": "convcore", "litert": "ai_edge_litert", "mnn": "MNN",
-    "scipy_ndimage": "scipy", "scipy_signal": "scipy", "opencv": "cv2",
+    "convcore_call": "convcore", "convcore_prepared": "convcore", "roofline": "convcore",
+    "litert": "ai_edge_litert", "mnn": "MNN", "scipy_ndimage": "scipy", "scipy_signal": "scipy",
+    "opencv": "cv2",
 }  # fmt: skip
 #: Other words for one peer or several.
 ALIASES = {"scipy": ("scipy_ndimage", "scipy_signal"), "cv2": ("opencv",)}

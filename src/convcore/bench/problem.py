@@ -147,7 +147,8 @@ def _window(
             pair = (before, before if alike else total - before)
             if -s < pair[1] < 0:
                 pair = (before, 0)
-        if o < 1 or pair[1] < 0:
+        # Beyond reach - 1 a window would see nothing but padding: the output is not what was meant.
+        if o < 1 or not 0 <= pair[1] <= max(reach - 1, pair[0]):
             most = "an output of at least 1" if o < 1 else "an output that these windows give"
             raise _wrong(operation, text, f"output {o} with padding {pair}", most)
         sizes.append(o)
