@@ -115,22 +115,24 @@ def _told(args: argparse.Namespace, results: Sequence[Result]) -> int:
     """
     from convcore.bench.kernels import NOT_MEASURED
 
-    lines, served = set(), {n for r in results for n, m in r.comparison.peers.items() if m.ms}
-    ours = False
+    lines, ours = set(), False
+    seen: set[str] = set()
+    served: set[str] = set()
     for r in results:
         for name, m in r.comparison.peers.items():
-            if m.status in ("timed", NOT_MEASURED):
-                continue
-            mine = name.startswith("convcore")
-            ours |= mine
-            if m.status != "unsupported" or mine:
-                lines.add(f"convcore bench: {r.comparison.case}: {name} on {r.device} {m.status}: {m.reason}")
-    asked = (
-        set() if args.peers in ("all", "none") else {n for r in results for n in r.comparison.peers} - served
-    )
-    on_gpu_alone = {n for n in asked if n.startswith("convcore")}
-    lines |= {f"convcore bench: {name} has none of these operations" for name in asked - on_gpu_alone
-              if not any(f": {name} on" in line for line in lines)}  # fmt: skip
+            seen.add(name)
+            if m.status == "timed":
+                served.add(name)
+            elif m.status != NOT_MEASURED:
+                mine = name.partition(" ")[0] == "convcore"
+                ours |= mine
+                if mine or m.status != "unsupported":
+                    where = f"{r.comparison.case}: {name} on {r.device}"
+                    lines.add(f"convcore bench: {where} {m.status}: {m.reason}")
+    named = args.peers not in ("all", "none")
+    if named:
+        without = {name for name in seen - served if name.partition(" ")[0] != "convcore"}
+        lines |= {f"convcore bench: {name} was not timed at all" for name in without}
     for line in sorted(lines):
         note(line)
-    return int(bool(lines) and (ours or args.peers not in ("all", "none")))
+    return int(ours or (named and bool(lines)))
