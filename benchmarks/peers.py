@@ -4,7 +4,8 @@
     python benchmarks/peers.py [NAME...] [--rounds 20] [--results benchmarks/results]
 
 Writes NAME.json and NAME.png for each (of operations NAME-roofline.png and its like), 1 thread and all. It is
-``convcore bench`` with the right words; use that for anything else. Making VGG16 in every library takes minutes, and up to 15 GB of memory.
+``convcore bench`` with the right words; use that for anything else. Making VGG16 in every library takes
+minutes, and up to 15 GB of memory.
 """
 
 from __future__ import annotations

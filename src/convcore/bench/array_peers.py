@@ -25,7 +25,7 @@ class _Single:
 
     def build(self, graph: Graph, x: Array) -> None:
         if len(graph.nodes) != 2:
-            raise UnsupportedError(f"{type(self).__name__} has single operations alone")
+            raise UnsupportedError("it has single operations alone, and this is a network")
         self._y: Any = np.empty((len(x), *(n or 0 for n in graph.nodes[1].shape)), np.float32)
         self._call = self._function(graph.nodes[1], x)
 
@@ -99,7 +99,7 @@ class OpenCv(_Single):
         self._cv2: Any = cv2
 
     def _function(self, node: Node, x: Array) -> Callable[[], Any]:
-        cv2, y = self._cv2, self._y
+        y = self._y
         one = self._image(node, x)
         # Where the last axis is a single channel OpenCV has none.
         images = [
@@ -107,7 +107,6 @@ class OpenCv(_Single):
         ]
         if any(not o.flags.c_contiguous for _, o in images):
             raise UnsupportedError("OpenCV wants rows side by side")
-        del cv2
 
         def run() -> Any:
             for image, out in images:
