@@ -36,8 +36,21 @@ class Gate:
     usual: dict[str, float]
 
 
-#: Usual ratios; see `--measure`.
-GATES: tuple[Gate, ...] = (Gate("conv3x3_28_256_512", "tensorflow", {"avx512": 0.4}),)
+#: Usual ratios, by `--measure`: Winograd's algorithm, direct convolutions as a step and as a function that packs,
+#: depthwise, streams of weights and of numbers, windows, int16, filters, and what a call costs.
+GATES: tuple[Gate, ...] = (
+    Gate("conv3x3_28_256_512", "tensorflow", {"avx512": 0.28}),
+    Gate("conv1x1_28_512_128", "tensorflow", {"avx512": 0.84}),
+    Gate("conv2d:ic64ih56oc64oh56kh3", "tensorflow", {"avx512": 0.95}),
+    Gate("depthwise3x3_56_128", "tensorflow", {"avx512": 0.35}),
+    Gate("dense_4096_1000", "numpy", {"avx512": 0.87}),
+    Gate("softmax:4096x1000", "numpy", {"avx512": 0.23}),
+    Gate("max_pool_224_64", "numpy", {"avx512": 0.11}),
+    Gate("sigmoid:4096x4096", "numpy", {"avx512": 0.29}),
+    Gate("hu_rescale:16x512x512", "numpy", {"avx512": 0.37}),
+    Gate("correlate:ih256kh7", "scipy_ndimage", {"avx512": 1.02}),
+    Gate("tanh:1000", "numpy", {"avx512": 7.0}),
+)
 
 
 @dataclass(frozen=True)

@@ -105,8 +105,6 @@ class OpenCv(_Single):
         images = [
             (i[..., 0], o[..., 0]) if self._flat(node, x) else (i, o) for i, o in zip(x, y, strict=True)
         ]
-        if any(not o.flags.c_contiguous for _, o in images):
-            raise UnsupportedError("OpenCV wants rows side by side")
 
         def run() -> Any:
             for image, out in images:
