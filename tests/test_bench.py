@@ -287,7 +287,7 @@ def test_comparisons_time_what_agrees_and_say_why_the_rest_is_not_there() -> Non
 
 
 def test_a_missing_peer_is_in_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparing, "installed", lambda: ("convcore", "numpy"))
+    monkeypatch.setattr(comparing, "installed", lambda device: ("convcore", "numpy"))
     found = bench.compare("sonar_mlp", peers=["convcore", "torch", "numpy"], rounds=2, batch=3)
     assert found.peers["torch"].status == "not installed" and "pip install" in found.peers["torch"].reason
     assert found.fastest == "numpy" and found.ratio is not None and found.ratio > 0

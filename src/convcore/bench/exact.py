@@ -55,7 +55,7 @@ def _filtered(node: Node, x: NDArray[Any]) -> Array:
     kernel = np.asarray(node.weights["kernel"])
     flip = node.operation == "convolve"
     rank, low = kernel.ndim, [k // 2 - (flip and k % 2 == 0) for k in kernel.shape]
-    padding = [(lo, k - 1 - lo) for lo, k in zip(low, kernel.shape, strict=True)]
+    padding = tuple((lo, k - 1 - lo) for lo, k in zip(low, kernel.shape, strict=True))
     ones = (1,) * rank
     image, filters = x[..., np.newaxis], kernel[..., np.newaxis, np.newaxis]
     return reference.conv(image, filters, strides=ones, dilation=ones, padding=padding, flip=flip)[..., 0]

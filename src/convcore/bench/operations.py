@@ -55,7 +55,7 @@ class Operation:
         """Return the sizes of a problem string, or raise an ArgumentError that says what is wrong."""
         if not self.fields:
             return parse_dimensions(self.name, text)
-        defaults = {name: 1 for name in ("mb", "g") if name in self.fields}
+        defaults: dict[str, int] = {name: 1 for name in ("mb", "g") if name in self.fields}
         found = parse(self.name, text, self.fields, rank=self.rank, geometry=self.geometry, defaults=defaults)
         if self.rank is None and not found.rank and "k" in self.fields:
             raise ArgumentError(f"bench {self.name}", f"problem {text!r}", expected="axes, such as ih64")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from convcore import _native
 from convcore.cli import UsageError
@@ -37,12 +37,10 @@ def run(args: argparse.Namespace, peers: Sequence[str], packages: Sequence[str])
     quiet = args.json == "-"
     results: list[Result] = []
     for threads in args.threads or (_native.get_num_threads(),):
-        found = _each(
-            names, threads, lambda name, n=threads: measured(  # type: ignore[misc]
-                [name], devices=args.device, peers=peers, threads=n, rounds=args.rounds, isas=args.isa
-            ),
-        )  # fmt: skip
-        results += found
+        for name in progress(names, len(names), f"operations, {threads} thread(s)"):
+            results += measured(
+                [name], devices=args.device, peers=peers, threads=threads, rounds=args.rounds, isas=args.isa
+            )
     record = as_record(results, packages)
     if quiet:
         print_json(record)
@@ -66,14 +64,6 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--batch is for networks: a problem string says its own, mb8")
     if args.shape and (len(args.op) != 1 or args.op[0] in ("all", "article")):
         raise UsageError("--shape is for one operation: --op conv2d --shape mb1ic64ih56oc128oh56kh3ph1")
-
-
-def _each(names: Sequence[str], threads: int, run: Any) -> list[Result]:
-    def one() -> Iterator[Result]:
-        for name in progress(names, len(names), f"operations, {threads} thread(s)"):
-            yield from run(name)
-
-    return list(one())
 
 
 def _print(results: Sequence[Result]) -> None:

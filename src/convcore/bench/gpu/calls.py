@@ -40,6 +40,7 @@ class _OnGpu:
         self._clock = Clock(self._stream)
         self._seconds: dict[str, float] = {}
         self._run: Callable[[], object] = lambda: None
+        self._y: Any = None
 
     def run(self) -> None:
         """Put one call on the stream."""
