@@ -3,7 +3,8 @@
     pip install ".[bench]"
     python -m pytest benchmarks/bench_kernels.py -k "conv3x3 and avx512" --benchmark-compare
 
-For a comparison with other libraries, and with the roofline: ``convcore bench kernels --peers all``.
+These are steps of a plan, as a network runs them; the public functions are in ``bench_operations.py``. For a
+comparison with other libraries, and with the roofline: ``convcore bench kernels --peers all``.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ pytest.importorskip("pytest_benchmark")
 def test_kernel(benchmark, name: str, isa: str) -> None:  # type: ignore[no-untyped-def]
     workload = CASES[name]
     plan = build(workload.build(), Device(isa=isa))
-    x = workload.inputs()
-    y = np.empty((1, *plan.outputs[0][1]), np.float32)
-    program = CpuRunner(plan).program(1)
+    batch = workload.batch or 1
+    x = workload.inputs(batch)
+    y = np.empty((batch, *plan.outputs[0][1]), np.float32)
+    program = CpuRunner(plan).program(batch)
     benchmark.group = workload.group
     benchmark.extra_info["gflop"] = plan.flops / 1e9
     benchmark.extra_info["algorithm"] = plan.steps[-1].algorithm

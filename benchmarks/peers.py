@@ -3,8 +3,9 @@
     pip install ".[bench-peers]"
     python benchmarks/peers.py [NAME...] [--rounds 20] [--results benchmarks/results]
 
-Writes NAME.json and NAME.png for each, 1 thread and all. It is ``convcore bench`` with the right words; use
-that for anything else. Making VGG16 in every library takes minutes, and up to 15 GB of memory.
+Writes NAME.json and NAME.png for each (of operations NAME-roofline.png and its like), 1 thread and all. It is
+``convcore bench`` with the right words; use that for anything else. Making VGG16 in every library takes
+minutes, and up to 15 GB of memory.
 """
 
 from __future__ import annotations
@@ -15,10 +16,17 @@ from pathlib import Path
 
 from convcore import _native
 from convcore.bench import GROUPS, MEMORY_BOUND, installed
+from convcore.bench.cases import ARTICLE
 from convcore.cli import main as convcore
 
 #: Whom operations are measured beside that every library has; the others take minutes to build them.
 OPERATIONS = ("tensorflow", "torch", "onnxruntime", "numpy", "pydicom")
+#: Whom single operations are measured beside: libraries of arrays, and ours with weights packed beforehand.
+ARRAYS = ",".join(
+    name
+    for name in ("convcore_prepared", "numpy", "scipy_ndimage", "scipy_signal", "opencv", "torch")
+    if name in installed()
+)
 #: All instruction sets that are worth it, the widest first, and the fastest peer beside them.
 ISAS = [isa for isa in reversed(_native.isas()) if isa != "scalar"]
 NCNN = "ncnn" if "ncnn" in installed() else "none"
@@ -32,8 +40,12 @@ CALLS = {
     **{
         f"{group.replace(' ', '_')}_peers": ["kernels", "--only", group, "--threads", EACH, "--peers", "all"]
         for group in GROUPS
-        if group != "network" and group not in MEMORY_BOUND
+        if group not in ("network", ARTICLE, *MEMORY_BOUND)
     },
+    "article": [
+        "kernels", "--op", ARTICLE, "--device", "cpu,cuda", "--threads", ALL, "--peers", ARRAYS,
+    ],
+    "operations": ["kernels", "--op", "all", "--threads", ALL, "--peers", ARRAYS],
     "memory_bound_peers": [
         "kernels", "--only", ",".join(MEMORY_BOUND), "--threads", EACH, "--peers", ONE_EACH,
     ],

@@ -136,7 +136,20 @@ def tiny_network() -> Graph:
     return network.conv(8, 1).max_pool().flatten().dense(7).activation("sigmoid").softmax().graph()
 
 
-@pytest.mark.parametrize("name", [n for n in PEERS if n not in ("numpy", "pydicom", "roofline")])
+#: Those that have no networks, or nothing to compute.
+SINGLE = (
+    "convcore_prepared",
+    "keras",
+    "numpy",
+    "opencv",
+    "pydicom",
+    "roofline",
+    "scipy_ndimage",
+    "scipy_signal",
+)
+
+
+@pytest.mark.parametrize("name", [n for n in PEERS if n not in SINGLE])
 def test_an_adapter_computes_the_network(name: str) -> None:
     if name not in bench.installed():
         pytest.skip(f'{name} is not installed: pip install "convcore[bench-peers]"')
@@ -274,7 +287,7 @@ def test_comparisons_time_what_agrees_and_say_why_the_rest_is_not_there() -> Non
 
 
 def test_a_missing_peer_is_in_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparing, "installed", lambda: ("convcore", "numpy"))
+    monkeypatch.setattr(comparing, "installed", lambda device: ("convcore", "numpy"))
     found = bench.compare("sonar_mlp", peers=["convcore", "torch", "numpy"], rounds=2, batch=3)
     assert found.peers["torch"].status == "not installed" and "pip install" in found.peers["torch"].reason
     assert found.fastest == "numpy" and found.ratio is not None and found.ratio > 0

@@ -92,7 +92,7 @@ def test_what_is_no_network_is_timed_all_the_same(capsys: Capture, monkeypatch: 
 def test_a_peer_that_was_asked_for_and_is_missing_is_named_and_1(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comparing, "installed", lambda: ("convcore", "numpy"))
+    monkeypatch.setattr(comparing, "installed", lambda device: ("convcore", "numpy"))
     assert main(["bench", "kernels", "--only", "sonar_*", "--peers", "torch", "--rounds", "1"]) == 1
     out, err = capsys.readouterr()
     assert "torch not installed" in err and "sonar_mlp" in out

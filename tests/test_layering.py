@@ -37,6 +37,7 @@ ALLOWED: dict[str, set[str]] = {
     "medical": {"data", "errors", "extras", "inputs", "ops", "writers"},
     "bench": {
         "_native",
+        "activations",
         "bfloat16",
         "config",
         "cuda",
@@ -49,7 +50,9 @@ ALLOWED: dict[str, set[str]] = {
         "memory",
         "ops",
         "plan",
+        "reference",
         "run",
+        "shapes",
         "tables",
         "writers",
     },
@@ -78,12 +81,10 @@ ONLY_IN = {
 }
 #: Judges and peers are never needed to run; the verifier asks for Keras if it happens to be installed.
 JUDGES = {
-    "keras": {"run/verify.py"},
+    "keras": {"run/verify.py", "bench/array_peers.py"},
     "onnx": {"bench/formats.py"},
-    **{
-        name: {"bench/peers.py"}
-        for name in ("tensorflow", "onnxruntime", "openvino", "ai_edge_litert", "ncnn", "MNN")
-    },
+    **{name: {"bench/peers.py"} for name in ("onnxruntime", "openvino", "ai_edge_litert", "ncnn", "MNN")},
+    "tensorflow": {"bench/peers.py", "bench/array_peers.py"},
     "torch": {"bench/peers.py", "bench/gpu/torch_peer.py"},
 }
 

@@ -1,7 +1,7 @@
 """Libraries of functions on arrays, which have some of the operations and no networks: SciPy, OpenCV, Keras.
 
-Adapters like those of :mod:`.peers`. Filters have zeros beyond the edge; OpenCV and SciPy's `ndimage` are given the
-output's memory.
+Adapters like those of :mod:`.peers`. Filters have zeros beyond the edge; OpenCV and SciPy's `ndimage` are
+given the output's memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class _Single:
 
     def build(self, graph: Graph, x: Array) -> None:
         if len(graph.nodes) != 2:
-            raise UnsupportedError(f"{type(self).__name__} has single operations alone")
+            raise UnsupportedError("it has single operations alone, and this is a network")
         self._y: Any = np.empty((len(x), *(n or 0 for n in graph.nodes[1].shape)), np.float32)
         self._call = self._function(graph.nodes[1], x)
 
@@ -99,13 +99,12 @@ class OpenCv(_Single):
         self._cv2: Any = cv2
 
     def _function(self, node: Node, x: Array) -> Callable[[], Any]:
-        cv2, y = self._cv2, self._y
+        y = self._y
         one = self._image(node, x)
         # Where the last axis is a single channel OpenCV has none.
-        images = [(i[..., 0], o[..., 0]) if self._flat(node, x) else (i, o) for i, o in zip(x, y, strict=True)]
-        if any(not o.flags.c_contiguous for _, o in images):
-            raise UnsupportedError("OpenCV wants rows side by side")
-        del cv2
+        images = [
+            (i[..., 0], o[..., 0]) if self._flat(node, x) else (i, o) for i, o in zip(x, y, strict=True)
+        ]
 
         def run() -> Any:
             for image, out in images:
@@ -122,7 +121,7 @@ class OpenCv(_Single):
         """The call for one image and its output."""
         cv2, at = self._cv2, node.attributes
         match node.operation:
-            case ("correlate" | "convolve") if x.ndim == 3:
+            case "correlate" | "convolve" if x.ndim == 3:
                 kernel = arrays_of(node)["kernel"]
                 if node.operation == "convolve":
                     kernel = np.ascontiguousarray(kernel[::-1, ::-1])
@@ -170,7 +169,9 @@ class KerasOps(_Single):
         image = ops.convert_to_tensor(x)
         w = {name: ops.convert_to_tensor(a) for name, a in arrays_of(node).items()}
         match node.operation:
-            case "conv" | "depthwise_conv" if "same" in (padding := self._padding(node)) or padding == "valid":
+            case "conv" | "depthwise_conv" if (
+                "same" in (padding := self._padding(node)) or padding == "valid"
+            ):
                 convolve = ops.conv if node.operation == "conv" else ops.depthwise_conv
                 strides, dilation = at["strides"], at["dilation"]
                 if set(dilation) == {1}:

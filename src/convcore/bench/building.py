@@ -18,9 +18,9 @@ __all__ = ["Builder", "Case"]
 class Case:
     """A workload: `build()` makes its graph, for images of `shape`; `group` is its family.
 
-    Images are float32, or what `dtype` says: int16, as a scanner stores them. `planned` says whether the graph
-    is a network, for which there is a plan; otherwise it is one function on arrays. `batch` is how many images
-    a call has, where the name says it.
+    Images are float32, or what `dtype` says: int16, as a scanner stores them. `planned` says whether the
+    graph is a network, for which there is a plan; otherwise it is one function on arrays. `batch` is how
+    many images a call has, where the name says it.
     """
 
     name: str
@@ -52,9 +52,7 @@ class Builder:
     def shape(self) -> tuple[int, ...]:
         return tuple(n for n in self._nodes[-1].shape if n is not None)
 
-    def add(
-        self, operation: str, out: tuple[int, ...], weights: Any = None, /, **attributes: Any
-    ) -> Builder:
+    def add(self, operation: str, out: tuple[int, ...], weights: Any = None, /, **attributes: Any) -> Builder:
         """Append a node with an output of shape `out`."""
         name = f"{operation}_{len(self._nodes)}"
         before = (self._nodes[-1].name,)

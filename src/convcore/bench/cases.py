@@ -4,8 +4,8 @@ A case is its name: a process that is told ``vgg16`` makes the same network and 
 other. Sizes are those of networks that people run: VGG16 and its nine distinct convolutions, ResNet-50's
 convolutions that Winograd's algorithm does not serve, MobileNet's depthwise ones, a volume, the operations
 that only move memory, a CT volume's way to Hounsfield units, and the three workloads of the figure by which
-Theano's authors showed what a GPU is good for (Bergstra et al., SciPy 2010). Beside these, a single operation and a
-problem string are a name: :mod:`.operations`.
+Theano's authors showed what a GPU is good for (Bergstra et al., SciPy 2010). Beside these, a single
+operation and a problem string are a name: :mod:`.operations`.
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ def _cases() -> dict[str, Case]:
         add(f"softmax_{rows}_{columns}", "memory", (rows, columns), lambda b: b.softmax())
     add("batch_norm_512_512_64", "memory", (512, 512, 64), lambda b: b.batch_norm())
     volume = (300, 512, 512)
-    found.append(Case("hu_rescale_300_512_512", "hounsfield", volume, lambda: _hounsfield(volume), False, "int16"))
+    found.append(
+        Case("hu_rescale_300_512_512", "hounsfield", volume, lambda: _hounsfield(volume), False, "int16")
+    )
     found.append(Case("mlp_784_500_10", ARTICLE, (784,), _digits_mlp, batch=60))
     found += [operation_case(name, text, ARTICLE) for name, text in _ARTICLE_CALLS]
     return {c.name: c for c in found}

@@ -20,6 +20,7 @@ _COLOURS = {
     "openvino": "#5aa9c0", "litert": "#6f9f5f", "ncnn": "#3f6f5f", "mnn": "#8f8f4f", "numpy": "#9a9a9a",
     "pydicom": "#c9a7a0", "roofline": "#444444", "scipy_ndimage": "#7d6b5d", "scipy_signal": "#b8a58f",
     "opencv": "#5b8c5a", "keras": "#d97f8a", "convcore_call": "#d9746c",
+    "convcore_prepared": "#7d1a14",
     "convcore avx512": "#b3261e", "convcore avx2": "#d9746c", "convcore sse2": "#efb8b3",
 }  # fmt: skip
 _LABELS = {

@@ -30,9 +30,9 @@ _TURN = 0.05
 class Measured:
     """One peer: `status` is "timed", or why it was not, with a `reason`.
 
-    `difference` is the largest from the first peer's output over the largest output, `error` that from float64
-    where it was asked for; `ms` holds one median for each round, `calls` every call that was timed. `facts` is what
-    the peer says beside its times.
+    `difference` is the largest from the first peer's output over the largest output, `error` that from
+    float64 where it was asked for; `ms` holds one median for each round, `calls` every call that was timed.
+    `facts` is what the peer says beside its times.
     """
 
     status: str

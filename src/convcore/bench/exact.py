@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 class Work(NamedTuple):
     """Arithmetic of the definition in FLOP (a multiply-add is two), and bytes, each array once.
 
-    Operations without multiply-adds have no FLOP: what a maximum or an exponential counts is a matter of taste.
+    Operations without multiply-adds have no FLOP: what a maximum or an exponential counts is a matter of
+    taste.
     """
 
     flops: float
@@ -54,7 +55,7 @@ def _filtered(node: Node, x: NDArray[Any]) -> Array:
     kernel = np.asarray(node.weights["kernel"])
     flip = node.operation == "convolve"
     rank, low = kernel.ndim, [k // 2 - (flip and k % 2 == 0) for k in kernel.shape]
-    padding = [(lo, k - 1 - lo) for lo, k in zip(low, kernel.shape, strict=True)]
+    padding = tuple((lo, k - 1 - lo) for lo, k in zip(low, kernel.shape, strict=True))
     ones = (1,) * rank
     image, filters = x[..., np.newaxis], kernel[..., np.newaxis, np.newaxis]
     return reference.conv(image, filters, strides=ones, dilation=ones, padding=padding, flip=flip)[..., 0]
@@ -78,7 +79,8 @@ def error(y: NDArray[Any], exact: Array) -> float:
 def work(graph: Graph, batch: int, itemsize: int = 4) -> Work:
     """Return what a graph takes for `batch` images of `itemsize` bytes for each input number.
 
-    Every operation's input, weights and output are counted once, at four bytes but for the input of the first.
+    Every operation's input, weights and output are counted once, at four bytes but for the input of the
+    first.
 
     Examples
     --------

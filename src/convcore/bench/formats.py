@@ -176,8 +176,7 @@ def _onnx_node(graph: Graph, node: Node) -> tuple[str, dict[str, Any], list[Arra
             arrays = [w[name] for name in ("gamma", "beta", "mean", "variance")]
             return "BatchNormalization", {"epsilon": node.attributes["epsilon"]}, arrays
         case "activation" if node.attributes["kind"] in _ONNX_ACTIVATIONS:
-            kind, attributes = _ONNX_ACTIVATIONS[node.attributes["kind"]]
-            return kind, attributes, []
+            return *_ONNX_ACTIVATIONS[node.attributes["kind"]], []
         case "softmax":
             return "Softmax", {"axis": -1}, []
         case "reshape":

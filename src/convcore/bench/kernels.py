@@ -1,4 +1,4 @@
-"""Operations measured on a CPU and a GPU, with what each number means: rates, share of the roofline, error."""
+"""Operations measured on CPU and GPU, and what each number means: rates, share of the roofline, error."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Result:
         return self.comparison.peers[self.ours]
 
     def rates(self, measured: Measured) -> dict[str, float | None]:
-        """GFLOP/s, GB/s, and the least time that the device needs at its measured best over the time taken."""
+        """GFLOP/s, GB/s, and the least time at the device's measured best over the time taken."""
         if not measured.median:
             return {"gflops": None, "gbytes": None, "fraction_of_roofline": None}
         seconds, (flops, read, written) = 1e-3 * measured.median, self.work
@@ -151,7 +151,7 @@ def measured(
     isas: Sequence[str] = (),
     say: Callable[[str], None] | None = None,
 ) -> Iterator[Result]:
-    """Measure each case on each device beside the peers that have it; outputs are compared with float64 first.
+    """Measure each case on each device beside the peers that have it; outputs are compared first.
 
     Without a GPU the results on it say why they are not there.
 
@@ -179,8 +179,8 @@ def measured(
             # Everyone is compared with ours, which is first.
             beside = list(dict.fromkeys(["convcore", *peers]))
             found = compare(
-                name, peers=beside, threads=threads, rounds=rounds, isas=isas if on_cpu else (), device=device,
-                exact=True, say=say,
+                name, peers=beside, threads=threads, rounds=rounds, isas=isas if on_cpu else (),
+                device=device, exact=True, say=say,
             )  # fmt: skip
             yield Result(
                 found, device, isa if on_cpu else "", todo, roofline(isa, threads) if on_cpu else None

@@ -2,9 +2,9 @@
 
     conv2d:mb1ic64ih56oc128oh56kh3ph1      softmax:4096x1000
 
-A case is a graph of one operation (a separable convolution: two) with seeded weights, like those of networks, so
-that the same adapters build it in other libraries. Here it is computed by the public function, on arrays and with
-``out=``, which :func:`public_call` calls in :mod:`convcore` or in :mod:`convcore.cuda`.
+A case is a graph of one operation (a separable convolution: two) with seeded weights, like those of
+networks, so that the same adapters build it in other libraries. Here it is computed by the public function,
+on arrays and with ``out=``, which :func:`public_call` calls in :mod:`convcore` or in :mod:`convcore.cuda`.
 
 A few operations are nodes of no network: ``correlate``, ``convolve`` (with zeros beyond the edge, which all
 libraries know), ``resample`` and ``hu_rescale``.
@@ -20,6 +20,7 @@ import numpy as np
 
 from convcore.activations import NAMES as ACTIVATIONS
 from convcore.bench.building import Builder, Case
+from convcore.bench.formats import UnsupportedError
 from convcore.bench.problem import Problem, parse, parse_dimensions
 from convcore.errors import ArgumentError
 from convcore.loader.graph import Graph, Node
@@ -35,9 +36,10 @@ _SMALL, _LARGE = "1000", "4096x4096"
 
 @dataclass(frozen=True)
 class Operation:
-    """A public operation: how its problem strings are read, and the problems that are measured unless others are.
+    """A public operation: how its problem strings are read, and the problems that it is measured on.
 
-    `fields` are those of :mod:`.problem`; none: lengths such as 4096x1000. `add` puts its nodes behind the input.
+    `fields` are those of :mod:`.problem`; none: lengths such as 4096x1000. `add` puts its nodes behind the
+    input.
     """
 
     name: str
@@ -53,10 +55,8 @@ class Operation:
         """Return the sizes of a problem string, or raise an ArgumentError that says what is wrong."""
         if not self.fields:
             return parse_dimensions(self.name, text)
-        defaults = {name: 1 for name in ("mb", "g") if name in self.fields}
-        found = parse(
-            self.name, text, self.fields, rank=self.rank, geometry=self.geometry, defaults=defaults
-        )
+        defaults: dict[str, int] = {name: 1 for name in ("mb", "g") if name in self.fields}
+        found = parse(self.name, text, self.fields, rank=self.rank, geometry=self.geometry, defaults=defaults)
         if self.rank is None and not found.rank and "k" in self.fields:
             raise ArgumentError(f"bench {self.name}", f"problem {text!r}", expected="axes, such as ih64")
         return found
@@ -73,7 +73,9 @@ def _window(p: Problem) -> dict[str, Any]:
 def _conv(b: Builder, p: Problem) -> Builder:
     groups, ic, oc = p["g"], p["ic"], p["oc"]
     if ic % groups or oc % groups:
-        raise ArgumentError(f"bench {p.operation}", "channels", got=f"ic{ic} oc{oc}", expected=f"g{groups} parts")
+        raise ArgumentError(
+            f"bench {p.operation}", "channels", got=f"ic{ic} oc{oc}", expected=f"g{groups} parts"
+        )
     weights = b.weights(*p.along["k"], ic // groups, oc, biases=oc)
     return b.add("conv", (*p.along["o"], oc), weights, groups=groups, **_window(p))
 
@@ -96,9 +98,7 @@ def _separable(b: Builder, p: Problem) -> Builder:
 
 def _transposed(b: Builder, p: Problem) -> Builder:
     weights = b.weights(*p.along["k"], p["oc"], p["ic"], biases=p["oc"])
-    return b.add(
-        "conv_transpose", (*p.along["o"], p["oc"]), weights, output_size=p.along["o"], **_window(p)
-    )
+    return b.add("conv_transpose", (*p.along["o"], p["oc"]), weights, output_size=p.along["o"], **_window(p))
 
 
 def _pool(kind: str) -> Callable[[Builder, Problem], Builder]:
@@ -293,12 +293,16 @@ def sweep(case: Case, scales: tuple[float, ...] = (0.25, 0.5, 1, 2)) -> list[Cas
 
 def _rewritten(operation: Operation, problem: Problem, changed: Mapping[str, list[int]]) -> str:
     axes = "dhw"[3 - problem.rank :]
+    # Where padding is alike on both sides the output follows from it, at any size.
+    follows = bool(operation.geometry) and all(low == high for low, high in problem.padding)
     words = []
     for field in operation.fields:
         if field in problem.numbers:
             words.append(f"{field}{problem.numbers[field]}")
-        elif field in problem.along and not (field == "p" and "o" in changed):
-            words += [f"{field}{a}{n}" for a, n in zip(axes, changed.get(field, problem.along[field]), strict=True)]
+        elif field in problem.along and not (field == "o" and follows):
+            words += [
+                f"{field}{a}{n}" for a, n in zip(axes, changed.get(field, problem.along[field]), strict=True)
+            ]
     return "".join(words)
 
 
@@ -328,50 +332,67 @@ def public_call(
     more
         Further arguments of the function, such as ``stream=``.
     """
-    name = graph.name.partition(":")[0]
+    name, arrays, options = _arguments(graph, put)
     function = getattr(module, name)
+    if not OPERATIONS[name].batched:
+        x, y = x[0], y[0]
+    return lambda: function(x, *arrays, **options, out=y, **more)
+
+
+def prepared_call(graph: Graph, module: Any, x: Any, y: Any) -> Callable[[], object]:
+    """Return a call of the prepared kernel (``prepare_conv2d(w, ...)`` and its like): weights are packed.
+
+    Raises
+    ------
+    UnsupportedError
+        The operation has none.
+    """
+    name, arrays, options = _arguments(graph, lambda array: array)
+    prepare = getattr(module, f"prepare_{name}", None)
+    if prepare is None:
+        raise UnsupportedError(f"convcore has no prepare_{name}")
+    kernel = prepare(*arrays, **options)
+    return lambda: kernel(x, out=y)
+
+
+def _arguments(graph: Graph, put: Callable[[Any], Any]) -> tuple[str, list[Any], dict[str, Any]]:
+    """The public function's name, its arrays behind x, and its options."""
+    name = graph.name.partition(":")[0]
     node: Node = graph.nodes[-1]
     w = {key: put(np.asarray(array)) for key, array in node.weights.items()}
     at = node.attributes
-    more = {"out": y, **more}
     match node.operation:
         case "conv" if name.startswith("separable"):
             first = graph.nodes[-2]
-            depthwise, window = put(np.asarray(first.weights["kernel"])), _arguments(first)
-            return lambda: function(x, depthwise, w["kernel"], w["bias"], **window, **more)
+            depthwise = put(np.asarray(first.weights["kernel"]))
+            return name, [depthwise, w["kernel"], w["bias"]], _window_options(first)
         case "conv" | "depthwise_conv" | "conv_transpose":
-            window = _arguments(node)
-            return lambda: function(x, w["kernel"], w["bias"], **window, **more)
+            return name, [w["kernel"], w["bias"]], _window_options(node)
         case "correlate" | "convolve":
-            more["out"] = y[0]
-            image = x[0]
-            return lambda: function(image, w["kernel"], mode="constant", **more)
+            return name, [w["kernel"]], {"mode": "constant"}
         case "resample":
-            more["out"] = y[0]
-            image, size = x[0], tuple(n or 0 for n in node.shape)
-            return lambda: function(image, size, **more)
+            return name, [tuple(n or 0 for n in node.shape)], {}
         case "dense":
-            return lambda: function(x, w["kernel"], w["bias"], **more)
+            return name, [w["kernel"], w["bias"]], {}
         case "max_pool" | "average_pool":
-            window = {name: at[name] for name in ("strides", "padding")}
-            return lambda: function(x, at["pool_size"], **window, **more)
+            return name, [at["pool_size"]], {key: at[key] for key in ("strides", "padding")}
         case "batch_norm":
             arrays = [w[key] for key in ("mean", "variance", "gamma", "beta")]
-            return lambda: function(x, *arrays, epsilon=at["epsilon"], **more)
+            return name, arrays, {"epsilon": at["epsilon"]}
         case "prelu":
-            return lambda: function(x, w["alpha"], **more)
+            return name, [w["alpha"]], {}
         case "hu_rescale":
-            return lambda: function(x, at["slope"], at["intercept"], **more)
+            return name, [at["slope"], at["intercept"]], {}
         case "resize" | "upsample":
-            return lambda: function(x, at["size"], **more)
+            return name, [at["size"]], {}
         case "pad":
-            return lambda: function(x, at["padding"][:-1], **more)
+            return name, [at["padding"][:-1]], {}
         case "crop":
-            return lambda: function(x, at["cropping"][:-1], **more)
-    return lambda: function(x, **more)
+            return name, [at["cropping"][:-1]], {}
+    return name, [], {}
 
 
-def _arguments(node: Node) -> dict[str, Any]:
+def _window_options(node: Node) -> dict[str, Any]:
     at = node.attributes
     found = {"strides": at["strides"], "dilation_rate": at["dilation"], "padding": at["padding"]}
     return found | ({"groups": at["groups"]} if at.get("groups", 1) > 1 else {})

@@ -40,7 +40,7 @@ from convcore.bench.formats import (
     write_ncnn,
     write_onnx,
 )
-from convcore.bench.operations import is_call, public_call
+from convcore.bench.operations import is_call, prepared_call, public_call
 from convcore.engine import Model
 from convcore.loader.graph import Graph, Node
 from convcore.memory import aligned_floats
@@ -90,6 +90,28 @@ class Convcore:
         else:
             program = CpuRunner(build(graph, Device())).program(len(x))
             self._run = lambda: program.run([x], [y])
+
+    def run(self) -> None:
+        self._run()
+
+    def output(self) -> Array:
+        return self._y
+
+
+class ConvcorePrepared:
+    """This library's prepared kernels, whose weights are packed beforehand as the others' are."""
+
+    packages = ("convcore",)
+
+    def __init__(self, threads: int) -> None:
+        _native.set_num_threads(threads)
+
+    def build(self, graph: Graph, x: Array) -> None:
+        if not is_call(graph):
+            raise UnsupportedError("prepared kernels are single operations")
+        shape = [n or 0 for n in graph.node(graph.outputs[0]).shape]
+        self._y = aligned_floats(len(x) * math.prod(shape)).reshape(len(x), *shape)
+        self._run = prepared_call(graph, convcore, x, self._y)
 
     def run(self) -> None:
         self._run()
@@ -200,7 +222,9 @@ class NumPy:
             pairs = [size for s in x.shape[1:-1] for size in (s // 2, 2)]
             within = tuple(range(2, 2 * (x.ndim - 2) + 1, 2))
             apart = x.reshape(n, *pairs, c)
-            pooled: Array = apart.max(axis=within) if node.operation == "max_pool" else apart.mean(axis=within)
+            pooled: Array = (
+                apart.max(axis=within) if node.operation == "max_pool" else apart.mean(axis=within)
+            )
             return pooled
 
         def hu_rescale(x: Array) -> Array:
@@ -232,7 +256,7 @@ class NumPy:
                 return softmax
             case "batch_norm", _:
                 return batch_norm
-            case ("max_pool" | "average_pool"), _ if self._in_halves(node):
+            case (("max_pool" | "average_pool"), _) if self._in_halves(node):
                 return pool
             case "dense", _:
                 return lambda x: x @ w["kernel"] + w["bias"]
@@ -242,10 +266,10 @@ class NumPy:
                 return lambda x: np.maximum(x, np.float32(0.2) * x, out=memory(x))
             case "prelu", _:
                 return lambda x: np.where(x >= 0, x, w["alpha"] * x)
-            case ("correlate" | "convolve"), _ if w["kernel"].ndim == 1:
+            case (("correlate" | "convolve"), _) if w["kernel"].ndim == 1:
                 call = np.convolve if node.operation == "convolve" else np.correlate
                 return lambda x: call(x[0], w["kernel"], "same")[np.newaxis]
-            case ("global_max_pool" | "global_average_pool"), _:
+            case (("global_max_pool" | "global_average_pool"), _):
                 method = "max" if node.operation == "global_max_pool" else "mean"
                 return lambda x: getattr(x, method)(axis=tuple(range(1, x.ndim - 1)))
             case "pad", _:
@@ -338,12 +362,12 @@ class Torch:
                 return self._conv(node, w, relu, x)
             case "conv_transpose", _:
                 return self._transposed(node, w)
-            case ("correlate" | "convolve"), _:
+            case (("correlate" | "convolve"), _):
                 return self._filter(node, w)
             case "dense", _:
                 kernel = torch.from_numpy(np.ascontiguousarray(dense_kernel(graph, node).T))
                 return lambda x: functional.linear(x, kernel, w["bias"])
-            case ("max_pool" | "average_pool"), _:
+            case (("max_pool" | "average_pool"), _):
                 return self._pool(node)
             case "global_max_pool", _:
                 return lambda x: x.amax(tuple(range(2, x.ndim)))
@@ -352,12 +376,14 @@ class Torch:
             case "resize", _:
                 return lambda x: functional.interpolate(x, node.attributes["size"], mode="bilinear")
             case "upsample", _:
-                return lambda x: functional.interpolate(x, scale_factor=node.attributes["size"], mode="nearest")
+                return lambda x: functional.interpolate(
+                    x, scale_factor=node.attributes["size"], mode="nearest"
+                )
             case "resample", _:
                 size = [n or 0 for n in node.shape]
-                return lambda x: functional.interpolate(
-                    x[None], size, mode="trilinear", align_corners=True
-                )[0]
+                return lambda x: functional.interpolate(x[None], size, mode="trilinear", align_corners=True)[
+                    0
+                ]
             case "pad", _:
                 pairs = [n for pair in reversed(node.attributes["padding"][:-1]) for n in pair]
                 return lambda x: functional.pad(x, pairs)
@@ -482,7 +508,9 @@ class _TensorFlowGraph:
                 padding = self._padding(node)
                 rank = len(given["strides"])
                 if rank == 1 or given["groups"] > 1:
-                    raise UnsupportedError(f"no TensorFlow form of {rank}-D or grouped convolution is written")
+                    raise UnsupportedError(
+                        f"no TensorFlow form of {rank}-D or grouped convolution is written"
+                    )
                 if rank == 3 and padding not in ("SAME", "VALID"):
                     raise UnsupportedError("TensorFlow pads volumes by SAME or VALID alone")
                 conv = {2: tf.nn.conv2d, 3: tf.nn.conv3d}[rank]
@@ -746,6 +774,7 @@ PEERS: Mapping[str, type[Any]] = MappingProxyType(
     {
         "convcore": Convcore,
         "convcore_call": ConvcoreCall,
+        "convcore_prepared": ConvcorePrepared,
         "tensorflow": TensorFlow,
         "torch": Torch,
         "onnxruntime": OnnxRuntime,
@@ -763,10 +792,11 @@ PEERS: Mapping[str, type[Any]] = MappingProxyType(
     }
 )
 #: Those of the above that are this library's.
-OWN = ("convcore", "convcore_call", "roofline")
+OWN = ("convcore", "convcore_call", "convcore_prepared", "roofline")
 _MODULES = {
-    "convcore_call": "convcore", "roofline": "convcore", "litert": "ai_edge_litert", "mnn": "MNN",
-    "scipy_ndimage": "scipy", "scipy_signal": "scipy", "opencv": "cv2",
+    "convcore_call": "convcore", "convcore_prepared": "convcore", "roofline": "convcore",
+    "litert": "ai_edge_litert", "mnn": "MNN", "scipy_ndimage": "scipy", "scipy_signal": "scipy",
+    "opencv": "cv2",
 }  # fmt: skip
 #: Other words for one peer or several.
 ALIASES = {"scipy": ("scipy_ndimage", "scipy_signal"), "cv2": ("opencv",)}

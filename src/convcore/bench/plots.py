@@ -16,6 +16,7 @@ from convcore.bench.chart import colour, label
 from convcore.bench.kernels import Result
 from convcore.bench.operations import OPERATIONS
 from convcore.extras import import_matplotlib
+from convcore.run.roofline import Peaks
 from convcore.writers import write_bytes
 
 __all__ = ["write_plots"]
@@ -27,16 +28,16 @@ _FAMILIES = {
 }  # fmt: skip
 #: Panels of a row.
 _ACROSS = 3
-#: Points of the roofline that get their name; the others are listed in the right panel, as all are.
-_NAMED = 14
+#: Inches of the roof.
+_ROOF_HEIGHT = 6.0
 
 
 def write_plots(path: str | os.PathLike[str], results: Sequence[Result], title: str) -> list[Path]:
     """Draw what the results allow as PNG files beside each other, and return their paths.
 
     ``NAME-sizes.png`` where an operation was measured at several sizes, ``NAME-roofline.png`` where a CPU was
-    measured, ``NAME-devices.png`` with a group of bars for the CPU and one for the GPU for each workload; NAME is
-    `path` without its ending.
+    measured, ``NAME-devices.png`` with a group of bars for the CPU and one for the GPU for each workload;
+    NAME is `path` without its ending.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def _figure(width: float, height: float) -> Any:
 
 def _grid(panels: int, width: float, height: float) -> tuple[Any, list[Any]]:
     """A figure with so many panels, of so many inches each."""
-    across = min(_ACROSS, panels)
+    across = 2 if panels == 4 else min(_ACROSS, panels)
     down = math.ceil(panels / across)
     figure = _figure(width * across, height * down + 0.9)
     axes = list(figure.subplots(down, across, squeeze=False).flat)
@@ -124,12 +125,16 @@ def _sizes(results: Sequence[Result], title: str) -> Any:
             ours = name.startswith("convcore")
             (line,) = axes.plot(
                 *zip(*points, strict=True), marker="o", markersize=5 if ours else 4,
-                linewidth=2.2 if ours else 1.3, color=colour(name), linestyle="-" if device == "cpu" else "--",
-                zorder=3 if ours else 2,
+                linewidth=2.2 if ours else 1.3, color=colour(name), zorder=3 if ours else 2,
+                linestyle="-" if device == "cpu" else "--",
             )  # fmt: skip
             shown.setdefault(_named(name, device), line)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        counts = sorted({r.work.written / 4 for r in group})
+        axes.set_xticks(counts, [_count(n) for n in counts])
+        axes.minorticks_off()
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
         _bare(axes)
         first = group[0].comparison
@@ -141,6 +146,14 @@ def _sizes(results: Sequence[Result], title: str) -> Any:
     return _finished(figure, shown, f"Time by size, lower is better. {title}")
 
 
+def _count(n: float) -> str:
+    """A number of numbers: 4.1k, 262k, 16.8M."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if n >= size:
+            return f"{n / size:.3g}{unit}"
+    return f"{n:g}"
+
+
 def _sized(group: Sequence[Result]) -> str:
     """The operation and what its sizes have in common: its kernel."""
     name, _, text = group[0].comparison.case.partition(":")
@@ -148,8 +161,8 @@ def _sized(group: Sequence[Result]) -> str:
     if isinstance(problem, tuple):
         return f"{name}, rows of {'x'.join(map(str, problem[1:]))}" if len(problem) > 1 else name
     kernel = "x".join(map(str, problem.along.get("k", ())))
-    channels = f"{problem['ic']}" + (f" to {problem['oc']}" if "oc" in problem.numbers else "")
-    parts = [name, kernel] + ([f"{channels} channels"] if "ic" in problem.numbers else [])
+    channels = " to ".join(str(problem[c]) for c in ("ic", "oc") if c in problem.numbers)
+    parts = [name, kernel, f"{channels} channels" if channels else ""]
     return " ".join(part for part in parts if part)
 
 
@@ -185,26 +198,28 @@ def _roofline(results: Sequence[Result], title: str) -> Any:
     peaks = timed[0].peaks
     assert peaks is not None
     rows = len(timed)
-    figure = _figure(13, max(6.0, 1.6 + 0.19 * rows))
-    left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
+    height = max(_ROOF_HEIGHT, 1.6 + 0.19 * rows)
+    figure = _figure(13, height)
+    ratios = (_ROOF_HEIGHT, max(height - _ROOF_HEIGHT, 1e-3))  # the roof keeps its height beside a long list
+    grid = figure.add_gridspec(2, 2, width_ratios=(1.15, 1), height_ratios=ratios)
+    left, right = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[:, 1])
     points = []
-    for r in timed:
+    for number, r in enumerate(timed, 1):
         rate = r.rates(r.mine)["gflops"]
         if rate:
-            points.append((r.work.flops / (r.work.read + r.work.written), rate, r))
+            points.append((r.work.flops / (r.work.read + r.work.written), rate, number, r))
     _draw_roof(left, peaks, points)
     handles = {}
-    shares = [(r.rates(r.mine)["fraction_of_roofline"] or 0.0, r) for r in timed]
+    shares = [100 * (r.rates(r.mine)["fraction_of_roofline"] or 0.0) for r in timed]
     at = np.arange(rows)[::-1]
-    for y, (share, r) in zip(at, shares, strict=True):
-        shown = _FAMILIES[_family(r)]
-        right.barh(y, 100 * share, height=0.72, color=shown)
-        right.text(100 * share + 1, y, f"{100 * share:.0f}", va="center", fontsize=7)
-        handles[_family(r)] = shown
+    for y, share, r in zip(at, shares, timed, strict=True):
+        handles[_family(r)] = shown = _FAMILIES[_family(r)]
+        right.barh(y, share, height=0.72, color=shown)
+        right.text(share + 1, y, f"{share:.0f}" if share >= 1 else f"{share:.1g}", va="center", fontsize=7)
     right.axvline(100, color="#444444", linewidth=1)
-    right.set_yticks(at, [_short(r) for _, r in shares], fontsize=7)
-    right.set_ylim(-0.8, rows - 0.2)
-    right.set_xlim(0, max(110.0, 112 * max(share for share, _ in shares)))
+    right.set_yticks(at, [f"{_short(r)}  {number}" for number, r in enumerate(timed, 1)], fontsize=7)
+    right.set_ylim(min(-0.8, rows - 8.0), rows - 0.2)  # few bars are no thicker
+    right.set_xlim(0, max(110.0, 1.12 * max(shares)))
     right.set_xlabel("% of the roofline: the least time of arithmetic or bytes over the time taken\n"
                      "(above 100: the arrays were in a cache)", fontsize=8)  # fmt: skip
     right.tick_params(axis="x", labelsize=8)
@@ -216,32 +231,27 @@ def _roofline(results: Sequence[Result], title: str) -> Any:
     return _finished(figure, patches, f"Roofline of {peaks.isa}, {on}. {title}")
 
 
-def _draw_roof(axes: Any, peaks: Any, points: Sequence[tuple[float, float, Result]]) -> None:
-    """The roof, and a point for each kernel that multiplies and adds."""
+def _draw_roof(axes: Any, peaks: Peaks, points: Sequence[tuple[float, float, int, Result]]) -> None:
+    """The roof, and a numbered point for each kernel that multiplies and adds."""
     top, slope = peaks.flops / 1e9, peaks.read / 1e9
-    least = min([0.1, *(x / 2 for x, _, _ in points)])
-    most = max([1000.0, *(2 * x for x, _, _ in points)])
+    least = min([0.1, *(x / 2 for x, *_ in points)])
+    most = max([1000.0, *(2 * x for x, *_ in points)])
     xs = np.geomspace(least, most, 200)
     axes.plot(xs, np.minimum(top, slope * xs), color="#444444", linewidth=1.6)
     axes.text(most, top * 1.06, f"{top:.0f} GFLOP/s", ha="right", va="bottom", fontsize=8)
     at = least * 1.6
-    axes.text(at, slope * at * 0.72, f"{slope:.0f} GB/s read", fontsize=8, rotation=0, va="top")
-    lows = [y for _, y, _ in points]
+    axes.text(at, slope * at * 0.72, f"{slope:.0f} GB/s read", fontsize=8, va="top")
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(least, most)
-    axes.set_ylim(min([slope * least, *lows]) / 1.6, top * 2)
-    for x, y, r in points:
-        axes.plot(x, y, "o", color=_FAMILIES[_family(r)], markersize=6, zorder=3)
-    for index, (x, y, r) in enumerate(sorted(points, key=lambda p: p[0])[:_NAMED] if len(points) <= _NAMED else ()):
-        above = index % 2 == 0
-        axes.annotate(
-            _short(r), (x, y), xytext=(0, 7 if above else -7), textcoords="offset points", fontsize=6.5,
-            ha="center", va="bottom" if above else "top",
-        )  # fmt: skip
+    rates = [rate for _, rate, *_ in points]
+    axes.set_ylim(min([slope * least, *rates]) / 1.6, max([top, *rates]) * 2)
+    for x, y, number, r in points:
+        axes.plot(x, y, "o", color=_FAMILIES[_family(r)], markersize=5, zorder=3)
+        axes.annotate(str(number), (x, y), xytext=(4, 3), textcoords="offset points", fontsize=6.5)
     axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
     axes.set_xlabel("FLOP per byte, every array once", fontsize=8)
-    axes.set_ylabel("GFLOP/s of the definition", fontsize=8)
+    axes.set_ylabel("GFLOP/s of the definition; numbers are those of the list", fontsize=8)
     axes.tick_params(labelsize=8)
     _bare(axes)
     if not points:
@@ -258,11 +268,15 @@ def _examples(name: str) -> tuple[float, str]:
         return one.batch, "examples/s"
     if name.partition(":")[0] in ("convolve", "correlate"):
         return 1, "images/s"
-    return (1, "calls/s") if one.planned or math.prod(one.shape) < 1 << 14 else (1e-6 * math.prod(one.shape), "M numbers/s")
+    return (
+        (1, "calls/s")
+        if one.planned or math.prod(one.shape) < 1 << 14
+        else (1e-6 * math.prod(one.shape), "M numbers/s")
+    )
 
 
 def _devices(results: Sequence[Result], title: str) -> Any:
-    """Bars of speed, a panel for each workload: those on the CPU, a gap, those on the GPU; higher is better."""
+    """Bars of speed, a panel for each workload: those on the CPU, and those on the GPU."""
     groups: dict[tuple[str, int], list[Result]] = {}
     for r in results:
         groups.setdefault((r.comparison.case, r.comparison.threads), []).append(r)
@@ -272,7 +286,7 @@ def _devices(results: Sequence[Result], title: str) -> Any:
     for axes, ((name, threads), group) in zip(panels, groups.items(), strict=True):
         many, unit = _examples(name)
         bars: list[tuple[float, float | None, str, str]] = []
-        x, middles = 0.0, []
+        x, spans = 0.0, []
         for r in sorted(group, key=lambda r: r.device):
             start = x
             timed = {n: m.median for n, m in r.comparison.peers.items() if m.median is not None}
@@ -282,12 +296,14 @@ def _devices(results: Sequence[Result], title: str) -> Any:
                 ms = timed.get(peer)
                 bars.append((x, many / ms * 1e3 if ms else None, peer, r.device))
                 x += 1
-            middles.append(((start + x - 1) / 2, r.device))
-            x += 0.8
+            spans.append((start - 0.75, x - 0.25, r.device))
+            x += 0.5
         _draw_bars(axes, bars)
-        for at, device in middles:
-            axes.text(at, -0.40, _DEVICES[device], ha="center", va="top", fontsize=10, fontweight="bold",
-                      transform=axes.get_xaxis_transform())  # fmt: skip
+        for left, right, device in spans:
+            axes.axvspan(left, right, color="#f3f3f3" if device == "cuda" else "white", zorder=0)
+            axes.text((left + right) / 2, 0.985, _DEVICES[device], ha="center", va="top", fontsize=10,
+                      fontweight="bold", transform=axes.get_xaxis_transform())  # fmt: skip
+        axes.set_xlim(spans[0][0], spans[-1][1])
         axes.set_ylabel(unit, fontsize=8)
         on = "1 thread" if threads == 1 else f"{threads} threads"
         axes.set_title(f"{_workload(name)}\n{on}", fontsize=9, loc="left")
@@ -299,7 +315,9 @@ def _draw_bars(axes: Any, bars: Sequence[tuple[float, float | None, str, str]]) 
     highest = max((v for _, v, _, _ in bars if v), default=1.0)
     for at, value, peer, device in bars:
         if value is None:
-            axes.bar(at, highest * 0.9, width=0.8, fill=False, edgecolor="#999999", linestyle=":", linewidth=1.2)
+            axes.bar(
+                at, highest * 0.9, width=0.8, fill=False, edgecolor="#999999", linestyle=":", linewidth=1.2
+            )
             axes.text(at, highest * 0.45, "not measured", rotation=90, ha="center", va="center", fontsize=9,
                       color="#666666")  # fmt: skip
             continue
@@ -309,7 +327,8 @@ def _draw_bars(axes: Any, bars: Sequence[tuple[float, float | None, str, str]]) 
                   fontweight="bold" if peer.startswith("convcore") else "normal")  # fmt: skip
     names = [label(peer) for _, _, peer, _ in bars]
     axes.set_xticks([at for at, *_ in bars], names, rotation=35, ha="right", fontsize=8)
-    axes.set_ylim(0, 1.16 * highest)
+    axes.set_ylim(0, 1.28 * highest)  # above the bars the device's name
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if highest > 10 else f"{value:g}")
     axes.tick_params(axis="y", labelsize=8)
     axes.tick_params(axis="x", length=0)
     _bare(axes)

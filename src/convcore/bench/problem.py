@@ -3,11 +3,12 @@
     mb1ic64ih56oc128oh56kh3ph1        a convolution, pooling, ...
     4096x1000                         an operation that knows no axes but their lengths
 
-A letter says what a number is: ``mb`` the batch, ``g`` groups, ``ic`` and ``oc`` channels; ``i``, ``o``, ``k``,
-``s``, ``d`` and ``p`` with an axis (``d``, ``h``, ``w``) the input, output, kernel, stride, dilation (0 is none) and
-padding on the low side. An axis that is left out is like the one before it: ``ih56`` is square. Of output and
-padding either may be left out: without ``p`` the padding is what the output needs, half on each side, and without
-both there is none. Given both, the padding on the high side is what the output needs.
+A letter says what a number is: ``mb`` the batch, ``g`` groups, ``ic`` and ``oc`` channels; ``i``, ``o``,
+``k``, ``s``, ``d`` and ``p`` with an axis (``d``, ``h``, ``w``) the input, output, kernel, stride, dilation
+(0 is none) and padding on the low side. An axis that is left out is like the one before it: ``ih56`` is
+square. Of output and padding either may be left out: without ``p`` the padding is what the output needs,
+half on each side, and without both there is none. Given both, the padding on the high side is what the
+output needs.
 """
 
 from __future__ import annotations
@@ -140,13 +141,14 @@ def _window(
             o = outputs[a]
             total = (o - 1) * s + reach - i
             before = max(total, 0) // 2 if low is None else low[a]
-            # Alike on both sides where that gives the same output, since some libraries know nothing else; on the
-            # high side, samples that no window reaches make no difference.
+            # Alike on both sides where that gives the same output, since some libraries know nothing else;
+            # on the high side, samples that no window reaches make no difference.
             alike = (i + 2 * before - reach) // s + 1 == o
             pair = (before, before if alike else total - before)
             if -s < pair[1] < 0:
                 pair = (before, 0)
-        if o < 1 or pair[1] < 0:
+        # Beyond reach - 1 a window would see nothing but padding: the output is not what was meant.
+        if o < 1 or not 0 <= pair[1] <= max(reach - 1, pair[0]):
             most = "an output of at least 1" if o < 1 else "an output that these windows give"
             raise _wrong(operation, text, f"output {o} with padding {pair}", most)
         sizes.append(o)
@@ -205,7 +207,8 @@ def parse(
     rank
         Spatial axes; None: as many as the string names.
     geometry
-        "window" or "transposed": how output and padding follow from each other. Otherwise they are two numbers.
+        "window" or "transposed": how output and padding follow from each other. Otherwise they are two
+        numbers.
     defaults
         Numbers that may be left out.
 

@@ -41,9 +41,12 @@ def profile_graph(graph: Graph, *, batch: int = 1, isa: str | None = None, repea
 def profile_case(name: str, *, batch: int = 1, isa: str | None = None, repeats: int = 20) -> Profile:
     """Time every step of a case of :data:`convcore.bench.CASES`: :func:`profile_graph` of its graph.
 
+    Where the case says how many images a call has, `batch` is not asked.
+
     Examples
     --------
     >>> profile_case("sonar_mlp", repeats=2).batch
     1
     """
-    return profile_graph(case(name).build(), batch=batch, isa=isa, repeats=repeats)
+    one = case(name)
+    return profile_graph(one.build(), batch=one.batch or batch, isa=isa, repeats=repeats)

@@ -1,7 +1,8 @@
-"""A result against an earlier one: by how much a kernel has become slower, beside a peer wherever there is one.
+"""A result against an earlier one: by how much a kernel has become slower, beside a peer if there is one.
 
-Times of two runs differ by what else the machine did. Where a peer of the same version was timed in both, what is
-compared is our time over the peer's; our times alone only where there is none, and only on the same machine.
+Times of two runs differ by what else the machine did. Where a peer of the same version was timed in both,
+what is compared is our time over the peer's; our times alone only where there is none, and only on the same
+machine.
 """
 
 from __future__ import annotations

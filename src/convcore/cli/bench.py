@@ -79,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_names,
         default=(),
         metavar="NAME[,NAME]",
-        help="with `kernels`: operations, such as conv2d or softmax; `all`, or `article` for the three workloads "
-        "of the Theano figure",
+        help="with `kernels`: operations, such as conv2d or softmax; `all`; or `article`, the three "
+        "workloads of the Theano figure",
     )
     parser.add_argument(
         "--shape",
@@ -124,7 +124,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw the peers as bars; with --op time by size, the roofline, and CPU beside GPU",
     )
     parser.add_argument(
-        "--compare", metavar="OLD.json", help="compare with an earlier result; 1 if something has become slower"
+        "--compare",
+        metavar="OLD.json",
+        help="compare with an earlier result; 1 if something has become slower",
     )
     parser.add_argument(
         "--threshold",

@@ -32,7 +32,7 @@ def earlier(path: str) -> dict[str, Any]:
 
 
 def compared(args: argparse.Namespace, record: Mapping[str, Any]) -> int:
-    """Print how the result stands to the earlier one; 1 if something is slower, or nothing can be compared."""
+    """Print how the result stands to the earlier one; 1 if something is slower or nothing comparable."""
     from convcore.bench.regression import changes
 
     found = changes(earlier(args.compare), plain(record))
@@ -42,8 +42,8 @@ def compared(args: argparse.Namespace, record: Mapping[str, Any]) -> int:
         note("convcore bench: WARNING: no times are compared, only our time over a peer's")
     if args.json != "-":
         rows = [
-            (*_named(row.key), row.ours, "-" if row.ratio is None else f"{row.ratio:.2f}", row.by or row.reason,
-             "slower" if row.ratio and row.ratio > args.threshold else "")
+            (*_named(row.key), row.ours, "-" if row.ratio is None else f"{row.ratio:.2f}",
+             row.by or row.reason, "slower" if row.ratio and row.ratio > args.threshold else "")
             for row in found.rows
         ]  # fmt: skip
         head = ("case", "device", "threads", "ours", "now / before", "compared by", "")

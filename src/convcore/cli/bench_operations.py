@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from convcore import _native
 from convcore.cli import UsageError
@@ -37,12 +37,10 @@ def run(args: argparse.Namespace, peers: Sequence[str], packages: Sequence[str])
     quiet = args.json == "-"
     results: list[Result] = []
     for threads in args.threads or (_native.get_num_threads(),):
-        found = _each(
-            names, threads, lambda name, n=threads: measured(  # type: ignore[misc]
-                [name], devices=args.device, peers=peers, threads=n, rounds=args.rounds, isas=args.isa
-            ),
-        )  # fmt: skip
-        results += found
+        for name in progress(names, len(names), f"operations, {threads} thread(s)"):
+            results += measured(
+                [name], devices=args.device, peers=peers, threads=threads, rounds=args.rounds, isas=args.isa
+            )
     record = as_record(results, packages)
     if quiet:
         print_json(record)
@@ -66,14 +64,6 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--batch is for networks: a problem string says its own, mb8")
     if args.shape and (len(args.op) != 1 or args.op[0] in ("all", "article")):
         raise UsageError("--shape is for one operation: --op conv2d --shape mb1ic64ih56oc128oh56kh3ph1")
-
-
-def _each(names: Sequence[str], threads: int, run: Any) -> list[Result]:
-    def one() -> Iterator[Result]:
-        for name in progress(names, len(names), f"operations, {threads} thread(s)"):
-            yield from run(name)
-
-    return list(one())
 
 
 def _print(results: Sequence[Result]) -> None:
@@ -115,20 +105,24 @@ def _told(args: argparse.Namespace, results: Sequence[Result]) -> int:
     """
     from convcore.bench.kernels import NOT_MEASURED
 
-    lines, served = set(), {n for r in results for n, m in r.comparison.peers.items() if m.ms}
-    ours = False
+    lines, ours = set(), False
+    seen: set[str] = set()
+    served: set[str] = set()
     for r in results:
         for name, m in r.comparison.peers.items():
-            if m.status in ("timed", NOT_MEASURED):
-                continue
-            mine = name.startswith("convcore")
-            ours |= mine
-            if m.status != "unsupported" or mine:
-                lines.add(f"convcore bench: {r.comparison.case}: {name} on {r.device} {m.status}: {m.reason}")
-    asked = set() if args.peers in ("all", "none") else {n for r in results for n in r.comparison.peers} - served
-    on_gpu_alone = {n for n in asked if n.startswith("convcore")}
-    lines |= {f"convcore bench: {name} has none of these operations" for name in asked - on_gpu_alone
-              if not any(f": {name} on" in line for line in lines)}  # fmt: skip
+            seen.add(name)
+            if m.status == "timed":
+                served.add(name)
+            elif m.status != NOT_MEASURED:
+                mine = name.partition(" ")[0] == "convcore"
+                ours |= mine
+                if mine or m.status != "unsupported":
+                    where = f"{r.comparison.case}: {name} on {r.device}"
+                    lines.add(f"convcore bench: {where} {m.status}: {m.reason}")
+    named = args.peers not in ("all", "none")
+    if named:
+        without = {name for name in seen - served if name.partition(" ")[0] != "convcore"}
+        lines |= {f"convcore bench: {name} was not timed at all" for name in without}
     for line in sorted(lines):
         note(line)
-    return int(bool(lines) and (ours or args.peers not in ("all", "none")))
+    return int(ours or (named and bool(lines)))

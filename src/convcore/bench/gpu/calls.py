@@ -1,9 +1,10 @@
-"""Single operations on a GPU as people call them, for the side-by-side table with the CPU: ours and PyTorch's.
+"""Single operations on a GPU as people call them, for the table beside the CPU: ours and PyTorch's.
 
-Adapters like those of :mod:`convcore.bench.peers`, timed by two events on one stream around enough calls. A call is
-the public function from Python with ``out=``, with everything it does: checks, packing of weights, launches. PyTorch
-is called in the same way, and neither is recorded as a graph; for small arrays what is seen is the launch. How fast
-the kernels themselves are, with the arrays in no cache, is what :mod:`.record` measures.
+Adapters like those of :mod:`convcore.bench.peers`, timed by two events on one stream around enough calls. A
+call is the public function from Python with ``out=``, with everything it does: checks, packing of weights,
+launches. PyTorch is called in the same way, and neither is recorded as a graph; for small arrays what is
+seen is the launch. How fast the kernels themselves are, with the arrays in no cache, is what :mod:`.record`
+measures.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcore.bench.formats import UnsupportedError
-from convcore.bench.gpu.driver import Clock, Device, Memory
+from convcore.bench.gpu.driver import Clock, Device, Memory, call
 from convcore.bench.gpu.network import chain
 from convcore.bench.gpu.timing import repeats_of
 from convcore.bench.gpu.torch_peer import TorchPeer, are_maps, as_array
@@ -39,10 +40,20 @@ class _OnGpu:
         self._clock = Clock(self._stream)
         self._seconds: dict[str, float] = {}
         self._run: Callable[[], object] = lambda: None
+        self._y: Any = None
 
     def run(self) -> None:
         """Put one call on the stream."""
         self._run()
+
+    def run_and_wait(self) -> None:
+        """Call, and return when the GPU is done."""
+        self._run()
+        self._wait()
+
+    def _wait(self) -> None:
+        """Wait for the stream that the calls are put on."""
+        call("cuStreamSynchronize", self._stream)
 
     def time(self, seconds: float, most: int) -> list[float]:
         """Return milliseconds of a call, one number for each of several stretches of about 10 ms."""
@@ -80,7 +91,7 @@ class ConvcoreCuda(_OnGpu):
             self._run = public_call(graph, cuda, image, self._y, cuda.to_device, stream=self._stream)
             start = time.perf_counter()
             self._run()
-            self._device.synchronize()
+            self._wait()
         else:
             self._engine(graph, x)
         self._seconds["first_call_s"] = time.perf_counter() - start
@@ -100,7 +111,7 @@ class ConvcoreCuda(_OnGpu):
 
     def output(self) -> NDArray[np.float32]:
         """Return what the last call computed."""
-        self._device.synchronize()
+        self._wait()
         start = time.perf_counter()
         y: NDArray[np.float32] = self._y if isinstance(self._y, np.ndarray) else self._y.copy_to_host()
         self._seconds["copy_out_s"] = time.perf_counter() - start
@@ -116,25 +127,25 @@ class TorchCuda(_OnGpu):
         """Copy the arrays to the GPU and call once."""
         layers = chain(graph)
         self._maps = are_maps(layers[-1])
+        peer = TorchPeer("float32")
         try:
-            peer = TorchPeer("float32")
-            call = peer.call(layers, x, False)
+            forward = peer.call(layers, x, False)
         except DeviceError as error:
             raise UnsupportedError(str(error)) from error
         torch, on = peer.torch, peer.torch.cuda.ExternalStream(self._stream)
 
         def run() -> None:
             with torch.cuda.stream(on), torch.inference_mode():
-                self._y = call()
+                self._y = forward()
 
         torch.cuda.synchronize()
         start = time.perf_counter()
         run()
-        self._device.synchronize()
+        self._wait()
         self._seconds["first_call_s"] = time.perf_counter() - start
         self._run = run
 
     def output(self) -> NDArray[np.float32]:
         """Return what the last call computed, channels last."""
-        self._device.synchronize()
+        self._wait()
         return as_array(self._y, self._maps)
