@@ -24,6 +24,12 @@ _HOMES = {
         "separable_conv2d", "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh", "upsample",
         "zero_pad",
     ),
+    "convcore.ops.prepared": (
+        "PreparedKernel", "prepare_batch_norm", "prepare_conv1d", "prepare_conv1d_transpose",
+        "prepare_conv2d", "prepare_conv2d_transpose", "prepare_conv3d", "prepare_conv3d_transpose",
+        "prepare_dense", "prepare_depthwise_conv1d", "prepare_depthwise_conv2d",
+        "prepare_separable_conv1d", "prepare_separable_conv2d",
+    ),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -35,6 +41,7 @@ if TYPE_CHECKING:
     from convcore.engine import Model as Model
     from convcore.engine import load_model as load_model
     from convcore.ops import *  # noqa: F403
+    from convcore.ops.prepared import *  # noqa: F403
 
 
 def __getattr__(name: str) -> Any:
