@@ -74,7 +74,12 @@ class Backend(Protocol):
 
 def _on_cpu(x: Any) -> bool:
     device = getattr(x, "__dlpack_device__", None)
-    return device is None or device()[0] == _DLPACK_CPU
+    if device is None:
+        return True
+    try:
+        return bool(device()[0] == _DLPACK_CPU)
+    except (BufferError, RuntimeError, ValueError):
+        return False  # one that DLPack has no number for, such as a tensor without memory
 
 
 class _MainMemory:

@@ -87,9 +87,6 @@ class PreparedKernel(_native.Prepared):
     A kernel may be called from many threads at once, and can be pickled and copied.
     """
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> PreparedKernel:
-        return super().__new__(cls)
-
     def __init__(
         self,
         maker: Callable[..., PreparedKernel],
@@ -133,9 +130,13 @@ class PreparedKernel(_native.Prepared):
 
     def __repr__(self) -> str:
         def shown(value: Any) -> str:
-            return f"array{value.shape}" if isinstance(value, np.ndarray) else repr(value)
+            return f"array of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
 
-        arguments = ", ".join(f"{n}={shown(v)}" for n, v in self._arguments.items() if v is not None)
+        defaults = self._maker.__kwdefaults__  # type: ignore[attr-defined]
+        given = {
+            n: v for n, v in self._arguments.items() if isinstance(v, np.ndarray) or v != defaults.get(n)
+        }
+        arguments = ", ".join(f"{n}={shown(v)}" for n, v in given.items())
         return f"<{self._maker.__name__}({arguments}): {self.algorithm or 'not called yet'}>"
 
     def __reduce__(self) -> tuple[Any, ...]:

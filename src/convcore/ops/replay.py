@@ -79,7 +79,9 @@ class Recording:
         self._runs: list[tuple[Any, list[NDArray[Any]], dict[int, int], list[Any]]] = []
         self._outputs: list[Output] = []
 
-    def ran(self, program: Any, buffers: list[NDArray[Any]], scratch: dict[int, int], packs: list[Any]) -> None:
+    def ran(
+        self, program: Any, buffers: list[NDArray[Any]], scratch: dict[int, int], packs: list[Any]
+    ) -> None:
         """Note a program that was run."""
         self._runs.append((program, buffers, scratch, packs))
 
