@@ -15,6 +15,7 @@ _HOMES = {
     "convcore.engine": ("Model", "load_model"),
     "convcore._native": ("get_num_threads", "set_num_threads"),
     "convcore.config": ("get_include", "show_config"),
+    "convcore.threads": ("num_threads",),
     "convcore.ops": (
         "average_pool", "batch_norm", "celu", "conv1d", "conv1d_transpose", "conv2d", "conv2d_transpose",
         "conv3d", "conv3d_transpose", "convolve", "correlate", "crop", "dense", "depthwise_conv1d",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from convcore.engine import load_model as load_model
     from convcore.ops import *  # noqa: F403
     from convcore.ops.prepared import *  # noqa: F403
+    from convcore.threads import num_threads as num_threads
 
 
 def __getattr__(name: str) -> Any:

@@ -29,6 +29,18 @@ from convcore.errors import ArgumentError, DeviceError
 cdef enum:
     CC_MOST_BOUND = 32
 
+cdef extern from *:
+    """
+    #ifndef CC_BUILD_COMPILER
+    #define CC_BUILD_COMPILER "unknown"
+    #endif
+    #ifndef CC_BUILD_FLAGS
+    #define CC_BUILD_FLAGS "kernels=unknown"
+    #endif
+    """
+    const char *CC_BUILD_COMPILER
+    const char *CC_BUILD_FLAGS
+
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
     unsigned long PyThread_get_thread_ident()
@@ -138,9 +150,23 @@ def leave_settings(token):
     _settings.reset(token)
 
 
+def build():
+    """How the library was compiled: the compiler, the flags of all kernels, and of each instruction set."""
+    flags = {}
+    for entry in CC_BUILD_FLAGS.decode().split("|"):
+        name, _, value = entry.partition("=")
+        flags[f"flags of {name}"] = value.strip()
+    return {"compiler": CC_BUILD_COMPILER.decode(), **flags}
+
+
 def get_num_threads():
     """Threads that a call in this context uses, the caller's own among them."""
     return _context_threads() or cc_get_num_threads()
+
+
+def num_threads_origin():
+    """Where the number of threads of this context comes from: see ``cc_num_threads_origin``."""
+    return "num_threads" if _context_threads() else cc_num_threads_origin().decode()
 
 
 def set_num_threads(int threads):

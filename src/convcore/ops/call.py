@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from convcore import _native
 from convcore.ops.arrays import FLOAT32, Float, backend, contiguous, empty
-from convcore.ops.replay import current_recording, settings
+from convcore.ops.replay import current_recording
+from convcore.threads import settings
 
 if TYPE_CHECKING:
     from convcore._native import View

@@ -18,9 +18,10 @@ from convcore.ops.convolution import conv
 from convcore.ops.depthwise import depthwise as depthwise_conv
 from convcore.ops.depthwise import separable
 from convcore.ops.layers import batch_norm, dense
-from convcore.ops.replay import PackedWeights, Program, recording, settings, threads_argument
+from convcore.ops.replay import PackedWeights, Program, recording
 from convcore.ops.transposed import transpose
 from convcore.shapes import MOST_ELEMENTS, Padding
+from convcore.threads import settings, threads_argument
 
 __all__ = [
     "PreparedKernel",

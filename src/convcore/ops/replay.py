@@ -11,7 +11,6 @@ checked way each time.
 from __future__ import annotations
 
 import functools
-import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -21,16 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from convcore import _native
-from convcore.errors import ArgumentError
 from convcore.memory import aligned_floats
+from convcore.threads import join_threadpoolctl, settings, threads_argument
 
 if TYPE_CHECKING:
     from convcore.ops.arrays import Float, Output
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
-
-#: Most threads of a call; CC_MOST_THREADS of ``csrc/threads.h``.
-MOST_THREADS = 256
 
 
 class Program(NamedTuple):
@@ -119,36 +115,11 @@ def recording(packed: PackedWeights | None = None) -> Iterator[Recording]:
         _recording.reset(token)
 
 
-def threads_argument(value: Any, where: str) -> int | None:
-    """Return the argument ``num_threads``: None, or 1 to 256."""
-    if value is None:
-        return None
-    try:
-        threads = -1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        threads = -1
-    if not 1 <= threads <= MOST_THREADS:
-        raise ArgumentError(
-            where, "num_threads", got=repr(value), expected=f"an integer from 1 to {MOST_THREADS}, or None"
-        )
-    return threads
-
-
-@contextmanager
-def settings(isa: str | None = None, threads: int | None = None) -> Iterator[None]:
-    """Let this context use an instruction set or a number of threads; None: as it did before."""
-    old_isa, old_threads = _native.settings()
-    token = _native.enter_settings(isa or old_isa, threads or old_threads)
-    try:
-        yield
-    finally:
-        _native.leave_settings(token)
-
-
 def _checked(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[Any, Program | None]:
     """Call `function`, which leaves ``num_threads=`` to its caller, and return what can be repeated too."""
+    join_threadpoolctl()
     threads = threads_argument(kwargs.pop("num_threads", None), function.__name__)
     with recording() as made:
         if threads is None:
