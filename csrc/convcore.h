@@ -301,6 +301,8 @@ CC_API const char *cc_cpu_name(void);
  * OMP_NUM_THREADS, else what affinity and container limits leave. */
 CC_API int cc_get_num_threads(void);
 CC_API cc_status cc_set_num_threads(int threads);
+/* Where that number comes from: the variable's name, "affinity", "container", "cpus" or "cc_set_num_threads". */
+CC_API const char *cc_num_threads_origin(void);
 
 CC_API const char *cc_status_text(cc_status status);
 

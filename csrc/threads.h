@@ -16,4 +16,8 @@ void cc_parallel(int wanted, double seconds, void (*task)(void *argument, int th
 /* One turn, after `spins` others, of a loop that waits for another thread. */
 void cc_wait_a_little(int spins);
 
+/* CPUs that the quotas of the process's control groups amount to, rounded up; CC_MOST_THREADS if there is none.
+ * `groups` is /proc/self/cgroup and `root` /sys/fs/cgroup, except in tests. */
+int cc_container_cpus(const char *groups, const char *root);
+
 #endif

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 from pathlib import Path
 from types import FunctionType
@@ -35,7 +36,7 @@ PUBLIC = [
     f"{room.__name__}.{name}"
     for room in (cc, bench, inputs, loader, medical)
     for name in (dir(cc) if room is cc else room.__all__)
-    if isinstance(getattr(room, name), FunctionType)
+    if isinstance(inspect.unwrap(getattr(room, name)), FunctionType)
 ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -78,9 +79,43 @@ def test_get_include_holds_the_header() -> None:
 def test_show_config(capsys: pytest.CaptureFixture[str]) -> None:
     facts = cc.show_config("dicts")
     assert facts["instruction_set"] in facts["instruction_sets"]
+    assert facts["instruction_set_reason"].startswith(("the best", "CONVCORE_ISA="))
+    assert facts["threads"] == cc.get_num_threads()
+    assert re.fullmatch(r"\w+ \d+\.\d+(\.\d+)*|unknown", facts["build"]["compiler"])
+    assert "-ffp-contract=off" in facts["build"]["flags of kernels"]
+    assert {f"flags of {isa}" for isa in facts["instruction_sets"]} <= set(facts["build"])
+    assert all(size > 0 for size in facts["cpu_caches"].values())
     cc.show_config()
     printed = capsys.readouterr().out
-    assert all(name.replace("_", " ") in printed for name in facts if name != "packages")
+    assert all(name.replace("_", " ") in printed for name in facts if name not in ("packages", "build"))
+    assert facts["build"]["compiler"] in printed
     assert "numpy" in facts["packages"] and "numpy" in printed
     with pytest.raises(ArgumentError, match="mode"):
         cc.show_config("yaml")  # type: ignore[call-overload]
+
+
+def test_show_config_says_why() -> None:
+    code = (
+        "import convcore as cc; c = cc.show_config('dicts');"
+        "print(c['instruction_set_reason'], c['threads_origin'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CONVCORE_", "OMP_"))}
+
+    def said(**variables: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment | variables,
+        )
+        return done.stdout.strip()
+
+    assert said(CONVCORE_ISA="scalar", CONVCORE_NUM_THREADS="3").startswith(
+        "CONVCORE_ISA=scalar; the best here is "
+    )
+    assert said(CONVCORE_NUM_THREADS="3", OMP_NUM_THREADS="2").endswith(" CONVCORE_NUM_THREADS")
+    assert said(OMP_NUM_THREADS="2").endswith(" OMP_NUM_THREADS")
+    assert said().split()[-1] in ("cpus", "affinity", "container")
+    with cc.num_threads(2):
+        assert cc.show_config("dicts")["threads_origin"] == "num_threads"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -245,3 +246,139 @@ def test_a_step_is_timed_from_the_call_on() -> None:
         program.run([x, y], threads=1, seconds=alone)
         program.run([x, y], threads=threads, seconds=shared)
     assert min(shared) > min(alone) / threads / 2
+
+
+def test_num_threads_holds_for_its_block() -> None:
+    cc.set_num_threads(4)
+    with cc.num_threads(2):
+        assert cc.get_num_threads() == 2
+        with cc.num_threads(3):
+            assert cc.get_num_threads() == 3
+            with cc.num_threads(None):
+                assert cc.get_num_threads() == 3
+        assert cc.get_num_threads() == 2
+        cc.set_num_threads(5)  # the process's, which this block overrides
+        assert cc.get_num_threads() == 2
+        with pytest.raises(ZeroDivisionError), cc.num_threads(1):
+            1 / 0  # noqa: B018
+        assert cc.get_num_threads() == 2
+    assert cc.get_num_threads() == 5
+
+    @cc.num_threads(7)
+    def inside() -> int:
+        return cc.get_num_threads()
+
+    assert [inside(), inside(), cc.get_num_threads()] == [7, 7, 5]
+    for bad in (0, 257, True, "2"):
+        with (
+            pytest.raises(ArgumentError, match=r"num_threads: num_threads, got .*1 to 256"),
+            cc.num_threads(
+                bad  # type: ignore[arg-type]
+            ),
+        ):
+            pass
+
+
+def test_num_threads_is_this_context_s_alone() -> None:
+    cc.set_num_threads(4)
+    inside, leave, seen = threading.Event(), threading.Event(), []
+
+    def other() -> None:
+        with cc.num_threads(3):
+            seen.append(cc.get_num_threads())
+            inside.set()
+            leave.wait()
+        seen.append(cc.get_num_threads())
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    inside.wait()
+    with cc.num_threads(2):  # begins after the other's block, and ends after it
+        assert cc.get_num_threads() == 2
+        leave.set()
+        thread.join()
+        assert cc.get_num_threads() == 2
+    assert seen == [3, 4] and cc.get_num_threads() == 4
+
+
+def test_num_threads_in_tasks_of_asyncio() -> None:
+    async def task(threads: int) -> bool:
+        with cc.num_threads(threads):
+            for _ in range(5):
+                await asyncio.sleep(0)
+                if cc.get_num_threads() != threads:
+                    return False
+        return True
+
+    async def all_tasks() -> list[bool]:
+        return list(await asyncio.gather(*(task(n) for n in (1, 2, 3))))
+
+    assert asyncio.run(all_tasks()) == [True, True, True]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")
+def test_who_starts_workers() -> None:
+    """A call's own number, then the context's, then the process's: seen by the workers that exist."""
+    code = (
+        "import os, numpy as np, convcore as cc\n"
+        "tasks = lambda: len(os.listdir('/proc/self/task'))\n"
+        "before = tasks(); x = np.ones((8, 64, 64, 8), np.float32); w = np.ones((1, 1, 8, 8), np.float32)\n"
+        "k = cc.prepare_conv2d(w); k2 = cc.prepare_conv2d(w, num_threads=6)\n"
+        "cc.set_num_threads(1)\n"
+        "cc.relu(x); cc.relu(x); print(tasks() - before)\n"
+        "cc.relu(x, num_threads=2); print(tasks() - before)\n"
+        "with cc.num_threads(3): cc.relu(x, num_threads=1); print(tasks() - before); cc.relu(x)\n"
+        "print(tasks() - before)\n"
+        "with cc.num_threads(4): k(x); k(x)\n"
+        "print(tasks() - before)\n"
+        "k(x, num_threads=5); print(tasks() - before)\n"
+        "k2(x); print(tasks() - before)\n"
+        "cc.set_num_threads(8); k(x); print(tasks() - before)\n"
+    )
+    assert run(code).stdout.split() == ["0", "1", "1", "2", "3", "4", "5", "7"]
+
+
+def test_threadpoolctl_limits_and_lists_the_pool() -> None:
+    pytest.importorskip("threadpoolctl", reason="threadpoolctl is not installed")
+    code = (
+        "import threadpoolctl, numpy as np, convcore as cc\n"
+        "cc.relu(np.zeros(3, np.float32)); cc.set_num_threads(4)\n"
+        "[own] = [p for p in threadpoolctl.threadpool_info() if p['user_api'] == 'convcore']\n"
+        "print(own['num_threads'], own['version'] == cc.__version__, own['architecture'] != '')\n"
+        "with threadpoolctl.threadpool_limits(2): print(cc.get_num_threads())\n"
+        "with threadpoolctl.threadpool_limits({'convcore': 3}): print(cc.get_num_threads())\n"
+        "with threadpoolctl.threadpool_limits({'openblas': 3}): print(cc.get_num_threads())\n"
+        "with threadpoolctl.threadpool_limits(1000, 'convcore'): print(cc.get_num_threads())\n"
+        "print(cc.get_num_threads())\n"
+    )
+    done = run(code)
+    assert done.stdout.split() == ["4", "True", "True", "2", "3", "4", "256", "4"], done.stderr
+    late = "import convcore as cc; cc.get_num_threads(); import threadpoolctl, convcore.threadpool\n"
+    late += "with threadpoolctl.threadpool_limits(1): print(cc.get_num_threads())"
+    assert run(late).stdout.strip() == "1"
+    assert (
+        run("import sys, convcore as cc; cc.relu; print('threadpoolctl' in sys.modules)").stdout.strip()
+        == "False"
+    )
+
+
+def test_fork_inside_a_block_and_with_recorded_calls() -> None:
+    """A child has its parent's settings and recordings, and a pool of its own."""
+    if not hasattr(os, "fork"):
+        pytest.skip("this system has no fork")
+    code = (
+        "import os, signal, warnings, numpy as np, convcore as cc\n"
+        "warnings.simplefilter('ignore')\n"
+        "x, w = np.ones((2, 40, 40, 16), np.float32), np.ones((3, 3, 16, 16), np.float32)\n"
+        "k = cc.prepare_conv2d(w)\n"
+        "with cc.num_threads(3):\n"
+        "    y = [cc.conv2d(x, w).tobytes() for _ in range(3)][-1]; k(x); k(x)\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        signal.alarm(20)\n"
+        "        same = cc.conv2d(x, w).tobytes() == y == k(x).tobytes() and cc.get_num_threads() == 3\n"
+        "        os._exit(0 if same else 1)\n"
+        "    print(os.waitpid(child, 0)[1], k(x).tobytes() == y)\n"
+    )
+    done = run(code)
+    assert done.stdout.split() == ["0", "True"], done.stderr

@@ -18,6 +18,7 @@ _HOMES = {
     "convcore.linking": (
         "get_cmake_dir", "get_include", "get_library", "get_library_dir", "get_pkgconfig_dir",
     ),
+    "convcore.threads": ("num_threads",),
     "convcore.ops": (
         "average_pool", "batch_norm", "celu", "conv1d", "conv1d_transpose", "conv2d", "conv2d_transpose",
         "conv3d", "conv3d_transpose", "convolve", "correlate", "crop", "dense", "depthwise_conv1d",
@@ -26,6 +27,12 @@ _HOMES = {
         "noisy_relu", "prelu", "relu", "resample", "resize", "rrelu", "selu", "separable_conv1d",
         "separable_conv2d", "sigmoid", "silu", "softmax", "softplus", "softsign", "tanh", "upsample",
         "zero_pad",
+    ),
+    "convcore.ops.prepared": (
+        "PreparedKernel", "prepare_batch_norm", "prepare_conv1d", "prepare_conv1d_transpose",
+        "prepare_conv2d", "prepare_conv2d_transpose", "prepare_conv3d", "prepare_conv3d_transpose",
+        "prepare_dense", "prepare_depthwise_conv1d", "prepare_depthwise_conv2d",
+        "prepare_separable_conv1d", "prepare_separable_conv2d",
     ),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -42,6 +49,8 @@ if TYPE_CHECKING:
     from convcore.linking import get_library_dir as get_library_dir
     from convcore.linking import get_pkgconfig_dir as get_pkgconfig_dir
     from convcore.ops import *  # noqa: F403
+    from convcore.ops.prepared import *  # noqa: F403
+    from convcore.threads import num_threads as num_threads
 
 
 def __getattr__(name: str) -> Any:

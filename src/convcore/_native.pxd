@@ -99,4 +99,5 @@ cdef extern from "convcore.h" nogil:
     const char *cc_cpu_name()
     int cc_get_num_threads()
     cc_status cc_set_num_threads(int threads)
+    const char *cc_num_threads_origin()
     const char *cc_status_text(cc_status status)

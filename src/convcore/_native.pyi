@@ -1,10 +1,13 @@
 from collections.abc import Callable, Sequence
+from contextvars import Token
 from typing import Any
 
 View = (
     tuple[int, int, str, Sequence[int], Sequence[int]]
     | tuple[int, int, str, Sequence[int], Sequence[int], int, Sequence[int], Sequence[int]]
 )
+
+__file__: str
 
 OPERATIONS: dict[str, int]
 ACTIVATIONS: dict[str, int]
@@ -18,8 +21,13 @@ PACKED_VERSION: int
 def isas() -> tuple[str, ...]: ...
 def default_isa() -> str: ...
 def cpu_name() -> str: ...
+def build() -> dict[str, str]: ...
 def get_num_threads() -> int: ...
+def num_threads_origin() -> str: ...
 def set_num_threads(threads: int) -> None: ...
+def settings() -> tuple[str | None, int | None]: ...
+def enter_settings(isa: str | None, threads: int | None) -> Token[tuple[str | None, int | None] | None]: ...
+def leave_settings(token: Token[tuple[str | None, int | None] | None]) -> None: ...
 
 class Step:
     operation: str
@@ -92,3 +100,35 @@ class Program:
     def run(
         self, buffers: Sequence[Any], *, threads: int = 0, seconds: list[float] | None = None
     ) -> None: ...
+
+class Replayer:
+    @property
+    def remembered(self) -> tuple[int, int]: ...
+    def forget(self) -> None: ...
+
+class Recorded(Replayer):
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        names: tuple[str, ...],
+        positional: int,
+        arrays: Sequence[str],
+        *,
+        array_type: type,
+        record: Callable[..., tuple[Any, Any]],
+    ) -> None: ...
+    @property
+    def __wrapped__(self) -> Callable[..., Any]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
+class Prepared(Replayer):
+    def __init__(
+        self,
+        *,
+        array_type: type,
+        checked: Callable[..., tuple[Any, Any]],
+        adapt: Callable[..., tuple[Any, Any]],
+        threads: int,
+    ) -> None: ...
+    def __call__(self, x: Any, out: Any = None, *, num_threads: int | None = None) -> Any: ...
+    def programs(self) -> list[tuple[tuple[int, ...], Program]]: ...

@@ -9,20 +9,37 @@ contract behind every name here.
 """
 
 from cpython.buffer cimport (
-    Py_buffer, PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDED_RO, PyObject_GetBuffer, PyBuffer_Release,
+    Py_buffer, PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBUF_STRIDES, PyBUF_WRITABLE,
+    PyObject_GetBuffer, PyBuffer_Release,
 )
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
-from libc.stdint cimport int32_t, int64_t, uintptr_t
-from libc.string cimport memset, strcmp
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_DECREF, Py_INCREF
+from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
+from libc.string cimport memcmp, memcpy, memset, strcmp
 
 import os
 import threading
+from contextvars import ContextVar
+from types import MethodType
 
 from convcore.errors import ArgumentError, DeviceError
 
 # Most buffers of a Call: an arena, an input, an output, and constants, of which there are few.
 cdef enum:
     CC_MOST_BOUND = 32
+
+cdef extern from *:
+    """
+    #ifndef CC_BUILD_COMPILER
+    #define CC_BUILD_COMPILER "unknown"
+    #endif
+    #ifndef CC_BUILD_FLAGS
+    #define CC_BUILD_FLAGS "kernels=unknown"
+    #endif
+    """
+    const char *CC_BUILD_COMPILER
+    const char *CC_BUILD_FLAGS
 
 cdef extern from "Python.h":
     int PyErr_CheckSignals() except -1
@@ -63,6 +80,9 @@ if len(OPERATIONS) != CC_OPERATION_COUNT:
     raise ImportError("convcore._native and libconvcore disagree about the operations")
 
 cdef unsigned long _main_thread = threading.main_thread().ident
+
+# What a context wants for itself: None, or (name of an instruction set or None, number of threads or None).
+_settings = ContextVar("convcore_settings", default=None)
 
 
 cdef int _check(cc_status status, str where) except -1:
@@ -107,9 +127,51 @@ def cpu_name():
     return cc_cpu_name().decode()
 
 
+cdef int _context_threads() except -1:
+    settings = _settings.get()
+    return 0 if settings is None or settings[1] is None else settings[1]
+
+
+def settings():
+    """What this context wants for itself: (an instruction set or None, a number of threads or None)."""
+    found = _settings.get()
+    return (None, None) if found is None else found
+
+
+def enter_settings(isa, threads):
+    """Let this context use an instruction set and a number of threads, each None for the process's own.
+
+    Returns a token for :func:`leave_settings`.
+    """
+    if isa is not None:
+        _isa(isa)
+    if threads is not None and not 1 <= threads <= 256:
+        raise ArgumentError("num_threads", got=threads, expected="1 to 256")
+    return _settings.set(None if isa is None and threads is None else (isa, threads))
+
+
+def leave_settings(token):
+    """Return to the settings before :func:`enter_settings`."""
+    _settings.reset(token)
+
+
+def build():
+    """How the library was compiled: the compiler, the flags of all kernels, and of each instruction set."""
+    flags = {}
+    for entry in CC_BUILD_FLAGS.decode().split("|"):
+        name, _, value = entry.partition("=")
+        flags[f"flags of {name}"] = value.strip()
+    return {"compiler": CC_BUILD_COMPILER.decode(), **flags}
+
+
 def get_num_threads():
-    """Threads that a call uses, the caller's own among them."""
-    return cc_get_num_threads()
+    """Threads that a call in this context uses, the caller's own among them."""
+    return _context_threads() or cc_get_num_threads()
+
+
+def num_threads_origin():
+    """Where the number of threads of this context comes from: see ``cc_num_threads_origin``."""
+    return "num_threads" if _context_threads() else cc_num_threads_origin().decode()
 
 
 def set_num_threads(int threads):
@@ -163,6 +225,7 @@ cdef class Step:
     cdef cc_step c
     cdef readonly str operation
     cdef list held
+    cdef object weights
 
     def __init__(
         self, str operation, *, out, x=None, x2=None, str isa=None, kernel=(1, 1, 1), stride=(1, 1, 1),
@@ -282,7 +345,9 @@ cdef class Step:
 
     def set_weights(self, packed):
         """Use packed weights; they are kept alive and never written."""
-        self.c.weights = <const float *><uintptr_t>self._hold(packed)
+        hold = _Hold(packed)
+        self.weights = hold
+        self.c.weights = <const float *>hold.view.buf
 
     def set_workspace(self, int buffer, int64_t offset):
         """Let the step scribble on `workspace_bytes` bytes from byte `offset` of a buffer."""
@@ -334,7 +399,7 @@ cdef class Program:
         cdef cc_status status
         cdef list raised = []
         memset(&options, 0, sizeof(options))
-        options.threads = threads
+        options.threads = threads or _context_threads()
         if PyThread_get_thread_ident() == _main_thread: # only there can a signal be handled
             options.poll = _poll
             options.poll_argument = <void *>raised
@@ -432,6 +497,7 @@ cdef class Call:
             data[1 + self.constants] = views[0].buf
             data[2 + self.constants] = views[2].buf
             memset(&options, 0, sizeof(options))
+            options.threads = _context_threads()
             raised = []
             if PyThread_get_thread_ident() == _main_thread:
                 options.poll = _poll
@@ -447,3 +513,6 @@ cdef class Call:
                 PyBuffer_Release(&views[i])
             if arena is not None:
                 self.arenas.append(arena)
+
+
+include "_replay.pxi"

@@ -1,12 +1,19 @@
 /* The thread pool: the same bits from callers at once, in forked children and after cancelling.
  *
  *     threads_check [no-fork]      (ThreadSanitizer knows nothing of forked threads) */
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* nftw */
+#endif
 #include "check.h"
 #include "threads.h"
 
+#include <ftw.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -232,11 +239,85 @@ static void check_sleepers(void)
     CHECK(came == 2, "short jobs one right after the other woke nobody");
 }
 
+static char folder[64];
+
+static void write_file(const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    for (char *at = strchr(path + strlen(folder) + 1, '/'); at; at = strchr(at + 1, '/')) {
+        *at = 0;
+        mkdir(path, 0700);
+        *at = '/';
+    }
+    FILE *f = fopen(path, "w");
+    CHECK(f && fputs(text, f) >= 0, "cannot write the files of control groups");
+    if (f)
+        fclose(f);
+}
+
+static int remove_one(const char *path, const struct stat *what, int type, struct FTW *at)
+{
+    (void)what, (void)type, (void)at;
+    return remove(path);
+}
+
+static int container_cpus(const char *groups)
+{
+    char path[256];
+    write_file("groups", groups);
+    snprintf(path, sizeof path, "%s/groups", folder);
+    return cc_container_cpus(path, folder);
+}
+
+/* Quotas of control groups, of both versions, where the system keeps them. */
+static void check_containers(void)
+{
+    snprintf(folder, sizeof folder, "/tmp/threads_check_XXXXXX");
+    CHECK(mkdtemp(folder) != NULL, "mkdtemp");
+    CHECK(container_cpus("0::/\n") == CC_MOST_THREADS, "a quota where there is none");
+    CHECK(cc_container_cpus("/no/such/file", "/no/such/folder") == CC_MOST_THREADS, "a quota without a system");
+    write_file("cpu.max", "max 100000\n");
+    CHECK(container_cpus("0::/\n") == CC_MOST_THREADS, "max is no quota");
+    write_file("a/cpu.max", "450000 100000\n");
+    write_file("a/b/cpu.max", "max 100000\n");
+    CHECK(container_cpus("0::/a/b\n") == 5, "4.5 CPUs of the group around this one");
+    CHECK(container_cpus("0::/a/b/c\n") == 5, "a group that cannot be seen is in those around it");
+    write_file("a/b/cpu.max", "150000 100000\n");
+    CHECK(container_cpus("0::/a/b\n") == 2, "the least of all groups");
+    CHECK(container_cpus("1:memory:/a/b\n0::/\n") == CC_MOST_THREADS, "another controller's group");
+    write_file("cpu.max", "50000 100000\n");
+    CHECK(container_cpus("0::/\n") == 1, "half a CPU is one thread");
+    write_file("cpu.max", "max 100000\n");
+    write_file("cpu,cpuacct/x/cpu.cfs_quota_us", "-1\n");
+    write_file("cpu,cpuacct/x/cpu.cfs_period_us", "100000\n");
+    CHECK(container_cpus("4:cpuset:/x\n3:cpu,cpuacct:/x\n") == CC_MOST_THREADS, "-1 is no quota");
+    write_file("cpu,cpuacct/x/cpu.cfs_quota_us", "300000\n");
+    CHECK(container_cpus("4:cpuset:/x\n3:cpu,cpuacct:/x\n") == 3, "version 1");
+    CHECK(container_cpus("4:cpuset:/x\n3:cpuacct:/x\n") == CC_MOST_THREADS, "cpuacct is not cpu");
+    write_file("cpu/cpu.cfs_quota_us", "200000\n");
+    write_file("cpu/cpu.cfs_period_us", "100000\n");
+    CHECK(container_cpus("") == 2, "version 1, as a container sees its own group");
+    CHECK(nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS) == 0, "nftw");
+}
+
+/* Whoever set the number of threads is named. */
+static void check_origin(void)
+{
+    CHECK(strcmp(cc_num_threads_origin(), "cc_set_num_threads") != 0, "nobody has set it yet");
+    const int before = cc_get_num_threads();
+    CHECK(cc_set_num_threads(0) == CC_ERROR_ARGUMENT && cc_get_num_threads() == before, "0 threads");
+    CHECK(cc_set_num_threads(before) == CC_OK && cc_get_num_threads() == before, "cc_set_num_threads");
+    CHECK(strcmp(cc_num_threads_origin(), "cc_set_num_threads") == 0, "the caller has set it");
+}
+
 int main(int argc, char **argv)
 {
     const int forks = argc < 2 || strcmp(argv[1], "no-fork") != 0;
     static network n;
     random_seed(1);
+    check_origin();
+    check_containers();
     build(&n);
     memory expected = memory_new(FLOATS * sizeof(float), 0), other = memory_new(FLOATS * sizeof(float), 0);
     const cc_run_options alone = {.threads = 1};

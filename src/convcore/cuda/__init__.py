@@ -30,11 +30,14 @@ __all__ = ["DeviceArray", "empty", "is_available", "to_device", *convcore.ops.__
 
 
 def _mirrored(operation: Callable[..., Any]) -> Callable[..., DeviceArray]:
-    """Return `operation` on device arrays, with ``stream=``."""
+    """Return `operation` on device arrays, with ``stream=`` and without ``num_threads=``."""
+    operation = inspect.unwrap(operation)  # its calls are replayed in main memory alone
     name = operation.__name__
 
     @functools.wraps(operation)
     def on_device(*args: Any, stream: Any = None, **kwargs: Any) -> Any:
+        if "num_threads" in kwargs:
+            raise TypeError(f"convcore.cuda.{name}() takes no num_threads: it runs on a GPU")
         require_gpu(name)
         token = backend.set(DeviceMemory())
         try:
@@ -44,9 +47,10 @@ def _mirrored(operation: Callable[..., Any]) -> Callable[..., DeviceArray]:
             backend.reset(token)
 
     signature = inspect.signature(operation)
+    kept = [p for p in signature.parameters.values() if p.name != "num_threads"]
     extra = inspect.Parameter("stream", inspect.Parameter.KEYWORD_ONLY, default=None, annotation="Any")
     on_device.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*signature.parameters.values(), extra]
+        parameters=[*kept, extra]
     )
     on_device.__doc__ = (
         f"`convcore.{name}` on device arrays, queued on `stream`; see there for the definition.\n\n"

@@ -23,6 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 from convcore import _native
 from convcore.errors import ArgumentError, DeviceError, DTypeError
 from convcore.memory import aligned_floats
+from convcore.ops.replay import current_recording
 from convcore.shapes import MOST_ELEMENTS
 
 Float: TypeAlias = NDArray[np.float32]
@@ -73,7 +74,12 @@ class Backend(Protocol):
 
 def _on_cpu(x: Any) -> bool:
     device = getattr(x, "__dlpack_device__", None)
-    return device is None or device()[0] == _DLPACK_CPU
+    if device is None:
+        return True
+    try:
+        return bool(device()[0] == _DLPACK_CPU)
+    except (BufferError, RuntimeError, ValueError):
+        return False  # one that DLPack has no number for, such as a tensor without memory
 
 
 class _MainMemory:
@@ -86,9 +92,7 @@ class _MainMemory:
         return _as_ndarray(x, name, where)
 
     def target(self, out: Any, where: str) -> NDArray[Any]:
-        if not isinstance(out, np.ndarray):
-            raise DTypeError(where, "out", got=type(out).__name__, expected="a NumPy array")
-        return out.view(np.ndarray)
+        return out if type(out) is np.ndarray else _target_ndarray(out, where)
 
     def empty(self, shape: Sequence[int], dtype: np.dtype[Any]) -> NDArray[Any]:
         return np.empty(shape, dtype)
@@ -157,6 +161,30 @@ def _as_ndarray(x: ArrayInput, name: str, where: str) -> NDArray[Any]:
             expected="an object with DLPack, the buffer protocol or __array__",
             remedy="A list has no element type: np.asarray(x, np.float32) gives it one.",
         ) from error
+
+
+def _target_ndarray(out: Any, where: str) -> NDArray[Any]:
+    """Return the caller's `out` as a NumPy array that shares its memory, for writing."""
+    a = _as_ndarray(out, "out", where)
+    if getattr(out, "requires_grad", False) is True:  # what is written here would be in no graph
+        raise DTypeError(
+            where,
+            "out records gradients",
+            got=type(out).__name__,
+            remedy="Give its values alone: out.detach().",
+        )
+    if a.flags.writeable or isinstance(out, np.ndarray):
+        return a
+    # A DLPack older than version 1 cannot say that its memory may be written: perhaps another protocol can.
+    for other in (np.asarray, lambda o: np.asarray(memoryview(o))):
+        try:
+            b = other(out)
+        except Exception:
+            continue
+        same = isinstance(b, np.ndarray) and b.ctypes.data == a.ctypes.data
+        if same and b.flags.writeable and b.strides == a.strides and b.dtype == a.dtype:
+            return b
+    return a
 
 
 def as_array(x: ArrayInput, name: str, where: str) -> NDArray[Any]:
@@ -388,8 +416,16 @@ class Output:
         else:
             self.array, self._target = empty(shape, where, dtype), target
 
+    @property
+    def direct(self) -> bool:
+        """Whether the kernels write the result where it goes."""
+        return self._target is None
+
     def finish(self) -> NDArray[Any]:
         """Return the result: `out` itself where it was given."""
+        recording = current_recording()
+        if recording is not None:
+            recording.finished(self)
         if self._target is not None:
             self._target[...] = self.array
         return self.array if self._out is None else self._out

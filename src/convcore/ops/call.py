@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from convcore.ops.arrays import FLOAT32, Float, backend, contiguous
+from convcore import _native
+from convcore.ops.arrays import FLOAT32, Float, backend, contiguous, empty
+from convcore.ops.replay import current_recording
+from convcore.threads import settings
 
 if TYPE_CHECKING:
     from convcore._native import View
-
-_isa: ContextVar[str | None] = ContextVar("convcore_ops_isa", default=None)
 
 
 @contextmanager
@@ -28,16 +28,13 @@ def instruction_set(name: str) -> Iterator[None]:
     ...     cc.relu(np.array([-1.0, 2.0], np.float32))
     array([0., 2.], dtype=float32)
     """
-    token = _isa.set(name)
-    try:
+    with settings(isa=name):
         yield
-    finally:
-        _isa.reset(token)
 
 
 def current_isa() -> str | None:
     """The instruction set that operations of this context are told to use; None: the process's own."""
-    return _isa.get()
+    return _native.settings()[0]
 
 
 def steps_of(a: NDArray[Any]) -> list[int]:
@@ -73,12 +70,19 @@ class Call:
     outlive :meth:`run` (the call holds them).
     """
 
-    __slots__ = ("_backend", "_buffers", "_steps")
+    __slots__ = ("_backend", "_buffers", "_packs", "_scratch", "_steps")
 
     def __init__(self) -> None:
         self._backend = backend.get()
         self._buffers: list[NDArray[Any]] = []
+        self._scratch: list[NDArray[Any]] = []
+        self._packs: list[tuple[int, Float, Float | None]] = []
         self._steps: list[Any] = []
+
+    def scratch(self, shape: tuple[int, ...], where: str) -> Float:
+        """Return a new array for what the steps hand to each other, and nobody sees outside."""
+        self._scratch.append(empty(shape, where))
+        return self._scratch[-1]
 
     def view(
         self, a: NDArray[Any], shape: Sequence[int] | None = None, ld: Sequence[int] | None = None
@@ -101,18 +105,32 @@ class Call:
         self, operation: str, *, weights: Float | None = None, bias: Float | None = None, **fields: Any
     ) -> None:
         """Append a step. `weights` and `bias` are packed; `fields` are those of ``_native.Step``."""
-        step = self._backend.step(operation, isa=_isa.get(), **fields)
+        step = self._backend.step(operation, isa=current_isa(), **fields)
         if weights is not None:
             packed = _memory(step.packed_floats, operation, f"weights of shape {weights.shape}")
-            step.pack(contiguous(weights), bias, packed)
+            weights = contiguous(weights)
+            step.pack(weights, bias, packed)
+            recording = current_recording()
+            if recording is not None and recording.packed is not None:
+                packed = recording.packed.keep(packed)
+            else:
+                self._packs.append((len(self._steps), weights, bias))
             step.set_weights(packed)
         if step.workspace_bytes:
             shapes = " and ".join(str(a.shape) for a in self._buffers)
             floats = -(-step.workspace_bytes // FLOAT32.itemsize)
             self._buffers.append(_memory(floats, operation, f"working space, arrays of shapes {shapes}"))
+            self._scratch.append(self._buffers[-1])
             step.set_workspace(len(self._buffers) - 1, 0)
         self._steps.append(step)
 
     def run(self) -> None:
         """Run the steps, without the GIL."""
-        self._backend.program(self._steps).run(self._buffers)
+        program = self._backend.program(self._steps)
+        program.run(self._buffers)
+        recording = current_recording()
+        if recording is not None:
+            first = {id(a): i for i, a in reversed(list(enumerate(self._buffers)))}
+            own = {id(a) for a in self._scratch}
+            scratch = {i: first[id(a)] for i, a in enumerate(self._buffers) if id(a) in own}
+            recording.ran(program, self._buffers, scratch, self._packs)

@@ -8,13 +8,14 @@ from convcore import shapes
 from convcore.ops.arrays import ArrayInput, Axes, Float, FloatOut, Output, stored_shape, vector
 from convcore.ops.call import Call
 from convcore.ops.elementwise import fused
+from convcore.ops.replay import replayed
 from convcore.ops.windows import channels_error, conv_geometry, map_inputs, run_last, window
 from convcore.shapes import Padding
 
 __all__ = ["conv1d", "conv2d", "conv3d"]
 
 
-def _conv(
+def conv(
     rank: int,
     x: ArrayInput,
     w: ArrayInput,
@@ -29,7 +30,9 @@ def _conv(
     activation: str | None,
     out: FloatOut,
     dtype: DTypeLike | None,
+    accuracy: str = "direct",
 ) -> Float:
+    """Convolution over `rank` axes; see :func:`conv2d`, and :func:`prepare_conv2d` for `accuracy`."""
     where = f"conv{rank}d"
     a, kernel = map_inputs(rank, where, x, w, data_format, dtype)
     (parts,) = shapes.spatial_tuple(groups, 1, "groups", where, shapes.MOST_ELEMENTS)
@@ -54,10 +57,12 @@ def _conv(
         groups=parts,
         flip=flip,
         activation=native,
+        accuracy=accuracy,
         **window(size, steps, dilation, tuple(lo for lo, _ in pairs)),
     )
 
 
+@replayed("x", "w", "bias")
 def conv1d(
     x: ArrayInput,
     w: ArrayInput,
@@ -71,6 +76,7 @@ def conv1d(
     flip: bool = False,
     activation: str | None = None,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """1-D convolution of x (n, w, ic) with w (kw, ic / groups, oc): (n, ow, oc).
@@ -84,12 +90,13 @@ def conv1d(
     >>> conv1d(x, k, padding="full", flip=True).ravel()
     array([0. , 1. , 2.5, 4. , 1.5], dtype=float32)
     """
-    return _conv(
+    return conv(
         1, x, w, bias, strides=strides, padding=padding, dilation_rate=dilation_rate, groups=groups,
         data_format=data_format, flip=flip, activation=activation, out=out, dtype=dtype,
     )  # fmt: skip
 
 
+@replayed("x", "w", "bias")
 def conv2d(
     x: ArrayInput,
     w: ArrayInput,
@@ -103,6 +110,7 @@ def conv2d(
     flip: bool = False,
     activation: str | None = None,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """2-D convolution, as in Keras: every output is a bias plus the dot product of window and kernel.
@@ -153,12 +161,13 @@ def conv2d(
     array([[ 8., 12.],
            [20., 24.]], dtype=float32)
     """
-    return _conv(
+    return conv(
         2, x, w, bias, strides=strides, padding=padding, dilation_rate=dilation_rate, groups=groups,
         data_format=data_format, flip=flip, activation=activation, out=out, dtype=dtype,
     )  # fmt: skip
 
 
+@replayed("x", "w", "bias")
 def conv3d(
     x: ArrayInput,
     w: ArrayInput,
@@ -172,6 +181,7 @@ def conv3d(
     flip: bool = False,
     activation: str | None = None,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """3-D convolution of x (n, d, h, w, ic) with w (kd, kh, kw, ic / groups, oc). See :func:`conv2d`.
@@ -182,7 +192,7 @@ def conv3d(
     >>> conv3d(x, np.ones((3, 3, 3, 2, 1), np.float32), padding="same")[0, 1, 1, 1, 0]
     np.float32(54.0)
     """
-    return _conv(
+    return conv(
         3, x, w, bias, strides=strides, padding=padding, dilation_rate=dilation_rate, groups=groups,
         data_format=data_format, flip=flip, activation=activation, out=out, dtype=dtype,
     )  # fmt: skip

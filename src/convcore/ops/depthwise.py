@@ -12,19 +12,19 @@ from convcore.ops.arrays import (
     FloatOut,
     Output,
     as_float,
-    empty,
     stored_shape,
     vector,
 )
 from convcore.ops.call import Call
 from convcore.ops.elementwise import fused
+from convcore.ops.replay import replayed
 from convcore.ops.windows import channels_error, check_kernel, conv_geometry, map_inputs, run_last, window
 from convcore.shapes import Padding
 
 __all__ = ["depthwise_conv1d", "depthwise_conv2d", "separable_conv1d", "separable_conv2d"]
 
 
-def _depthwise(
+def depthwise(
     rank: int,
     x: ArrayInput,
     w: ArrayInput,
@@ -39,6 +39,7 @@ def _depthwise(
     out: FloatOut,
     dtype: DTypeLike | None,
 ) -> Float:
+    """Depthwise convolution over `rank` axes; see :func:`depthwise_conv2d`."""
     where = f"depthwise_conv{rank}d"
     a, kernel = map_inputs(rank, where, x, w, data_format, dtype)
     if a.shape[-1] != kernel.shape[-2]:
@@ -65,6 +66,7 @@ def _depthwise(
     )
 
 
+@replayed("x", "w", "bias")
 def depthwise_conv1d(
     x: ArrayInput,
     w: ArrayInput,
@@ -77,6 +79,7 @@ def depthwise_conv1d(
     flip: bool = False,
     activation: str | None = None,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """1-D depthwise convolution of x (n, w, ic) with w (kw, ic, m). See :func:`depthwise_conv2d`.
@@ -86,12 +89,13 @@ def depthwise_conv1d(
     >>> depthwise_conv1d(np.ones((1, 4, 2), np.float32), np.ones((3, 2, 1), np.float32)).shape
     (1, 2, 2)
     """
-    return _depthwise(
+    return depthwise(
         1, x, w, bias, strides=strides, padding=padding, dilation_rate=dilation_rate,
         data_format=data_format, flip=flip, activation=activation, out=out, dtype=dtype,
     )  # fmt: skip
 
 
+@replayed("x", "w", "bias")
 def depthwise_conv2d(
     x: ArrayInput,
     w: ArrayInput,
@@ -104,6 +108,7 @@ def depthwise_conv2d(
     flip: bool = False,
     activation: str | None = None,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """2-D depthwise convolution: every input channel goes through m kernels of its own.
@@ -117,13 +122,13 @@ def depthwise_conv2d(
     >>> depthwise_conv2d(x, np.ones((3, 3, 2, 2), np.float32)).ravel()
     array([9., 9., 9., 9.], dtype=float32)
     """
-    return _depthwise(
+    return depthwise(
         2, x, w, bias, strides=strides, padding=padding, dilation_rate=dilation_rate,
         data_format=data_format, flip=flip, activation=activation, out=out, dtype=dtype,
     )  # fmt: skip
 
 
-def _separable(
+def separable(
     rank: int,
     x: ArrayInput,
     depthwise: ArrayInput,
@@ -139,6 +144,7 @@ def _separable(
     out: FloatOut,
     dtype: DTypeLike | None,
 ) -> Float:
+    """Separable convolution over `rank` axes; see :func:`separable_conv2d`."""
     where = f"separable_conv{rank}d"
     a, first = map_inputs(rank, where, x, depthwise, data_format, dtype)
     second = as_float(pointwise, "pointwise", where, dtype)
@@ -155,7 +161,7 @@ def _separable(
     native = fused(activation, where)
     result = Output(out, stored_shape((a.shape[0], *output, oc), data_format), where, (a,))
     call = Call()
-    middle = empty((a.shape[0], *output, between), where)
+    middle = call.scratch((a.shape[0], *output, between), where)
     if middle.size:
         call.step(
             "depthwise_conv",
@@ -178,6 +184,7 @@ def _separable(
     )
 
 
+@replayed("x", "depthwise", "pointwise", "bias")
 def separable_conv1d(
     x: ArrayInput,
     depthwise: ArrayInput,
@@ -191,6 +198,7 @@ def separable_conv1d(
     flip: bool = False,
     activation: str | None = None,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """1-D separable convolution: `depthwise` (kw, ic, m), then `pointwise` (1, ic * m, oc).
@@ -203,12 +211,13 @@ def separable_conv1d(
     >>> separable_conv1d(x, dw, np.ones((1, 2, 4), np.float32)).shape
     (1, 3, 4)
     """
-    return _separable(
+    return separable(
         1, x, depthwise, pointwise, bias, strides=strides, padding=padding, dilation_rate=dilation_rate,
         data_format=data_format, flip=flip, activation=activation, out=out, dtype=dtype,
     )  # fmt: skip
 
 
+@replayed("x", "depthwise", "pointwise", "bias")
 def separable_conv2d(
     x: ArrayInput,
     depthwise: ArrayInput,
@@ -222,6 +231,7 @@ def separable_conv2d(
     flip: bool = False,
     activation: str | None = None,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """2-D separable convolution: a depthwise one, then a 1x1 convolution that mixes its channels.
@@ -236,7 +246,7 @@ def separable_conv2d(
     >>> separable_conv2d(x, dw, np.ones((1, 1, 2, 1), np.float32)).ravel()
     array([18.], dtype=float32)
     """
-    return _separable(
+    return separable(
         2, x, depthwise, pointwise, bias, strides=strides, padding=padding, dilation_rate=dilation_rate,
         data_format=data_format, flip=flip, activation=activation, out=out, dtype=dtype,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from convcore import activations
 from convcore.errors import ArgumentError
 from convcore.ops.arrays import ArrayInput, Float, FloatOut, Output, as_float, broadcast, finite, overlap
 from convcore.ops.call import Call
+from convcore.ops.replay import replayed
 
 __all__ = [
     "celu",
@@ -115,6 +116,7 @@ def _seed(seed: Any, where: str) -> int:
     return number
 
 
+@replayed("x")
 def relu(
     x: ArrayInput,
     *,
@@ -122,6 +124,7 @@ def relu(
     max_value: float | None = None,
     threshold: float = 0.0,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """Rectified linear unit: max(x, 0), and Keras's general form.
@@ -174,8 +177,14 @@ def relu(
     return _activate("relu", x, out, dtype, parameters)
 
 
+@replayed("x")
 def leaky_relu(
-    x: ArrayInput, *, negative_slope: float = 0.2, out: FloatOut = None, dtype: DTypeLike | None = None
+    x: ArrayInput,
+    *,
+    negative_slope: float = 0.2,
+    out: FloatOut = None,
+    num_threads: int | None = None,
+    dtype: DTypeLike | None = None,
 ) -> Float:
     """x where x >= 0, ``negative_slope * x`` below (Maas et al. 2013).
 
@@ -190,8 +199,14 @@ def leaky_relu(
     return _activate("leaky_relu", x, out, dtype, {"negative_slope": slope})
 
 
+@replayed("x")
 def leaky_divide(
-    x: ArrayInput, *, a: float = 5.5, out: FloatOut = None, dtype: DTypeLike | None = None
+    x: ArrayInput,
+    *,
+    a: float = 5.5,
+    out: FloatOut = None,
+    num_threads: int | None = None,
+    dtype: DTypeLike | None = None,
 ) -> Float:
     """x where x >= 0, ``x / a`` below: the leaky ReLU as Xu et al. 2015 write it.
 
@@ -209,6 +224,7 @@ def leaky_divide(
     return _activate("leaky_divide", x, out, dtype, {"a": divisor})
 
 
+@replayed("x")
 def rrelu(
     x: ArrayInput,
     *,
@@ -217,6 +233,7 @@ def rrelu(
     training: bool = False,
     seed: int | None = None,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """Randomised leaky ReLU (Xu et al. 2015): x where x >= 0, ``x / a`` below.
@@ -255,12 +272,14 @@ def rrelu(
     )
 
 
+@replayed("x")
 def noisy_relu(
     x: ArrayInput,
     *,
     training: bool = False,
     seed: int | None = None,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """Noisy ReLU (Nair and Hinton 2010): ``max(0, x + z)``, z normal with variance sigmoid(x).
@@ -280,7 +299,15 @@ def noisy_relu(
     )
 
 
-def elu(x: ArrayInput, *, alpha: float = 1.0, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+@replayed("x")
+def elu(
+    x: ArrayInput,
+    *,
+    alpha: float = 1.0,
+    out: FloatOut = None,
+    num_threads: int | None = None,
+    dtype: DTypeLike | None = None,
+) -> Float:
     """x where x > 0, ``alpha * (e**x - 1)`` below (Clevert et al. 2015). See :func:`relu` for the rest.
 
     Examples
@@ -291,7 +318,15 @@ def elu(x: ArrayInput, *, alpha: float = 1.0, out: FloatOut = None, dtype: DType
     return _activate("elu", x, out, dtype, {"alpha": finite(alpha, "alpha", "elu")})
 
 
-def celu(x: ArrayInput, *, alpha: float = 1.0, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+@replayed("x")
+def celu(
+    x: ArrayInput,
+    *,
+    alpha: float = 1.0,
+    out: FloatOut = None,
+    num_threads: int | None = None,
+    dtype: DTypeLike | None = None,
+) -> Float:
     """x where x > 0, ``alpha * (e**(x / alpha) - 1)`` below, alpha > 0. See :func:`relu` for the rest.
 
     Examples
@@ -302,7 +337,10 @@ def celu(x: ArrayInput, *, alpha: float = 1.0, out: FloatOut = None, dtype: DTyp
     return _activate("celu", x, out, dtype, {"alpha": _positive(alpha, "alpha", "celu")})
 
 
-def selu(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+@replayed("x")
+def selu(
+    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Float:
     """``1.0507 * elu(x, 1.6733)``, self-normalising (Klambauer et al. 2017). See :func:`relu`.
 
     Examples
@@ -313,8 +351,14 @@ def selu(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None)
     return _activate("selu", x, out, dtype)
 
 
+@replayed("x")
 def gelu(
-    x: ArrayInput, *, approximate: bool = False, out: FloatOut = None, dtype: DTypeLike | None = None
+    x: ArrayInput,
+    *,
+    approximate: bool = False,
+    out: FloatOut = None,
+    num_threads: int | None = None,
+    dtype: DTypeLike | None = None,
 ) -> Float:
     """``x * Phi(x)`` with the normal distribution function, or its tanh approximation. See :func:`relu`.
 
@@ -326,7 +370,10 @@ def gelu(
     return _activate("gelu", x, out, dtype, {"approximate": bool(approximate)})
 
 
-def silu(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+@replayed("x")
+def silu(
+    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Float:
     """``x * sigmoid(x)``, also called swish. See :func:`relu`.
 
     Examples
@@ -337,7 +384,10 @@ def silu(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None)
     return _activate("silu", x, out, dtype)
 
 
-def softplus(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+@replayed("x")
+def softplus(
+    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Float:
     """``log(1 + e**x)``. See :func:`relu`.
 
     Examples
@@ -348,7 +398,10 @@ def softplus(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = N
     return _activate("softplus", x, out, dtype)
 
 
-def softsign(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+@replayed("x")
+def softsign(
+    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Float:
     """``x / (1 + |x|)``. See :func:`relu`.
 
     Examples
@@ -359,7 +412,10 @@ def softsign(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = N
     return _activate("softsign", x, out, dtype)
 
 
-def sigmoid(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+@replayed("x")
+def sigmoid(
+    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Float:
     """``1 / (1 + e**-x)``. See :func:`relu`.
 
     Examples
@@ -370,8 +426,14 @@ def sigmoid(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = No
     return _activate("sigmoid", x, out, dtype)
 
 
+@replayed("x")
 def hard_sigmoid(
-    x: ArrayInput, *, slope: float = 1 / 6, out: FloatOut = None, dtype: DTypeLike | None = None
+    x: ArrayInput,
+    *,
+    slope: float = 1 / 6,
+    out: FloatOut = None,
+    num_threads: int | None = None,
+    dtype: DTypeLike | None = None,
 ) -> Float:
     """``slope * x + 0.5`` cut to [0, 1]. Keras before 3.3 has slope 0.2. See :func:`relu`.
 
@@ -383,7 +445,10 @@ def hard_sigmoid(
     return _activate("hard_sigmoid", x, out, dtype, {"slope": finite(slope, "slope", "hard_sigmoid")})
 
 
-def hard_silu(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+@replayed("x")
+def hard_silu(
+    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Float:
     """``x * hard_sigmoid(x)``. See :func:`relu`.
 
     Examples
@@ -394,7 +459,10 @@ def hard_silu(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = 
     return _activate("hard_silu", x, out, dtype)
 
 
-def tanh(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+@replayed("x")
+def tanh(
+    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Float:
     """Hyperbolic tangent. See :func:`relu`.
 
     Examples
@@ -405,7 +473,10 @@ def tanh(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None)
     return _activate("tanh", x, out, dtype)
 
 
-def exponential(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+@replayed("x")
+def exponential(
+    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Float:
     """``e**x``. See :func:`relu`.
 
     Examples
@@ -416,7 +487,10 @@ def exponential(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None 
     return _activate("exponential", x, out, dtype)
 
 
-def mish(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+@replayed("x")
+def mish(
+    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Float:
     """``x * tanh(softplus(x))``. See :func:`relu`.
 
     Examples
@@ -427,7 +501,15 @@ def mish(x: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None)
     return _activate("mish", x, out, dtype)
 
 
-def prelu(x: ArrayInput, alpha: ArrayInput, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+@replayed("x", "alpha")
+def prelu(
+    x: ArrayInput,
+    alpha: ArrayInput,
+    *,
+    out: FloatOut = None,
+    num_threads: int | None = None,
+    dtype: DTypeLike | None = None,
+) -> Float:
     """x where x >= 0, ``alpha * x`` below, alpha learned (He et al. 2015).
 
     Parameters

@@ -21,6 +21,7 @@ from convcore.ops.arrays import (
 )
 from convcore.ops.call import Call
 from convcore.ops.elementwise import fused
+from convcore.ops.replay import replayed
 
 __all__ = ["batch_norm", "dense", "softmax"]
 
@@ -31,6 +32,7 @@ def _as_rows(x: Float) -> Float:
     return rows if rows.shape[1] == 1 or rows.strides[1] == rows.itemsize else contiguous(rows)
 
 
+@replayed("x", "w", "bias")
 def dense(
     x: ArrayInput,
     w: ArrayInput,
@@ -38,6 +40,7 @@ def dense(
     *,
     activation: str | None = None,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """``activation(x @ w + bias)`` over the last axis: x (..., ic), w (ic, oc), bias (oc,).
@@ -81,6 +84,7 @@ def dense(
     return result.finish()
 
 
+@replayed("x", "mean", "variance", "gamma", "beta")
 def batch_norm(
     x: ArrayInput,
     mean: ArrayInput,
@@ -91,6 +95,7 @@ def batch_norm(
     axis: int = -1,
     epsilon: float = 1e-3,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """Batch normalisation at inference: ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
@@ -155,7 +160,15 @@ def batch_norm(
     return result.finish()
 
 
-def softmax(x: ArrayInput, axis: int = -1, *, out: FloatOut = None, dtype: DTypeLike | None = None) -> Float:
+@replayed("x")
+def softmax(
+    x: ArrayInput,
+    axis: int = -1,
+    *,
+    out: FloatOut = None,
+    num_threads: int | None = None,
+    dtype: DTypeLike | None = None,
+) -> Float:
     """``exp(x) / sum(exp(x))`` along `axis`.
 
     A row that holds a NaN or +inf, or nothing but -inf, is NaN, as in Keras. See :func:`relu` for

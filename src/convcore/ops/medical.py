@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from convcore.errors import ArgumentError, DTypeError
 from convcore.ops.arrays import ArrayInput, Output, as_array, dtype_among, empty, finite
 from convcore.ops.call import Call
+from convcore.ops.replay import replayed
 
 __all__ = ["hu_rescale"]
 
@@ -58,6 +59,7 @@ def _padding(value: Any, dtype: np.dtype[Any], where: str) -> int | None:
     return int(number) if limits.min <= number <= limits.max else None
 
 
+@replayed("pixels")
 def hu_rescale(
     pixels: ArrayInput,
     slope: ArrayLike,
@@ -67,6 +69,7 @@ def hu_rescale(
     padding_to: Literal["article"] | float = "article",
     dtype: DTypeLike = "float32",
     out: NDArray[Any] | None = None,
+    num_threads: int | None = None,
 ) -> NDArray[Any]:
     """``slope * pixels + intercept``: stored CT values to Hounsfield units (DICOM PS3.3 C.11.1).
 

@@ -18,6 +18,7 @@ from convcore.ops.arrays import (
     stored_shape,
 )
 from convcore.ops.call import Call
+from convcore.ops.replay import replayed
 from convcore.ops.windows import sizes_named, window
 from convcore.shapes import Padding
 
@@ -52,6 +53,7 @@ def _pool(
     return result.finish()
 
 
+@replayed("x")
 def max_pool(
     x: ArrayInput,
     pool_size: Axes = 2,
@@ -60,6 +62,7 @@ def max_pool(
     padding: Padding = "valid",
     data_format: str = "channels_last",
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """Largest value of every window.
@@ -94,6 +97,7 @@ def max_pool(
     return _pool("max_pool", x, pool_size, strides, padding, data_format, out, dtype)
 
 
+@replayed("x")
 def average_pool(
     x: ArrayInput,
     pool_size: Axes = 2,
@@ -103,6 +107,7 @@ def average_pool(
     include_padding: bool = False,
     data_format: str = "channels_last",
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """Mean of every window.
@@ -146,12 +151,14 @@ def _global(
     return result.finish()
 
 
+@replayed("x")
 def global_max_pool(
     x: ArrayInput,
     *,
     keepdims: bool = False,
     data_format: str = "channels_last",
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """Largest value of every channel: (n, c), or with `keepdims` spatial axes of length 1 too.
@@ -166,12 +173,14 @@ def global_max_pool(
     return _global("global_max_pool", x, keepdims, data_format, out, dtype)
 
 
+@replayed("x")
 def global_average_pool(
     x: ArrayInput,
     *,
     keepdims: bool = False,
     data_format: str = "channels_last",
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """Mean of every channel: (n, c), or with `keepdims` spatial axes of length 1 too.

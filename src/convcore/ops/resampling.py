@@ -21,18 +21,21 @@ from convcore.ops.arrays import (
     stored_shape,
 )
 from convcore.ops.call import Call, steps_of
+from convcore.ops.replay import replayed
 
 __all__ = ["crop", "resample", "resize", "upsample", "zero_pad"]
 
 _Sides = int | Sequence[int] | Sequence[Sequence[int]]
 
 
+@replayed("x")
 def zero_pad(
     x: ArrayInput,
     padding: _Sides = 1,
     *,
     data_format: str = "channels_last",
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """Surround the spatial axes of x (n, spatial..., c) with zeros.
@@ -60,12 +63,14 @@ def zero_pad(
     return result.finish()
 
 
+@replayed("x")
 def crop(
     x: ArrayInput,
     cropping: _Sides = 1,
     *,
     data_format: str = "channels_last",
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """Cut samples off the spatial axes of x (n, spatial..., c); the result is a copy.
@@ -99,12 +104,14 @@ def crop(
     return result.finish()
 
 
+@replayed("x")
 def upsample(
     x: ArrayInput,
     size: Axes = 2,
     *,
     data_format: str = "channels_last",
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """Repeat every sample of x (n, spatial..., c) ``size[a]`` times along spatial axis a.
@@ -141,8 +148,14 @@ def upsample(
     return result.finish()
 
 
+@replayed("volume")
 def resample(
-    volume: ArrayInput, output_shape: Sequence[int], *, out: FloatOut = None, dtype: DTypeLike | None = None
+    volume: ArrayInput,
+    output_shape: Sequence[int],
+    *,
+    out: FloatOut = None,
+    num_threads: int | None = None,
+    dtype: DTypeLike | None = None,
 ) -> Float:
     """Linear interpolation of a volume to another number of voxels.
 
@@ -189,6 +202,7 @@ def resample(
     return result.finish()
 
 
+@replayed("x")
 def resize(
     x: ArrayInput,
     size: Sequence[int],
@@ -196,6 +210,7 @@ def resize(
     interpolation: str = "bilinear",
     data_format: str = "channels_last",
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """Resize images x (n, h, w, c) to `size` = (height, width), as Keras and TensorFlow do.

@@ -8,13 +8,14 @@ from convcore import shapes
 from convcore.ops.arrays import ArrayInput, Axes, Float, FloatOut, Output, stored_shape, vector
 from convcore.ops.call import Call
 from convcore.ops.elementwise import fused
+from convcore.ops.replay import replayed
 from convcore.ops.windows import channels_error, map_inputs, run_last, window
 from convcore.shapes import Padding
 
 __all__ = ["conv1d_transpose", "conv2d_transpose", "conv3d_transpose"]
 
 
-def _transpose(
+def transpose(
     rank: int,
     x: ArrayInput,
     w: ArrayInput,
@@ -30,6 +31,7 @@ def _transpose(
     out: FloatOut,
     dtype: DTypeLike | None,
 ) -> Float:
+    """Transposed convolution over `rank` axes; see :func:`conv2d_transpose`."""
     where = f"conv{rank}d_transpose"
     a, kernel = map_inputs(rank, where, x, w, data_format, dtype)
     if a.shape[-1] != kernel.shape[-1]:
@@ -59,6 +61,7 @@ def _transpose(
     )
 
 
+@replayed("x", "w", "bias")
 def conv1d_transpose(
     x: ArrayInput,
     w: ArrayInput,
@@ -72,6 +75,7 @@ def conv1d_transpose(
     flip: bool = False,
     activation: str | None = None,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """1-D transposed convolution of x (n, w, ic) with w (kw, oc, ic). See :func:`conv2d_transpose`.
@@ -82,12 +86,13 @@ def conv1d_transpose(
     >>> conv1d_transpose(x, k, strides=2, padding="same").ravel()
     array([1., 1., 2., 1.], dtype=float32)
     """
-    return _transpose(
+    return transpose(
         1, x, w, bias, strides=strides, padding=padding, output_padding=output_padding, flip=flip,
         dilation_rate=dilation_rate, data_format=data_format, activation=activation, out=out, dtype=dtype,
     )  # fmt: skip
 
 
+@replayed("x", "w", "bias")
 def conv2d_transpose(
     x: ArrayInput,
     w: ArrayInput,
@@ -101,6 +106,7 @@ def conv2d_transpose(
     flip: bool = False,
     activation: str | None = None,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """2-D transposed convolution: the gradient of :func:`conv2d` with respect to its input.
@@ -128,12 +134,13 @@ def conv2d_transpose(
     array([[1., 1., 1., 1.],
            [0., 0., 0., 0.]], dtype=float32)
     """
-    return _transpose(
+    return transpose(
         2, x, w, bias, strides=strides, padding=padding, output_padding=output_padding, flip=flip,
         dilation_rate=dilation_rate, data_format=data_format, activation=activation, out=out, dtype=dtype,
     )  # fmt: skip
 
 
+@replayed("x", "w", "bias")
 def conv3d_transpose(
     x: ArrayInput,
     w: ArrayInput,
@@ -147,6 +154,7 @@ def conv3d_transpose(
     flip: bool = False,
     activation: str | None = None,
     out: FloatOut = None,
+    num_threads: int | None = None,
     dtype: DTypeLike | None = None,
 ) -> Float:
     """3-D transposed convolution of x (n, d, h, w, ic), w (kd, kh, kw, oc, ic). See :func:`conv2d_transpose`.
@@ -157,7 +165,7 @@ def conv3d_transpose(
     >>> conv3d_transpose(x, k, strides=2).shape
     (1, 4, 4, 4, 3)
     """
-    return _transpose(
+    return transpose(
         3, x, w, bias, strides=strides, padding=padding, output_padding=output_padding, flip=flip,
         dilation_rate=dilation_rate, data_format=data_format, activation=activation, out=out, dtype=dtype,
     )  # fmt: skip

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from convcore import shapes
 from convcore.errors import ArgumentError
-from convcore.ops.arrays import ArrayInput, Axes, Float, Output, as_float, as_map, channels_last, empty
+from convcore.ops.arrays import ArrayInput, Axes, Float, Output, as_float, as_map, channels_last
 from convcore.ops.call import Call
 from convcore.shapes import Padding, Pairs, Sizes
 
@@ -88,7 +88,7 @@ def run_last(call: Call, result: Output, data_format: str, where: str, **last: A
     y = channels_last(result.array, data_format, where)
     neighbours = y.shape[-1] == 1 or y.strides[-1] == y.itemsize
     if result.array.size:
-        target = y if neighbours else empty(y.shape, where)
+        target = y if neighbours else call.scratch(y.shape, where)
         with sizes_named(where, y, last):
             call.step(out=call.map_view(target), **last)
         if not neighbours:
