@@ -26,6 +26,8 @@ NEEDS = {
     "convcore.medical.results": "pydicom",
     "convcore.medical.series": "pydicom",
     "convcore.medical.volume": "pydicom",
+    "convcore.numba_api": "numba",
+    "convcore.scipy_api": "scipy",
     "convcore.writers": "cv2",
 }
 #: Compiled functions, and classes that are plain data, need none; tests/test_threads.py has the former.

@@ -27,6 +27,9 @@ ALLOWED: dict[str, set[str]] = {
     "gpu": set(),
     "config": {"_native", "errors", "gpu"},
     "linking": {"errors"},
+    "_capi": set(),  # Cython, and not read here: it imports nothing
+    "numba_api": {"_capi", "errors", "linking"},
+    "scipy_api": {"_capi", "_native", "activations", "errors"},
     "ops": {"_native", "activations", "errors", "memory", "shapes"},
     "cuda": {"_native", "bfloat16", "errors", "gpu", "machine_code", "ops"},
     "loader": {"errors", "shapes"},
@@ -60,6 +63,7 @@ ALLOWED: dict[str, set[str]] = {
         "engine",
         "errors",
         "inputs",
+        "linking",
         "loader",
         "medical",
         "tables",
