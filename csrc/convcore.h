@@ -289,6 +289,42 @@ CC_API cc_status cc_pack_file(const cc_step *step, int file, int64_t offset, con
 /* Runs chosen steps in order, in one parallel region. options may be NULL. */
 CC_API cc_status cc_run(const cc_step *steps, int64_t count, void *const *buffers, const cc_run_options *options);
 
+/* ---- whole operations on arrays in C order --------------------------------------------------------------
+ *
+ * For whoever has such arrays and no wish to fill in a step. They run on cc_default_isa() and
+ * cc_get_num_threads() threads and allocate what they need; the weights are packed in every call, so with
+ * weights that stay, or strides, groups, dilation and fused steps that these lack, keep a step.
+ *
+ * `activation` is a cc_activation_kind that has no parameters; `bias` may be NULL. */
+
+/* CC_CONV of images x (n, h, w, c) with kernel (kh, kw, c, f) to y (n, oh, ow, f), cross-correlated; outside x
+ * there are zeros. No padding: pad 0 and oh = (h - kh) / stride + 1. "same": oh = ceil(h / stride) and
+ * pad_top = max((oh - 1) * stride + kh - h, 0) / 2; likewise for ow and pad_left. */
+CC_API cc_status cc_conv2d_f32(const float *x, int64_t n, int64_t h, int64_t w, int64_t c, const float *kernel,
+                               int64_t kh, int64_t kw, int64_t f, const float *bias, int64_t stride,
+                               int64_t pad_top, int64_t pad_left, int32_t activation, float *y, int64_t oh,
+                               int64_t ow);
+
+/* CC_MAX_POOL of whole windows, size x size: y is (n, (h - size) / stride + 1, (w - size) / stride + 1, c). */
+CC_API cc_status cc_max_pool2d_f32(const float *x, int64_t n, int64_t h, int64_t w, int64_t c, int64_t size,
+                                   int64_t stride, float *y);
+
+/* CC_DENSE: x (rows, columns) times weights (columns, units) to y (rows, units). */
+CC_API cc_status cc_dense_f32(const float *x, int64_t rows, int64_t columns, const float *weights, int64_t units,
+                              const float *bias, int32_t activation, float *y);
+
+/* CC_SOFTMAX of every row. */
+CC_API cc_status cc_softmax_f32(const float *x, int64_t rows, int64_t columns, float *y);
+
+/* CC_ACTIVATION of any kind; a, b and c are its parameters, where it has any. y may be x. */
+CC_API cc_status cc_activation_f32(const float *x, int64_t count, int32_t kind, float a, float b, float c, float *y);
+
+/* CC_HU_RESCALE of stored values that have no padding value. */
+CC_API cc_status cc_hu_rescale_i16(const int16_t *raw, int64_t count, double slope, double intercept, float *hu);
+
+/* One value in double precision, within a few units in the last place; NaN if there is no such function. */
+CC_API double cc_activation_f64(double x, const cc_activation *activation);
+
 /* ISA of this process: the best that the CPU and the operating system have, or what CONVCORE_ISA forces.
  * CC_ERROR_ISA if that is not there. */
 CC_API cc_status cc_default_isa(cc_isa *isa);

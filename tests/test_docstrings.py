@@ -28,6 +28,8 @@ NEEDS = {
     "convcore.medical.results": "pydicom",
     "convcore.medical.series": "pydicom",
     "convcore.medical.volume": "pydicom",
+    "convcore.numba_api": "numba",
+    "convcore.scipy_api": "scipy",
     "convcore.run.cuda": "numba_cuda",
     "convcore.writers": "cv2",
 }

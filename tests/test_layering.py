@@ -29,6 +29,9 @@ ALLOWED: dict[str, set[str]] = {
     "threadpool": {"_native", "threads"},
     "config": {"_native", "errors", "gpu"},
     "linking": {"errors"},
+    "_capi": set(),  # Cython, and not read here: it imports nothing
+    "numba_api": {"_capi", "errors", "linking"},
+    "scipy_api": {"_capi", "_native", "activations", "errors"},
     "ops": {"_native", "activations", "errors", "memory", "shapes", "threads"},
     "cuda": {"_native", "bfloat16", "errors", "gpu", "machine_code", "ops"},
     "loader": {"errors", "shapes"},
@@ -66,6 +69,7 @@ ALLOWED: dict[str, set[str]] = {
         "engine",
         "errors",
         "inputs",
+        "linking",
         "loader",
         "medical",
         "tables",
