@@ -28,6 +28,8 @@
 extern "C" {
 #endif
 
+/* Raise it when a struct or a function changes so that what was compiled before no longer fits; the library's
+ * file name ends in it. */
 #define CC_ABI_VERSION 1
 
 /* What cc_pack writes, which people keep in files: raise it when a step's packed floats change their order,
@@ -265,6 +267,9 @@ typedef struct cc_run_options {
     void *poll_argument;
     double *seconds; /* may be NULL; else one wall time per step */
 } cc_run_options;
+
+/* CC_ABI_VERSION of the library that is loaded: whoever finds it at run time (dlopen, capsules) compares. */
+CC_API int cc_abi_version(void);
 
 /* Checks a step and fills in the second half of it. Views may come back in an equivalent, shorter form
  * (adjacent axes joined), so set them afresh before choosing again for other shapes. */

@@ -210,6 +210,8 @@ int64_t cc_last_level_cache(void)
     return cache_bytes;
 }
 
+int cc_abi_version(void) { return CC_ABI_VERSION; }
+
 const char *cc_status_text(cc_status status)
 {
     switch (status) {

@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "reference": {"errors", "shapes"},
     "gpu": set(),
     "config": {"_native", "errors", "gpu"},
+    "linking": {"errors"},
     "ops": {"_native", "activations", "errors", "memory", "shapes"},
     "cuda": {"_native", "bfloat16", "errors", "gpu", "machine_code", "ops"},
     "loader": {"errors", "shapes"},

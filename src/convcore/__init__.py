@@ -14,7 +14,10 @@ __version__ = "0.1.0"
 _HOMES = {
     "convcore.engine": ("Model", "load_model"),
     "convcore._native": ("get_num_threads", "set_num_threads"),
-    "convcore.config": ("get_include", "show_config"),
+    "convcore.config": ("show_config",),
+    "convcore.linking": (
+        "get_cmake_dir", "get_include", "get_library", "get_library_dir", "get_pkgconfig_dir",
+    ),
     "convcore.ops": (
         "average_pool", "batch_norm", "celu", "conv1d", "conv1d_transpose", "conv2d", "conv2d_transpose",
         "conv3d", "conv3d_transpose", "convolve", "correlate", "crop", "dense", "depthwise_conv1d",
@@ -30,10 +33,14 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 if TYPE_CHECKING:
     from convcore._native import get_num_threads as get_num_threads
     from convcore._native import set_num_threads as set_num_threads
-    from convcore.config import get_include as get_include
     from convcore.config import show_config as show_config
     from convcore.engine import Model as Model
     from convcore.engine import load_model as load_model
+    from convcore.linking import get_cmake_dir as get_cmake_dir
+    from convcore.linking import get_include as get_include
+    from convcore.linking import get_library as get_library
+    from convcore.linking import get_library_dir as get_library_dir
+    from convcore.linking import get_pkgconfig_dir as get_pkgconfig_dir
     from convcore.ops import *  # noqa: F403
 
 

@@ -11,6 +11,7 @@ cdef extern from "convcore.h" nogil:
         CC_ISA_COUNT
 
     enum:
+        CC_ABI_VERSION
         CC_MAX_RANK
         CC_OPERATION_COUNT
         CC_PACKED_VERSION
@@ -85,6 +86,7 @@ cdef extern from "convcore.h" nogil:
         void *poll_argument
         double *seconds
 
+    int cc_abi_version()
     cc_status cc_choose(cc_step *step)
     cc_status cc_pack(const cc_step *step, const float *weights, const float *bias, float *packed)
     cc_status cc_pack_file(

@@ -54,6 +54,11 @@ PROBES = {"fma": 0, "read": 1, "write": 2, "copy": 3}
 ACCURACIES = {"direct": 0, "standard": 1, "fast": 2}
 PACKED_VERSION = CC_PACKED_VERSION
 TYPES = {"float32": 0, "int8": 1, "uint8": 2, "int16": 3, "uint16": 4, "int32": 5}
+if cc_abi_version() != CC_ABI_VERSION:
+    raise ImportError(
+        f"convcore._native was built for version {CC_ABI_VERSION} of libconvcore's ABI and found {cc_abi_version()}: "
+        "install convcore again"
+    )
 if len(OPERATIONS) != CC_OPERATION_COUNT:
     raise ImportError("convcore._native and libconvcore disagree about the operations")
 

@@ -1,18 +1,17 @@
-"""What this installation is: versions, the CPU, the instruction set in use, the header for C code."""
+"""What this installation is: versions, the CPU, the instruction set in use."""
 
 from __future__ import annotations
 
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal, overload
 
 import convcore
 from convcore import gpu
-from convcore.errors import ArgumentError, ConvcoreError
+from convcore.errors import ArgumentError
 
-__all__ = ["PACKAGES", "get_include", "show_config", "version"]
+__all__ = ["PACKAGES", "show_config", "version"]
 
 #: Packages whose version matters: what the base needs, what the commands use, and who judges.
 PACKAGES = (
@@ -27,27 +26,6 @@ PACKAGES = (
 )
 #: The same modules under another distribution's name.
 _ALSO_CALLED = {"tensorflow": ("tensorflow-cpu",), "opencv-python-headless": ("opencv-python",)}
-
-
-def get_include() -> str:
-    """Return the directory of ``convcore.h``, for a C compiler's ``-I``.
-
-    Raises
-    ------
-    ConvcoreError
-        The header was not installed with the package.
-
-    Examples
-    --------
-    >>> Path(get_include(), "convcore.h").is_file()
-    True
-    """
-    candidates = [Path(folder, "include") for folder in convcore.__path__]
-    candidates.append(Path(__file__).resolve().parents[2] / "csrc")  # a source tree, built in place
-    for folder in candidates:
-        if (folder / "convcore.h").is_file():
-            return str(folder)
-    raise ConvcoreError("get_include", "convcore.h is not installed", remedy="Install convcore again.")
 
 
 @overload
