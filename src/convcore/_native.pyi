@@ -7,8 +7,6 @@ View = (
     | tuple[int, int, str, Sequence[int], Sequence[int], int, Sequence[int], Sequence[int]]
 )
 
-__file__: str
-
 OPERATIONS: dict[str, int]
 ACTIVATIONS: dict[str, int]
 BINARIES: dict[str, int]

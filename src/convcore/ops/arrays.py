@@ -176,12 +176,12 @@ def _target_ndarray(out: Any, where: str) -> NDArray[Any]:
     if a.flags.writeable or isinstance(out, np.ndarray):
         return a
     # A DLPack older than version 1 cannot say that its memory may be written: perhaps another protocol can.
-    for other in (np.asarray, lambda o: np.asarray(memoryview(o))):
+    for by_buffer in (False, True):
         try:
-            b = other(out)
+            b: NDArray[Any] = np.asarray(memoryview(out) if by_buffer else out)
         except Exception:
             continue
-        same = isinstance(b, np.ndarray) and b.ctypes.data == a.ctypes.data
+        same = b.ctypes.data == a.ctypes.data
         if same and b.flags.writeable and b.strides == a.strides and b.dtype == a.dtype:
             return b
     return a

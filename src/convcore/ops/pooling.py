@@ -77,8 +77,8 @@ def max_pool(
     strides
         Distance of windows; None: `pool_size`.
     padding
-        "valid", "same", or integers: one, one per axis, or one (low, high) pair per axis, smaller
-        than the window. Padding never wins.
+        "valid", "same", "same_lower", "full" (one less than the window), or integers: one, one per axis,
+        or one (low, high) pair per axis, smaller than the window. Padding never wins.
     data_format, out, dtype
         As for :func:`conv2d`.
 
