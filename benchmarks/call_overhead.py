@@ -14,8 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import timeit
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -26,61 +25,86 @@ from convcore.writers import write_json
 #: Calls in a run: about 50 microseconds, of which the clock costs a thousandth.
 CALLS = 100
 #: Most that a call may cost, in calls of NumPy's add.
-BARS = {"conv2d": {"prepared": 4.0, "function": 12.0}}
+BARS = {o: {"prepared": 4.0, "function": 12.0} for o in ("conv2d", "conv2d, no padding")}
 
-Run = Callable[[], Any]
+Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
-def _draw(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+class Run(NamedTuple):
+    """A statement and what its names mean."""
+
+    statement: str
+    names: dict[str, Any]
+
+    def result(self) -> Any:
+        """Run it once."""
+        return eval(self.statement, dict(self.names))
+
+
+def _draw(*shape: int) -> Array:
     return np.random.default_rng(len(shape)).standard_normal(shape).astype(np.float32)
 
 
-def ours() -> dict[str, dict[str, Run]]:
+def arrays() -> dict[str, Array]:
+    """Return what all work on: an image with its filter, and a row with its matrix."""
+    named = {"x": _draw(1, 8, 8, 1), "w": _draw(3, 3, 1, 1), "rows": _draw(1, 16), "matrix": _draw(16, 16)}
+    outputs = {"y": (1, 8, 8, 1), "inner": (1, 6, 6, 1), "half": (1, 4, 4, 1), "product": (1, 16)}
+    return named | {name: np.empty(shape, np.float32) for name, shape in outputs.items()}
+
+
+def ours(named: dict[str, Array]) -> dict[str, dict[str, Run]]:
     """Return the calls of convcore: for each operation, the ways to call it."""
-    x, w, y = _draw(1, 8, 8, 1), _draw(3, 3, 1, 1), np.empty((1, 8, 8, 1), np.float32)
-    conv, depthwise = cc.prepare_conv2d(w, padding="same"), cc.prepare_depthwise_conv2d(w, padding="same")
-    rows, matrix, product = _draw(1, 16), _draw(16, 16), np.empty((1, 16), np.float32)
-    dense, half = cc.prepare_dense(matrix), np.empty((1, 4, 4, 1), np.float32)
-    return {
-        "conv2d": {
-            "prepared": lambda: conv(x, out=y),
-            "prepared, new array": lambda: conv(x),
-            "function": lambda: cc.conv2d(x, w, padding="same"),
-            "function, out": lambda: cc.conv2d(x, w, padding="same", out=y),
-        },
-        "depthwise_conv2d": {
-            "prepared": lambda: depthwise(x, out=y),
-            "function": lambda: cc.depthwise_conv2d(x, w, padding="same"),
-        },
-        "dense": {
-            "prepared": lambda: dense(rows, out=product),
-            "function": lambda: cc.dense(rows, matrix),
-        },
-        "relu": {"function": lambda: cc.relu(x), "function, out": lambda: cc.relu(x, out=y)},
-        "max_pool": {"function": lambda: cc.max_pool(x), "function, out": lambda: cc.max_pool(x, out=half)},
+    w = named["w"]
+    names = {
+        **named,
+        "cc": cc,
+        "conv": cc.prepare_conv2d(w, padding="same"),
+        "valid": cc.prepare_conv2d(w),
+        "depthwise": cc.prepare_depthwise_conv2d(w, padding="same"),
+        "dense": cc.prepare_dense(named["matrix"]),
     }
+    statements = {
+        "conv2d": {
+            "prepared": "conv(x, out=y)",
+            "prepared, new array": "conv(x)",
+            "function": "cc.conv2d(x, w, padding='same')",
+            "function, out": "cc.conv2d(x, w, padding='same', out=y)",
+        },
+        "conv2d, no padding": {"prepared": "valid(x, out=inner)", "function": "cc.conv2d(x, w)"},
+        "depthwise_conv2d": {
+            "prepared": "depthwise(x, out=y)",
+            "function": "cc.depthwise_conv2d(x, w, padding='same')",
+        },
+        "dense": {"prepared": "dense(rows, out=product)", "function": "cc.dense(rows, matrix)"},
+        "relu": {"function": "cc.relu(x)", "function, out": "cc.relu(x, out=y)"},
+        "max_pool": {"function": "cc.max_pool(x)", "function, out": "cc.max_pool(x, out=half)"},
+    }
+    return {o: {way: Run(s, names) for way, s in ways.items()} for o, ways in statements.items()}
 
 
-def peers() -> dict[str, dict[str, Run]]:
+def peers(named: dict[str, Array]) -> dict[str, dict[str, Run]]:
     """Return the same operations of other packages, on the same arrays."""
-    x, w = _draw(1, 8, 8, 1), _draw(3, 3, 1, 1)
-    image, kernel = x[0, :, :, 0], w[:, :, 0, 0]
-    rows, matrix = _draw(1, 16), _draw(16, 16)
-    product = np.empty((1, 16), np.float32)
-    found: dict[str, dict[str, Run]] = {"dense": {"numpy": lambda: np.matmul(rows, matrix, out=product)}}
-    found["relu"] = {"numpy": lambda: np.maximum(x, 0)}
-    conv: dict[str, Run] = {}
+    names: dict[str, Any] = {**named, "np": np}
+    image, kernel = names["image"], names["kernel"] = named["x"][0, :, :, 0], named["w"][:, :, 0, 0]
+    statements: dict[str, dict[str, str]] = {
+        "conv2d": {},
+        "dense": {"numpy": "np.matmul(rows, matrix, out=product)"},
+        "relu": {"numpy": "np.maximum(x, 0, out=y)"},
+        "max_pool": {},
+    }
     try:
         import cv2
 
-        conv["opencv"] = lambda: cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_CONSTANT)
+        names |= {"cv2": cv2, "zeros": cv2.BORDER_CONSTANT}
+        statements["conv2d"]["opencv"] = "cv2.filter2D(image, -1, kernel, borderType=zeros)"
     except ImportError:
         pass
     try:
         from scipy import ndimage, signal
 
-        conv["scipy.ndimage"] = lambda: ndimage.correlate(image, kernel, mode="constant")
-        conv["scipy.signal"] = lambda: signal.correlate(image, kernel, mode="same", method="direct")
+        names |= {"ndimage": ndimage, "signal": signal}
+        statements["conv2d"]["scipy.ndimage"] = "ndimage.correlate(image, kernel, mode='constant')"
+        statements["conv2d"]["scipy.signal"] = "signal.correlate2d(image, kernel, mode='same')"
     except ImportError:
         pass
     try:
@@ -88,25 +112,23 @@ def peers() -> dict[str, dict[str, Run]]:
         from torch.nn import functional
 
         torch.set_num_threads(1)
-        tx, tw = torch.from_numpy(image[None, None].copy()), torch.from_numpy(kernel[None, None].copy())
-        tr, tm = torch.from_numpy(rows), torch.from_numpy(np.ascontiguousarray(matrix.T))
-
-        def without_gradients(run: Run) -> Run:
-            return torch.inference_mode()(run)
-
-        conv["torch"] = without_gradients(lambda: functional.conv2d(tx, tw, padding=1))
-        found["dense"]["torch"] = without_gradients(lambda: functional.linear(tr, tm))
-        found["relu"]["torch"] = without_gradients(lambda: functional.relu(tx))
-        found["max_pool"] = {"torch": without_gradients(lambda: functional.max_pool2d(tx, 2))}
+        torch.set_grad_enabled(False)
+        names |= {"functional": functional, "tx": torch.from_numpy(image[None, None].copy())}
+        names |= {"tw": torch.from_numpy(kernel[None, None].copy()), "tr": torch.from_numpy(named["rows"])}
+        names["tm"] = torch.from_numpy(np.ascontiguousarray(named["matrix"].T))
+        statements["conv2d"]["torch"] = "functional.conv2d(tx, tw, padding=1)"
+        statements["dense"]["torch"] = "functional.linear(tr, tm)"
+        statements["relu"]["torch"] = "functional.relu(tx)"
+        statements["max_pool"]["torch"] = "functional.max_pool2d(tx, 2)"
     except ImportError:
         pass
-    return {"conv2d": conv, **found}
+    return {o: {way: Run(s, names) for way, s in ways.items()} for o, ways in statements.items()}
 
 
 def compare(groups: dict[str, dict[str, Run]]) -> None:
     """Raise unless all ways to compute an operation agree, within the rounding of their sums."""
     for operation, runs in groups.items():
-        results = {name: np.asarray(run(), np.float64).ravel() for name, run in runs.items()}
+        results = {name: np.asarray(run.result(), np.float64).ravel() for name, run in runs.items()}
         expected = next(iter(results.values()))
         for name, y in results.items():
             # at most 16 products of numbers below 6 each
@@ -116,7 +138,7 @@ def compare(groups: dict[str, dict[str, Run]]) -> None:
 
 def measure(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
     """Return seconds of one call, one number for each round; the runs take turns."""
-    timers = {name: timeit.Timer(run) for name, run in runs.items()}
+    timers = {name: timeit.Timer(run.statement, globals=run.names) for name, run in runs.items()}
     for timer in timers.values():
         timer.timeit(CALLS)
     seconds: dict[str, list[float]] = {name: [] for name in runs}
@@ -132,10 +154,11 @@ def main() -> None:
     parser.add_argument("-o", "--output")
     arguments = parser.parse_args()
     cc.set_num_threads(1)
-    own, others = ours(), peers()
+    named = arrays()
+    own, others = ours(named), peers(named)
     compare({operation: {**runs, **others.get(operation, {})} for operation, runs in own.items()})
-    a, b, c = _draw(8, 8), _draw(8, 8), np.empty((8, 8), np.float32)
-    runs: dict[str, Run] = {"np.add": lambda: np.add(a, b, out=c)}
+    add = {"a": _draw(8, 8), "b": _draw(8, 8), "c": np.empty((8, 8), np.float32), "np": np}
+    runs = {"np.add": Run("np.add(a, b, out=c)", add)}
     for group in (own, others):
         runs |= {f"{o}: {way}": run for o, ways in group.items() for way, run in ways.items()}
     seconds = measure(runs, arguments.rounds)

@@ -35,6 +35,9 @@ typedef struct cc_rectangle {
     int64_t items;
 } cc_rectangle;
 
+/* a / b: strides and dilations are mostly 1, and of a small map the divisions here are what takes time. */
+static inline int64_t cc_divided(int64_t a, int64_t b) { return b == 1 ? a : a / b; }
+
 /* The span of axis a that begins at output position o. */
 static inline cc_span cc_span_from(const cc_step *step, int a, int64_t o)
 {
@@ -44,17 +47,17 @@ static inline cc_span cc_span_from(const cc_step *step, int a, int64_t o)
         return (cc_span){o, out - o, 0, kernel};
     const int64_t stride = step->window.stride[a], dilation = step->window.dilation[a];
     const int64_t low = step->window.pad_low[a], in = step->in.shape[a + 1], first = o * stride - low;
-    int64_t tap = first < 0 ? (-first + dilation - 1) / dilation : 0;
-    int64_t end = first < in ? (in - first + dilation - 1) / dilation : 0;
+    int64_t tap = first < 0 ? cc_divided(-first + dilation - 1, dilation) : 0;
+    int64_t end = first < in ? cc_divided(in - first + dilation - 1, dilation) : 0;
     tap = tap < kernel ? tap : kernel;
     end = end < kernel ? end : kernel;
     int64_t next = out; /* where tap - 1 comes inside, or end - 1 goes outside */
     if (tap > 0) {
-        const int64_t enters = (low - (tap - 1) * dilation + stride - 1) / stride;
+        const int64_t enters = cc_divided(low - (tap - 1) * dilation + stride - 1, stride);
         next = enters < next ? enters : next;
     }
     if (end > 0) {
-        const int64_t leaves = (low + in - (end - 1) * dilation + stride - 1) / stride;
+        const int64_t leaves = cc_divided(low + in - (end - 1) * dilation + stride - 1, stride);
         next = leaves < next ? leaves : next;
     }
     return (cc_span){o, next - o, tap, end > tap ? end - tap : 0};
@@ -88,9 +91,9 @@ static inline int64_t cc_rectangles(const cc_step *step, cc_rectangle rectangles
             *r = (cc_rectangle){h[i], w[j], 2, w[j].count, h[i].count, 0, 0, 0};
             if (r->line < CC_FEW_COLUMNS && r->line < r->lines)
                 *r = (cc_rectangle){h[i], w[j], 1, h[i].count, w[j].count, 0, 0, 0};
-            const int64_t pieces = (r->line + most - 1) / most, widest = CC_WIDEST_TILE;
-            r->piece = ((r->line + pieces - 1) / pieces + widest - 1) / widest * widest;
-            r->pieces = (r->line + r->piece - 1) / r->piece;
+            const int64_t pieces = r->line <= most ? 1 : (r->line + most - 1) / most, widest = CC_WIDEST_TILE;
+            r->piece = (cc_divided(r->line + pieces - 1, pieces) + widest - 1) / widest * widest;
+            r->pieces = r->line <= r->piece ? 1 : (r->line + r->piece - 1) / r->piece;
             r->items = r->lines * r->pieces;
             items += r->items;
         }

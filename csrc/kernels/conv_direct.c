@@ -17,7 +17,8 @@ static void convolve_items(const cc_step *step, void *const *buffers, int64_t ro
     const int64_t per_image = g->groups * g->panels * units;
     const int64_t panel_floats = cc_panel_floats(step), run = win->kernel[2] * g->ic;
     float *const y0 = view_f32(&step->out, buffers);
-    int64_t image = -1, group = -1;
+    int64_t image = -1, group = -1, spanned = -1;
+    cc_span span_d = {0};
     conv_source s = {0};
     reduction r = {.w_step = {win->kernel[1] * run * CC_PANEL, run * CC_PANEL, g->ic * CC_PANEL}};
     for (int64_t item = begin; item < end; item++) {
@@ -31,12 +32,15 @@ static void convolve_items(const cc_step *step, void *const *buffers, int64_t ro
                 r.x_step[a] = win->dilation[a] * s.ld[a];
             r.ld_block = g->few_channels ? CC_BLOCK : s.ld_block;
         }
+        if (d != spanned)
+            span_d = cc_span_from(step, 0, spanned = d);
         const cc_rectangle *at = rectangles;
         int64_t piece = item % slice;
         for (; piece >= at->items; at++)
             piece -= at->items;
-        const int64_t line = piece / at->pieces, first = piece % at->pieces * at->piece;
-        const cc_span span[CC_SPATIAL] = {cc_span_from(step, 0, d), at->h, at->w};
+        const int64_t line = at->pieces == 1 ? piece : piece / at->pieces;
+        const int64_t first = (piece - line * at->pieces) * at->piece;
+        const cc_span span[CC_SPATIAL] = {span_d, at->h, at->w};
         const int64_t o[CC_SPATIAL] = {d, at->h.begin + (at->along == 1 ? first : line),
                                        at->w.begin + (at->along == 1 ? line : first)};
         const int64_t oc0 = panel % g->panels * CC_PANEL, channel = group * g->oc + oc0;

@@ -2,6 +2,12 @@ from collections.abc import Callable, Sequence
 from contextvars import Token
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import TypeVar
+
+Out = TypeVar("Out", default=NDArray[np.float32])
+
 View = (
     tuple[int, int, str, Sequence[int], Sequence[int]]
     | tuple[int, int, str, Sequence[int], Sequence[int], int, Sequence[int], Sequence[int]]
@@ -128,5 +134,5 @@ class Prepared(Replayer):
         adapt: Callable[..., tuple[Any, Any]],
         threads: int,
     ) -> None: ...
-    def __call__(self, x: Any, out: Any = None, *, num_threads: int | None = None) -> Any: ...
+    def __call__(self, x: Any, out: Out | None = None, *, num_threads: int | None = None) -> Out: ...
     def programs(self) -> list[tuple[tuple[int, ...], Program]]: ...

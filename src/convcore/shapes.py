@@ -45,7 +45,7 @@ Pairs: TypeAlias = tuple[tuple[int, int], ...]
 Padding: TypeAlias = str | int | Sequence[int] | Sequence[Sequence[int]]
 
 _CONV_WORDS = ("valid", "same", "same_lower", "full", "causal")
-_POOL_WORDS = ("valid", "same")
+_POOL_WORDS = ("valid", "same", "same_lower", "full")
 
 
 def _integer(value: object, name: str, where: str) -> int:
@@ -280,7 +280,8 @@ def conv_transpose_geometry(
     ========= ========================== ===============================
 
     "same" cuts floor(half) of the surplus at the low end, at least 0: it is the gradient of the
-    convolution whose padding is "same".
+    convolution whose padding is "same". Beyond Keras's, "same_lower" cuts the larger half there, and "full"
+    is k^ - 1 as numbers: the gradients of the convolutions with these paddings.
 
     Raises
     ------
@@ -300,10 +301,13 @@ def conv_transpose_geometry(
     if output_padding is not None:
         extra = tuple(pair[0] for pair in side_pairs(output_padding, rank, "output_padding", where))
     full = tuple((i - 1) * s + k for i, s, k in zip(sizes, strides, extents, strict=True))
+    if padding == "full":
+        padding = tuple(k - 1 for k in extents)
     if isinstance(padding, str):
         output = _keras_transpose_output(padding, sizes, extents, strides, extra, where)
         surplus = tuple(f - o for f, o in zip(full, output, strict=True))
-        low = tuple(max(c, 0) // 2 if padding == "same" else 0 for c in surplus)
+        cut = tuple(max(c, 0) for c in surplus)
+        low = tuple({"same": c // 2, "same_lower": c - c // 2}.get(padding, 0) for c in cut)
         _word_within_limit(padding, tuple((lo, 0) for lo in low), where)
         crop = tuple((lo, c - lo) for lo, c in zip(low, surplus, strict=True))
     else:
@@ -325,21 +329,24 @@ def _keras_transpose_output(
 ) -> Sizes:
     if word not in _POOL_WORDS:
         raise ArgumentError(
-            where, "unknown padding", got=word, expected="valid, same, integers or (low, high) pairs"
+            where,
+            "unknown padding",
+            got=word,
+            expected=f"{', '.join(_POOL_WORDS)}, integers or (low, high) pairs",
         )
     axes = list(zip(sizes, extents, strides, strict=True))
     if extra is None:
-        return tuple(i * s if word == "same" else (i - 1) * s + max(k, s) for i, k, s in axes)
+        return tuple((i - 1) * s + max(k, s) if word == "valid" else i * s for i, k, s in axes)
     return tuple(
-        (i - 1) * s + (k % 2 if word == "same" else k) + e for (i, k, s), e in zip(axes, extra, strict=True)
+        (i - 1) * s + (k if word == "valid" else k % 2) + e for (i, k, s), e in zip(axes, extra, strict=True)
     )
 
 
 def pool_padding(padding: Padding, sizes: Sizes, pool_size: Sizes, strides: Sizes, where: str) -> Pairs:
     """Return the padding of a pooling as one (low, high) pair per spatial axis.
 
-    "valid" and "same" are as for :func:`conv_padding`. Explicit numbers must stay below the pool
-    size, so that every window holds at least one real sample.
+    Words are as for :func:`conv_padding`. Explicit numbers must stay below the pool size, so that every
+    window holds at least one real sample; "full", the pool size less one, is the most.
 
     Examples
     --------
@@ -350,7 +357,10 @@ def pool_padding(padding: Padding, sizes: Sizes, pool_size: Sizes, strides: Size
     if isinstance(padding, str):
         if padding not in _POOL_WORDS:
             raise ArgumentError(
-                where, "unknown padding", got=padding, expected="valid, same, integers or (low, high) pairs"
+                where,
+                "unknown padding",
+                got=padding,
+                expected=f"{', '.join(_POOL_WORDS)}, integers or (low, high) pairs",
             )
         return conv_padding(padding, sizes, pool_size, strides, (1,) * len(sizes), where)
     pairs = side_pairs(padding, len(sizes), "padding", where)

@@ -15,7 +15,7 @@ import math
 import operator
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -27,8 +27,18 @@ from convcore.ops.replay import current_recording
 from convcore.shapes import MOST_ELEMENTS
 
 Float: TypeAlias = NDArray[np.float32]
-#: What ``out=`` takes.
-FloatOut: TypeAlias = Float | None
+#: What ``out=`` takes: None, or a writable array of any package in main memory. It is returned as it is.
+FloatOut: TypeAlias = Any
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    # A function returns `out` where it is given, else a new array: the default says so to type checkers.
+    Out = TypeVar("Out", default=Float)
+    PixelsOut = TypeVar("PixelsOut", default=NDArray[Any])
+else:
+    from typing import TypeVar
+
+    Out, PixelsOut = TypeVar("Out"), TypeVar("PixelsOut")
 #: One integer for every spatial axis, or one per axis.
 Axes: TypeAlias = int | Sequence[int]
 #: An object with DLPack, the buffer protocol or ``__array__``.
@@ -102,7 +112,7 @@ class _MainMemory:
 
     def pad(self, a: Float, pairs: Sequence[tuple[int, int]], mode: str, value: float) -> Float:
         options = {"constant_values": value} if mode == "constant" else {}
-        return np.pad(a, pairs, mode, **options)  # type: ignore[call-overload, no-any-return]
+        return np.pad(a, pairs, mode, **options)  # type: ignore[call-overload]
 
     def batch_norm_affine(
         self, mean: Float, variance: Float, gamma: Float | None, beta: Float | None, epsilon: float
@@ -176,12 +186,12 @@ def _target_ndarray(out: Any, where: str) -> NDArray[Any]:
     if a.flags.writeable or isinstance(out, np.ndarray):
         return a
     # A DLPack older than version 1 cannot say that its memory may be written: perhaps another protocol can.
-    for other in (np.asarray, lambda o: np.asarray(memoryview(o))):
+    for by_buffer in (False, True):
         try:
-            b = other(out)
+            b: NDArray[Any] = np.asarray(memoryview(out) if by_buffer else out)
         except Exception:
             continue
-        same = isinstance(b, np.ndarray) and b.ctypes.data == a.ctypes.data
+        same = b.ctypes.data == a.ctypes.data
         if same and b.flags.writeable and b.strides == a.strides and b.dtype == a.dtype:
             return b
     return a
@@ -384,7 +394,7 @@ class Output:
 
     def __init__(
         self,
-        out: NDArray[Any] | None,
+        out: Any,
         shape: tuple[int, ...],
         where: str,
         inputs: Sequence[NDArray[Any]] = (),
@@ -421,7 +431,7 @@ class Output:
         """Whether the kernels write the result where it goes."""
         return self._target is None
 
-    def finish(self) -> NDArray[Any]:
+    def finish(self) -> Any:
         """Return the result: `out` itself where it was given."""
         recording = current_recording()
         if recording is not None:

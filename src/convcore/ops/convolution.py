@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from numpy.typing import DTypeLike
 
 from convcore import shapes
-from convcore.ops.arrays import ArrayInput, Axes, Float, FloatOut, Output, stored_shape, vector
+from convcore.ops.arrays import ArrayInput, Axes, FloatOut, Out, Output, stored_shape, vector
 from convcore.ops.call import Call
 from convcore.ops.elementwise import fused
 from convcore.ops.replay import replayed
@@ -31,7 +33,7 @@ def conv(
     out: FloatOut,
     dtype: DTypeLike | None,
     accuracy: str = "direct",
-) -> Float:
+) -> Any:
     """Convolution over `rank` axes; see :func:`conv2d`, and :func:`prepare_conv2d` for `accuracy`."""
     where = f"conv{rank}d"
     a, kernel = map_inputs(rank, where, x, w, data_format, dtype)
@@ -75,10 +77,10 @@ def conv1d(
     data_format: str = "channels_last",
     flip: bool = False,
     activation: str | None = None,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """1-D convolution of x (n, w, ic) with w (kw, ic / groups, oc): (n, ow, oc).
 
     `padding` may also be "causal". For the rest see :func:`conv2d`.
@@ -109,10 +111,10 @@ def conv2d(
     data_format: str = "channels_last",
     flip: bool = False,
     activation: str | None = None,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """2-D convolution, as in Keras: every output is a bias plus the dot product of window and kernel.
 
     Parameters
@@ -180,10 +182,10 @@ def conv3d(
     data_format: str = "channels_last",
     flip: bool = False,
     activation: str | None = None,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """3-D convolution of x (n, d, h, w, ic) with w (kd, kh, kw, ic / groups, oc). See :func:`conv2d`.
 
     Examples

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from numpy.typing import DTypeLike
 
 from convcore.errors import ArgumentError
-from convcore.ops.arrays import (
-    ArrayInput,
-    Axes,
-    Float,
-    FloatOut,
-    Output,
-    as_float,
-    stored_shape,
-    vector,
-)
+from convcore.ops.arrays import ArrayInput, Axes, FloatOut, Out, Output, as_float, stored_shape, vector
 from convcore.ops.call import Call
 from convcore.ops.elementwise import fused
 from convcore.ops.replay import replayed
@@ -38,7 +31,7 @@ def depthwise(
     activation: str | None,
     out: FloatOut,
     dtype: DTypeLike | None,
-) -> Float:
+) -> Any:
     """Depthwise convolution over `rank` axes; see :func:`depthwise_conv2d`."""
     where = f"depthwise_conv{rank}d"
     a, kernel = map_inputs(rank, where, x, w, data_format, dtype)
@@ -78,10 +71,10 @@ def depthwise_conv1d(
     data_format: str = "channels_last",
     flip: bool = False,
     activation: str | None = None,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """1-D depthwise convolution of x (n, w, ic) with w (kw, ic, m). See :func:`depthwise_conv2d`.
 
     Examples
@@ -107,10 +100,10 @@ def depthwise_conv2d(
     data_format: str = "channels_last",
     flip: bool = False,
     activation: str | None = None,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """2-D depthwise convolution: every input channel goes through m kernels of its own.
 
     `w` is (kh, kw, ic, m), `bias` (ic * m,); output channel ``c * m + j`` is channel c through its
@@ -143,7 +136,7 @@ def separable(
     activation: str | None,
     out: FloatOut,
     dtype: DTypeLike | None,
-) -> Float:
+) -> Any:
     """Separable convolution over `rank` axes; see :func:`separable_conv2d`."""
     where = f"separable_conv{rank}d"
     a, first = map_inputs(rank, where, x, depthwise, data_format, dtype)
@@ -197,10 +190,10 @@ def separable_conv1d(
     data_format: str = "channels_last",
     flip: bool = False,
     activation: str | None = None,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """1-D separable convolution: `depthwise` (kw, ic, m), then `pointwise` (1, ic * m, oc).
 
     See :func:`separable_conv2d`.
@@ -230,10 +223,10 @@ def separable_conv2d(
     data_format: str = "channels_last",
     flip: bool = False,
     activation: str | None = None,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """2-D separable convolution: a depthwise one, then a 1x1 convolution that mixes its channels.
 
     `depthwise` is (kh, kw, ic, m) and takes strides, padding, dilation and flip; `pointwise` is

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 from convcore import activations
 from convcore.errors import ArgumentError
-from convcore.ops.arrays import ArrayInput, Float, FloatOut, Output, as_float, broadcast, finite, overlap
+from convcore.ops.arrays import ArrayInput, Float, FloatOut, Out, Output, as_float, broadcast, finite, overlap
 from convcore.ops.call import Call
 from convcore.ops.replay import replayed
 
@@ -73,7 +73,7 @@ def _check_rank(x: Float, where: str) -> None:
 
 def _elementwise(
     operation: str, x: ArrayInput, where: str, out: FloatOut, dtype: DTypeLike | None, **fields: Any
-) -> Float:
+) -> Any:
     a = as_float(x, "x", where, dtype)
     result = Output(out, a.shape, where, (a,), in_place=True)
     if a.size:
@@ -90,7 +90,7 @@ def _activate(
     out: FloatOut,
     dtype: DTypeLike | None,
     parameters: Mapping[str, Any] | None = None,
-) -> Float:
+) -> Any:
     native = activations.native(kind, parameters or {}, kind)
     return _elementwise("activation", x, kind, out, dtype, activation=native)
 
@@ -123,10 +123,10 @@ def relu(
     negative_slope: float = 0.0,
     max_value: float | None = None,
     threshold: float = 0.0,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """Rectified linear unit: max(x, 0), and Keras's general form.
 
     Parameters
@@ -182,10 +182,10 @@ def leaky_relu(
     x: ArrayInput,
     *,
     negative_slope: float = 0.2,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """x where x >= 0, ``negative_slope * x`` below (Maas et al. 2013).
 
     Keras's function has the default 0.2, its layer 0.3. See :func:`relu` for `x`, `out`, `dtype`.
@@ -204,10 +204,10 @@ def leaky_divide(
     x: ArrayInput,
     *,
     a: float = 5.5,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """x where x >= 0, ``x / a`` below: the leaky ReLU as Xu et al. 2015 write it.
 
     `a` is in (1, inf); 5.5 is their "very leaky" one, 100 the usual. See :func:`relu` for `x`, `out`,
@@ -232,10 +232,10 @@ def rrelu(
     upper: float = 8.0,
     training: bool = False,
     seed: int | None = None,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """Randomised leaky ReLU (Xu et al. 2015): x where x >= 0, ``x / a`` below.
 
     Parameters
@@ -278,10 +278,10 @@ def noisy_relu(
     *,
     training: bool = False,
     seed: int | None = None,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """Noisy ReLU (Nair and Hinton 2010): ``max(0, x + z)``, z normal with variance sigmoid(x).
 
     Without `training`, z is its mean, 0: the ReLU. See :func:`rrelu` for `seed` and :func:`relu` for
@@ -304,10 +304,10 @@ def elu(
     x: ArrayInput,
     *,
     alpha: float = 1.0,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """x where x > 0, ``alpha * (e**x - 1)`` below (Clevert et al. 2015). See :func:`relu` for the rest.
 
     Examples
@@ -323,10 +323,10 @@ def celu(
     x: ArrayInput,
     *,
     alpha: float = 1.0,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """x where x > 0, ``alpha * (e**(x / alpha) - 1)`` below, alpha > 0. See :func:`relu` for the rest.
 
     Examples
@@ -339,8 +339,8 @@ def celu(
 
 @replayed("x")
 def selu(
-    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
-) -> Float:
+    x: ArrayInput, *, out: Out | None = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Out:
     """``1.0507 * elu(x, 1.6733)``, self-normalising (Klambauer et al. 2017). See :func:`relu`.
 
     Examples
@@ -356,10 +356,10 @@ def gelu(
     x: ArrayInput,
     *,
     approximate: bool = False,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """``x * Phi(x)`` with the normal distribution function, or its tanh approximation. See :func:`relu`.
 
     Examples
@@ -372,8 +372,8 @@ def gelu(
 
 @replayed("x")
 def silu(
-    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
-) -> Float:
+    x: ArrayInput, *, out: Out | None = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Out:
     """``x * sigmoid(x)``, also called swish. See :func:`relu`.
 
     Examples
@@ -386,8 +386,8 @@ def silu(
 
 @replayed("x")
 def softplus(
-    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
-) -> Float:
+    x: ArrayInput, *, out: Out | None = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Out:
     """``log(1 + e**x)``. See :func:`relu`.
 
     Examples
@@ -400,8 +400,8 @@ def softplus(
 
 @replayed("x")
 def softsign(
-    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
-) -> Float:
+    x: ArrayInput, *, out: Out | None = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Out:
     """``x / (1 + |x|)``. See :func:`relu`.
 
     Examples
@@ -414,8 +414,8 @@ def softsign(
 
 @replayed("x")
 def sigmoid(
-    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
-) -> Float:
+    x: ArrayInput, *, out: Out | None = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Out:
     """``1 / (1 + e**-x)``. See :func:`relu`.
 
     Examples
@@ -431,10 +431,10 @@ def hard_sigmoid(
     x: ArrayInput,
     *,
     slope: float = 1 / 6,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """``slope * x + 0.5`` cut to [0, 1]. Keras before 3.3 has slope 0.2. See :func:`relu`.
 
     Examples
@@ -447,8 +447,8 @@ def hard_sigmoid(
 
 @replayed("x")
 def hard_silu(
-    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
-) -> Float:
+    x: ArrayInput, *, out: Out | None = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Out:
     """``x * hard_sigmoid(x)``. See :func:`relu`.
 
     Examples
@@ -461,8 +461,8 @@ def hard_silu(
 
 @replayed("x")
 def tanh(
-    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
-) -> Float:
+    x: ArrayInput, *, out: Out | None = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Out:
     """Hyperbolic tangent. See :func:`relu`.
 
     Examples
@@ -475,8 +475,8 @@ def tanh(
 
 @replayed("x")
 def exponential(
-    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
-) -> Float:
+    x: ArrayInput, *, out: Out | None = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Out:
     """``e**x``. See :func:`relu`.
 
     Examples
@@ -489,8 +489,8 @@ def exponential(
 
 @replayed("x")
 def mish(
-    x: ArrayInput, *, out: FloatOut = None, num_threads: int | None = None, dtype: DTypeLike | None = None
-) -> Float:
+    x: ArrayInput, *, out: Out | None = None, num_threads: int | None = None, dtype: DTypeLike | None = None
+) -> Out:
     """``x * tanh(softplus(x))``. See :func:`relu`.
 
     Examples
@@ -506,10 +506,10 @@ def prelu(
     x: ArrayInput,
     alpha: ArrayInput,
     *,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """x where x >= 0, ``alpha * x`` below, alpha learned (He et al. 2015).
 
     Parameters

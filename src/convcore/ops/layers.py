@@ -9,7 +9,7 @@ from convcore.errors import ArgumentError
 from convcore.ops.arrays import (
     ArrayInput,
     Float,
-    FloatOut,
+    Out,
     Output,
     as_float,
     axis_of,
@@ -39,10 +39,10 @@ def dense(
     bias: ArrayInput | None = None,
     *,
     activation: str | None = None,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """``activation(x @ w + bias)`` over the last axis: x (..., ic), w (ic, oc), bias (oc,).
 
     `activation`, `out` and `dtype` are as for :func:`conv2d`.
@@ -94,10 +94,10 @@ def batch_norm(
     *,
     axis: int = -1,
     epsilon: float = 1e-3,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """Batch normalisation at inference: ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
 
     It is computed as one multiplication and one addition, with the scale
@@ -165,10 +165,10 @@ def softmax(
     x: ArrayInput,
     axis: int = -1,
     *,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """``exp(x) / sum(exp(x))`` along `axis`.
 
     A row that holds a NaN or +inf, or nothing but -inf, is NaN, as in Keras. See :func:`relu` for

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from convcore.errors import ArgumentError, DTypeError
-from convcore.ops.arrays import ArrayInput, Output, as_array, dtype_among, empty, finite
+from convcore.ops.arrays import ArrayInput, Output, PixelsOut, as_array, dtype_among, empty, finite
 from convcore.ops.call import Call
 from convcore.ops.replay import replayed
 
@@ -68,9 +68,9 @@ def hu_rescale(
     padding_value: int | None = -2000,
     padding_to: Literal["article"] | float = "article",
     dtype: DTypeLike = "float32",
-    out: NDArray[Any] | None = None,
+    out: PixelsOut | None = None,
     num_threads: int | None = None,
-) -> NDArray[Any]:
+) -> PixelsOut:
     """``slope * pixels + intercept``: stored CT values to Hounsfield units (DICOM PS3.3 C.11.1).
 
     Parameters

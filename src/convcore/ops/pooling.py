@@ -10,8 +10,8 @@ from convcore import shapes
 from convcore.ops.arrays import (
     ArrayInput,
     Axes,
-    Float,
     FloatOut,
+    Out,
     Output,
     as_map,
     channels_last,
@@ -35,7 +35,7 @@ def _pool(
     out: FloatOut,
     dtype: DTypeLike | None,
     **fields: Any,
-) -> Float:
+) -> Any:
     a = as_map(x, data_format, where, dtype)
     rank, sizes = a.ndim - 2, a.shape[1:-1]
     pool = shapes.spatial_tuple(pool_size, rank, "pool_size", where)
@@ -61,10 +61,10 @@ def max_pool(
     strides: Axes | None = None,
     padding: Padding = "valid",
     data_format: str = "channels_last",
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """Largest value of every window.
 
     Parameters
@@ -77,8 +77,8 @@ def max_pool(
     strides
         Distance of windows; None: `pool_size`.
     padding
-        "valid", "same", or integers: one, one per axis, or one (low, high) pair per axis, smaller
-        than the window. Padding never wins.
+        "valid", "same", "same_lower", "full" (one less than the window), or integers: one, one per axis,
+        or one (low, high) pair per axis, smaller than the window. Padding never wins.
     data_format, out, dtype
         As for :func:`conv2d`.
 
@@ -106,10 +106,10 @@ def average_pool(
     padding: Padding = "valid",
     include_padding: bool = False,
     data_format: str = "channels_last",
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """Mean of every window.
 
     Padding does not count, unless `include_padding` counts it as zeros (Theano in Keras 2.0 to
@@ -137,7 +137,7 @@ def average_pool(
 
 def _global(
     where: str, x: ArrayInput, keepdims: bool, data_format: str, out: FloatOut, dtype: DTypeLike | None
-) -> Float:
+) -> Any:
     a = as_map(x, data_format, where, dtype)
     n, c = a.shape[0], a.shape[-1]
     spatial = (1,) * (a.ndim - 2)
@@ -157,10 +157,10 @@ def global_max_pool(
     *,
     keepdims: bool = False,
     data_format: str = "channels_last",
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """Largest value of every channel: (n, c), or with `keepdims` spatial axes of length 1 too.
 
     For the other arguments see :func:`max_pool`.
@@ -179,10 +179,10 @@ def global_average_pool(
     *,
     keepdims: bool = False,
     data_format: str = "channels_last",
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """Mean of every channel: (n, c), or with `keepdims` spatial axes of length 1 too.
 
     For the other arguments see :func:`max_pool`.

@@ -133,7 +133,7 @@ class PreparedKernel(_native.Prepared):
         def shown(value: Any) -> str:
             return f"array of shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
 
-        defaults = self._maker.__kwdefaults__  # type: ignore[attr-defined]
+        defaults = self._maker.__kwdefaults__ or {}
         given = {
             n: v for n, v in self._arguments.items() if isinstance(v, np.ndarray) or v != defaults.get(n)
         }

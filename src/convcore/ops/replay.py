@@ -138,7 +138,7 @@ def replayed(*arrays: str) -> Callable[[_Function], _Function]:
     """
 
     def decorate(function: _Function) -> _Function:
-        code = function.__code__  # type: ignore[attr-defined]
+        code = function.__code__
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
         taken = [n for n in names if n in arrays or n == "out"]
         return cast(

@@ -12,8 +12,7 @@ from convcore.errors import ArgumentError
 from convcore.ops.arrays import (
     ArrayInput,
     Axes,
-    Float,
-    FloatOut,
+    Out,
     Output,
     as_float,
     as_map,
@@ -34,10 +33,10 @@ def zero_pad(
     padding: _Sides = 1,
     *,
     data_format: str = "channels_last",
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """Surround the spatial axes of x (n, spatial..., c) with zeros.
 
     `padding` is one integer for every side, one per axis, or one (low, high) pair per axis. For the
@@ -69,10 +68,10 @@ def crop(
     cropping: _Sides = 1,
     *,
     data_format: str = "channels_last",
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """Cut samples off the spatial axes of x (n, spatial..., c); the result is a copy.
 
     `cropping` is one integer for every side, one per axis, or one (low, high) pair per axis. For the
@@ -110,10 +109,10 @@ def upsample(
     size: Axes = 2,
     *,
     data_format: str = "channels_last",
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """Repeat every sample of x (n, spatial..., c) ``size[a]`` times along spatial axis a.
 
     For the other arguments see :func:`conv2d`.
@@ -153,10 +152,10 @@ def resample(
     volume: ArrayInput,
     output_shape: Sequence[int],
     *,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """Linear interpolation of a volume to another number of voxels.
 
     The centres of the first and last voxels stay where they are: output index p of an axis lies at
@@ -209,10 +208,10 @@ def resize(
     *,
     interpolation: str = "bilinear",
     data_format: str = "channels_last",
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """Resize images x (n, h, w, c) to `size` = (height, width), as Keras and TensorFlow do.
 
     Pixel centres lie at half integers and there is no antialiasing.

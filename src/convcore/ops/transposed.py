@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from numpy.typing import DTypeLike
 
 from convcore import shapes
-from convcore.ops.arrays import ArrayInput, Axes, Float, FloatOut, Output, stored_shape, vector
+from convcore.ops.arrays import ArrayInput, Axes, FloatOut, Out, Output, stored_shape, vector
 from convcore.ops.call import Call
 from convcore.ops.elementwise import fused
 from convcore.ops.replay import replayed
@@ -30,7 +32,7 @@ def transpose(
     activation: str | None,
     out: FloatOut,
     dtype: DTypeLike | None,
-) -> Float:
+) -> Any:
     """Transposed convolution over `rank` axes; see :func:`conv2d_transpose`."""
     where = f"conv{rank}d_transpose"
     a, kernel = map_inputs(rank, where, x, w, data_format, dtype)
@@ -74,10 +76,10 @@ def conv1d_transpose(
     data_format: str = "channels_last",
     flip: bool = False,
     activation: str | None = None,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """1-D transposed convolution of x (n, w, ic) with w (kw, oc, ic). See :func:`conv2d_transpose`.
 
     Examples
@@ -105,10 +107,10 @@ def conv2d_transpose(
     data_format: str = "channels_last",
     flip: bool = False,
     activation: str | None = None,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """2-D transposed convolution: the gradient of :func:`conv2d` with respect to its input.
 
     Every input pixel adds its multiple of the kernel to the output, `strides` apart.
@@ -153,10 +155,10 @@ def conv3d_transpose(
     data_format: str = "channels_last",
     flip: bool = False,
     activation: str | None = None,
-    out: FloatOut = None,
+    out: Out | None = None,
     num_threads: int | None = None,
     dtype: DTypeLike | None = None,
-) -> Float:
+) -> Out:
     """3-D transposed convolution of x (n, d, h, w, ic), w (kd, kh, kw, oc, ic). See :func:`conv2d_transpose`.
 
     Examples

@@ -83,7 +83,7 @@ def sizes_named(where: str, y: NDArray[Any], fields: Mapping[str, Any]) -> Itera
         ) from error
 
 
-def run_last(call: Call, result: Output, data_format: str, where: str, **last: Any) -> Float:
+def run_last(call: Call, result: Output, data_format: str, where: str, **last: Any) -> Any:
     """Append the last step, whose kernel needs neighbouring output channels, run, return the result."""
     y = channels_last(result.array, data_format, where)
     neighbours = y.shape[-1] == 1 or y.strides[-1] == y.itemsize
