@@ -20,7 +20,7 @@ __all__ = ["NOT_MEASURED", "Result", "as_record", "chosen_cases", "measured", "n
 
 #: The status of everything on a GPU where there is none.
 NOT_MEASURED = "not measured"
-#: The word for the three workloads of the article's figure, in the place of an operation's name.
+#: The word for all operations, in the place of a name.
 ALL = "all"
 
 
