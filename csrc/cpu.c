@@ -33,7 +33,7 @@ static int ask_cpu(cc_isa isa)
     if (isa == CC_ISA_AVX2)
         return 1;
     const uint32_t wanted = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
-    return (b & wanted) == wanted && (saved_state() & ZMM) == ZMM;
+    return isa == CC_ISA_AVX512 && (b & wanted) == wanted && (saved_state() & ZMM) == ZMM;
 }
 #elif defined(__aarch64__)
 #if defined(__linux__)

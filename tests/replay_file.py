@@ -1,9 +1,8 @@
 """Kernel cases in a file, so that a program without Python can run them: ``tests/c/replay.c`` has the format.
 
 A case is a Python call. What reaches the library is recorded: every step with its fields and weights, and
-the memory that the program was given. Where in it the case's answer lies is found by running it once more
-with every element of the last step's output replaced by its own number: what the call returns then are
-positions.
+the memory that the program was given. Where in it the case's answer lies is found by running it once more,
+with every element of the last step's output replaced by its own number: the call then returns positions.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _DEFAULTS = {
 
 
 def _memories(buffers: list[Array]) -> tuple[list[Array], list[tuple[int, int]]]:
-    """The memory that arrays lie in, as bytes; for each array which of them and where: arrays may overlap."""
+    """Bytes that arrays lie in, which may overlap, and for each array in which of them and where."""
     bounds = [byte_bounds(b) for b in buffers]
     merged: list[list[int]] = []
     for low, high in sorted(bounds):

@@ -344,6 +344,12 @@ static void check_isas(void)
         refused(s, cc_isa_supported((cc_isa)isas[i]) ? CC_OK : CC_ERROR_ISA, "this instruction set");
     }
     CHECK(cc_isa_supported(CC_ISA_SCALAR), "portable C runs everywhere");
+#if defined(__x86_64__)
+    CHECK(cc_isa_supported(CC_ISA_SSE2) && !cc_isa_supported(CC_ISA_NEON), "x86-64 has SSE2 and not NEON");
+#elif defined(__aarch64__)
+    CHECK(cc_isa_supported(CC_ISA_NEON) && !cc_isa_supported(CC_ISA_SSE2), "AArch64 has NEON and not SSE2");
+    CHECK(!cc_isa_supported(CC_ISA_AVX2) && !cc_isa_supported(CC_ISA_AVX512), "AArch64 has no AVX");
+#endif
     for (int i = 0; i < CC_ISA_COUNT; i++) {
         cc_isa isa = CC_ISA_COUNT;
         CHECK(cc_isa_by_name(cc_isa_name((cc_isa)i), &isa) == CC_OK && isa == (cc_isa)i, "name of %d", i);
