@@ -113,6 +113,10 @@ class Call:
             step.set_workspace(len(self._buffers) - 1, 0)
         self._steps.append(step)
 
-    def run(self) -> None:
-        """Run the steps, without the GIL."""
-        self._backend.program(self._steps).run(self._buffers)
+    def run(self, *, threads: int = 0) -> None:
+        """Run the steps, without the GIL; on `threads` threads if that is not 0."""
+        program = self._backend.program(self._steps)
+        if threads:
+            program.run(self._buffers, threads=threads)
+        else:
+            program.run(self._buffers)
