@@ -106,7 +106,7 @@ cc_status cc_choose(cc_step *step)
     cc_status status = check_view(&step->out, step->operation);
     if (status == CC_OK && step->operation != CC_FILL && step->operation != CC_BORDER)
         status = check_view(&step->in, step->operation);
-    if (status == CC_OK && step->operation == CC_BINARY)
+    if (status == CC_OK && (step->operation == CC_BINARY || step->operation == CC_FILTER))
         status = check_view(&step->in2, step->operation);
     if (status != CC_OK)
         return status;
@@ -132,6 +132,9 @@ cc_status cc_choose(cc_step *step)
     case CC_AVERAGE_POOL:
         status = check_window(&step->window);
         return status == CC_OK ? cc_choose_window(step, kernels) : status;
+    case CC_FILTER:
+        status = check_window(&step->window);
+        return status == CC_OK ? cc_choose_filter(step, kernels) : status;
     case CC_GLOBAL_MAX_POOL:
     case CC_GLOBAL_AVERAGE_POOL:
     case CC_COPY:

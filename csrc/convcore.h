@@ -63,7 +63,7 @@ typedef enum cc_isa {
     CC_ISA_COUNT
 } cc_isa;
 
-typedef enum cc_type { CC_F32, CC_I8, CC_U8, CC_I16, CC_U16, CC_I32 } cc_type;
+typedef enum cc_type { CC_F32, CC_I8, CC_U8, CC_I16, CC_U16, CC_I32, CC_F64 } cc_type;
 
 enum { CC_MAX_RANK = 8, CC_SPATIAL = 3, CC_MAX_PHASES = 3 };
 
@@ -140,6 +140,14 @@ typedef enum cc_operation {
     /* Works one unit of the machine as hard as it can, so that its limit can be measured; in, out rank 2
      * with as many rows. See cc_probe. */
     CC_PROBE,
+    /* y[n,o,c] = sum over taps t of x[n, o + t - pad_low, c] * w[t], and of what `edge` says lies beyond the edge;
+     * flip reverses every tap axis. in, out rank 5; in2: w (kd,kh,kw), of the type that sums are in, float32 or, for
+     * any type of in and out, CC_F64. in is float32 or has 8 or 16 bits; so has out, in which integers are rounded
+     * half to even and saturated, and NaN is the lowest. stride and dilation must be 1; no weights are packed.
+     * accuracy: CC_DIRECT sums products; CC_STANDARD may take Fourier transforms of images of float32 sums, which are
+     * within about 4 u log2(n) |x|_2 |w|_2 for the n samples of a pair of tiles, and spread NaN over it; CC_FAST
+     * does wherever it can. */
+    CC_FILTER,
     CC_OPERATION_COUNT
 } cc_operation;
 
@@ -207,6 +215,15 @@ typedef enum cc_probe {
     CC_PROBE_COPY,  /* y = x, written the same way; equal shapes */
 } cc_probe;
 
+/* What CC_FILTER reads beyond a b c d. */
+typedef enum cc_edge {
+    CC_EDGE_CONSTANT, /* edge_value */
+    CC_EDGE_NEAREST,  /* a a a | a b c d | d d d */
+    CC_EDGE_REFLECT,  /* c b a | a b c d | d c b */
+    CC_EDGE_MIRROR,   /* d c b | a b c d | c b a */
+    CC_EDGE_WRAP,     /* b c d | a b c d | a b c */
+} cc_edge;
+
 typedef struct cc_hu {
     int32_t has_padding;   /* 0: no value is padding */
     int32_t padding_value; /* the stored value that means "outside the scan" */
@@ -235,6 +252,8 @@ typedef struct cc_step {
     int32_t accuracy; /* cc_accuracy: which algorithms may be chosen */
     int32_t pool;     /* CC_CONV: 0 or 1, or 2 to take maxima of 2x2 */
     float value;
+    int32_t edge; /* cc_edge */
+    double edge_value;
     uint64_t seed;
     double resize_scale[CC_SPATIAL], resize_offset[CC_SPATIAL];
     cc_activation activation; /* also fused behind CC_CONV, _DEPTHWISE_CONV, _CONV_TRANSPOSE, _DENSE,

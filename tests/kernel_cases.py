@@ -442,9 +442,88 @@ def _probe_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[C
     yield Case("probe copy", "probe_f32", partial(_probe, kind="copy", columns=s * c), (x,), x)
 
 
+def _bordered(x: Array, taps: tuple[int, ...], edge: str, value: float) -> Array:
+    """x (n, ...) with what lies beyond the edge of its other axes."""
+    pads = [(0, 0), *((k // 2, k - 1 - k // 2) for k in taps)]
+    words = {"reflect": "symmetric", "mirror": "reflect", "nearest": "edge", "wrap": "wrap"}
+    if edge == "constant":
+        return np.pad(x.astype(np.float64), pads, constant_values=value)
+    return np.pad(x.astype(np.float64), pads, words[edge])  # type: ignore[call-overload, no-any-return]
+
+
+def _filter_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
+    plans: list[tuple[tuple[int, ...], tuple[int, ...], str]] = [
+        ((4 * s + c,), (5,), "wrap"),
+        ((s + 8, 3 * c), (1, 4), "mirror"),
+        ((s + 8, 3 * c), (2, 3), "reflect"),
+        ((s + 8, 6 * c), (3, 3), "nearest"),
+        ((7 * s, c), (4, 1), "constant"),
+        ((2 * s, 2 * c + 70), (5, 2), "reflect"),
+        ((5 * s, c + 3), (6, 5), "constant"),
+        ((3 * s, c + 70), (9, 9), "mirror"),
+        ((3, s, c), (3, 2, 3), "nearest"),
+        ((s, 2, c), (4, 1, 3), "wrap"),
+    ]
+    kinds: dict[str, tuple[tuple[str, str], ...]] = {
+        "filter_f32": (("float32", "float32"), ("uint8", "float32"), ("int16", "int16"), ("int8", "uint16")),
+        "filter_f64": (("float32", "float64"), ("int16", "float64")),
+    }
+    for sizes, taps, edge in plans:
+        axes = tuple(range(1, len(sizes) + 1))
+        w = _floats(rng, *taps)
+        for kernel, pairs in kinds.items():
+            for kind, to in pairs:
+                x = _floats(rng, n, *sizes) if kind == "float32" else rng.integers(0, 120, (n, *sizes), kind)
+                windows = np.lib.stride_tricks.sliding_window_view(_bordered(x, taps, edge, -1.5), taps, axes)
+                last = tuple(range(-len(taps), 0))
+                exact = (windows * w.astype(np.float64)).sum(last)
+                bound = dot_bound(
+                    w.size,
+                    (np.abs(windows) * np.abs(w)).sum(last),
+                    {"filter_f32": np.float32, "filter_f64": np.float64}[kernel],
+                )
+                if np.dtype(to).kind != "f":  # to the other side of a half, at most
+                    limits = np.iinfo(to)
+                    low, high = (np.clip(np.rint(exact + b), limits.min, limits.max) for b in (-bound, bound))
+                    exact, bound = (low + high) / 2, (high - low) / 2
+                options: dict[str, Any] = {"axes": axes, "border": edge, "cval": -1.5, "method": "direct"}
+                yield Case(
+                    f"correlate {kind} to {to}, {sizes} by {taps}, {edge}",
+                    kernel,
+                    partial(cc.correlate, dtype=to, **options),
+                    (x, w),
+                    exact,
+                    bound,
+                    dtype=np.dtype(to),
+                )
+    for sizes, taps, edge in (((3 * s, c + 40), (5, 7), "reflect"), ((s + 90, 2 * c), (33, 4), "constant")):
+        w = _floats(rng, *taps)
+        for kind, to in (("float32", "float32"), ("uint8", "float32"), ("int16", "int16")):
+            x = _floats(rng, n, *sizes) if kind == "float32" else rng.integers(0, 120, (n, *sizes), kind)
+            padded = _bordered(x, taps, edge, -1.5)
+            exact = np.einsum(
+                "nyxij,ij->nyx",
+                np.lib.stride_tricks.sliding_window_view(padded, taps, (1, 2)),
+                w.astype(np.float64),
+            )
+            # 4 u log2(n) |x| |w|, n the points of two tiles, of 256 x 256 at most.
+            bound = (
+                4 * 2.0**-24 * 17 * np.linalg.norm(padded.reshape(n, -1), axis=1).max() * np.linalg.norm(w)
+            )
+            bound = np.full(exact.shape, bound)
+            if to != "float32":
+                limits = np.iinfo(to)
+                low, high = (np.clip(np.rint(exact + b), limits.min, limits.max) for b in (-bound, bound))
+                exact, bound = (low + high) / 2, (high - low) / 2
+            options = {"axes": (1, 2), "border": edge, "cval": -1.5, "method": "fft"}
+            call = partial(cc.correlate, dtype=to, **options)
+            name = f"correlate by transforms, {kind} to {to}, {sizes} by {taps}, {edge}"
+            yield Case(name, "filter_fourier_f32", call, (x, w), exact, bound, dtype=np.dtype(to))
+
+
 _FAMILIES = (
     _conv_cases, _planned_cases, _transpose_cases, _depthwise_cases, _pool_cases, _elementwise_cases,
-    _moving_cases, _border_cases, _hu_cases, _probe_cases,
+    _moving_cases, _border_cases, _hu_cases, _probe_cases, _filter_cases,
 )  # fmt: skip
 
 

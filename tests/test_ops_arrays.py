@@ -78,7 +78,7 @@ def test_out_is_checked_before_any_work(name: str) -> None:
     read_only.flags.writeable = False
     for bad, error in (
         (np.zeros((*expected.shape, 1), expected.dtype), ArgumentError),
-        (np.zeros(expected.shape, np.float64), DTypeError),
+        (np.zeros(expected.shape, np.int64), DTypeError),
         (expected.tolist(), DTypeError),
         (read_only, ArgumentError),
     ):

@@ -62,6 +62,8 @@ cdef extern from "convcore.h" nogil:
         int32_t accuracy
         int32_t pool
         float value
+        int32_t edge
+        double edge_value
         uint64_t seed
         double resize_scale[3]
         double resize_offset[3]

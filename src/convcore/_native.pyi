@@ -57,6 +57,8 @@ class Step:
         accuracy: str = "direct",
         pool: int = 1,
         value: float = 0.0,
+        edge: str = "constant",
+        edge_value: float = 0.0,
         seed: int = 0,
         resize_scale: Sequence[float] = (1.0, 1.0, 1.0),
         resize_offset: Sequence[float] = (0.0, 0.0, 0.0),

@@ -51,7 +51,7 @@ OPERATIONS = {
         (
             "conv", "depthwise_conv", "conv_transpose", "dense", "max_pool", "average_pool",
             "global_max_pool", "global_average_pool", "affine", "activation", "sample", "softmax",
-            "binary", "copy", "fill", "border", "resize", "hu_rescale", "probe",
+            "binary", "copy", "fill", "border", "resize", "hu_rescale", "probe", "filter",
         )
     )
 }
@@ -67,10 +67,11 @@ ACTIVATIONS = {
 }
 BINARIES = {n: i for i, n in enumerate(("add", "subtract", "multiply", "maximum", "minimum", "prelu"))}
 SAMPLES = {"rrelu": 0, "noisy_relu": 1}
+EDGES = {n: i for i, n in enumerate(("constant", "nearest", "reflect", "mirror", "wrap"))}
 PROBES = {"fma": 0, "read": 1, "write": 2, "copy": 3}
 ACCURACIES = {"direct": 0, "standard": 1, "fast": 2}
 PACKED_VERSION = CC_PACKED_VERSION
-TYPES = {"float32": 0, "int8": 1, "uint8": 2, "int16": 3, "uint16": 4, "int32": 5}
+TYPES = {"float32": 0, "int8": 1, "uint8": 2, "int16": 3, "uint16": 4, "int32": 5, "float64": 6}
 if cc_abi_version() != CC_ABI_VERSION:
     raise ImportError(
         f"convcore._native was built for version {CC_ABI_VERSION} of libconvcore's ABI and found {cc_abi_version()}: "
@@ -231,7 +232,7 @@ cdef class Step:
         self, str operation, *, out, x=None, x2=None, str isa=None, kernel=(1, 1, 1), stride=(1, 1, 1),
         dilation=(1, 1, 1), pad_low=(0, 0, 0), groups=1, bint flip=False, bint include_padding=False,
         str binary="add", str sample="rrelu", str probe="fma", bint linear=True, str accuracy="direct", int pool=1,
-        float value=0.0, seed=0,
+        float value=0.0, str edge="constant", double edge_value=0.0, seed=0,
         resize_scale=(1.0, 1.0, 1.0), resize_offset=(0.0, 0.0, 0.0), activation=("linear", ()),
         padding_value=None, padding_to=None, slope=None, intercept=None,
     ):
@@ -259,6 +260,8 @@ cdef class Step:
         self.c.accuracy = ACCURACIES[accuracy]
         self.c.pool = pool
         self.c.value = value
+        self.c.edge = EDGES[edge]
+        self.c.edge_value = edge_value
         self.c.seed = seed
         for i in range(3):
             self.c.resize_scale[i] = resize_scale[i]

@@ -39,6 +39,10 @@ static cc_step sound_step(int operation)
         s.out = contiguous(OUT, CC_F32, 5, (const int64_t[]){2, 1, 6, 6, 4});
         s.resize_scale[0] = s.resize_scale[1] = s.resize_scale[2] = 1;
         return s;
+    case CC_FILTER:
+        s.out = contiguous(OUT, CC_F32, 5, (const int64_t[]){2, 1, 6, 6, 4});
+        s.in2 = contiguous(IN2, CC_F32, 3, s.window.kernel);
+        return s;
     case CC_GLOBAL_MAX_POOL:
     case CC_GLOBAL_AVERAGE_POOL:
         s.out = contiguous(OUT, CC_F32, 5, (const int64_t[]){2, 1, 1, 1, 4});
@@ -76,7 +80,7 @@ static void check_views(int operation)
     cc_step s = sound_step(operation);
     CHECK(cc_choose(&s) == CC_OK, "operation %d: the sound step is refused", operation);
     cc_view *const views[] = {&s.out, &s.in, &s.in2};
-    const int inputs = operation == CC_FILL || operation == CC_BORDER ? 0 : operation == CC_BINARY ? 2 : 1;
+    const int inputs = operation == CC_FILL || operation == CC_BORDER ? 0 : operation == CC_BINARY || operation == CC_FILTER ? 2 : 1;
     for (int v = 0; v <= inputs; v++) {
         s = sound_step(operation);
         views[v]->rank = 0;
@@ -213,6 +217,24 @@ static void check_fields(void)
     s = sound_step(CC_HU_RESCALE);
     s.hu.slope = NULL;
     refused(s, CC_ERROR_ARGUMENT, "no slope");
+    s = sound_step(CC_FILTER);
+    s.edge = CC_EDGE_WRAP + 1;
+    refused(s, CC_ERROR_ARGUMENT, "an unknown edge");
+    s = sound_step(CC_FILTER);
+    s.window.stride[1] = 2;
+    refused(s, CC_ERROR_ARGUMENT, "a stride");
+    s = sound_step(CC_FILTER);
+    s.window.kernel[2] = 4;
+    refused(s, CC_ERROR_SHAPE, "a kernel of another shape");
+    s = sound_step(CC_FILTER);
+    s.in.type = CC_F64;
+    refused(s, CC_ERROR_TYPE, "doubles summed in float32");
+    s = sound_step(CC_FILTER);
+    for (int a = 0; a < CC_SPATIAL; a++) {
+        s.window.kernel[a] = s.in2.shape[a] = 1 << 13;
+        s.in2.ld[a] = 0;
+    }
+    refused(s, CC_ERROR_ARGUMENT, "2^39 taps and a copy of 2^40 samples");
     s = sound_step(CC_SAMPLE);
     s.sample = 9;
     refused(s, CC_ERROR_ARGUMENT, "an unknown sample");
@@ -263,7 +285,7 @@ static void check_blocks(void)
     cc_step s;
     for (int operation = 0; operation < CC_OPERATION_COUNT; operation++) {
         cc_view *const views[] = {&s.out, &s.in, &s.in2};
-        const int inputs = operation == CC_FILL || operation == CC_BORDER ? 0 : operation == CC_BINARY ? 2 : 1;
+        const int inputs = operation == CC_FILL || operation == CC_BORDER ? 0 : operation == CC_BINARY || operation == CC_FILTER ? 2 : 1;
         for (int v = 0; v <= inputs; v++) {
             s = sound_step(operation);
             views[v]->ld_block = -1;

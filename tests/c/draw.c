@@ -471,6 +471,39 @@ static void draw_hu(drawn *d)
     lay_out_all(d, ANY_LAYOUT, ANY_LAYOUT);
 }
 
+/* A kernel of any shape with any of the edges; small outputs, and such as see nothing but the border. */
+static void draw_filter(drawn *d)
+{
+    static const int64_t kernels[] = {1, 1, 2, 3, 4, 5, 6, 9};
+    cc_step *s = &d->step;
+    cc_window *w = &s->window;
+    int64_t shape[5], out[5];
+    do {
+        draw_map(shape);
+        shape[4] = below(3) ? 1 : small();
+        out[0] = shape[0];
+        out[4] = shape[4];
+        for (int a = 0; a < CC_SPATIAL; a++) {
+            w->kernel[a] = a || below(3) == 0 ? kernels[below(8)] : 1;
+            w->stride[a] = w->dilation[a] = 1;
+            w->pad_low[a] = below(w->kernel[a] + (below(8) == 0 ? 40 : 0));
+            out[a + 1] = below(4) ? shape[a + 1] : 1 + below(shape[a + 1] + w->kernel[a]);
+        }
+        set_shape(&s->in, 5, shape);
+        set_shape(&s->in2, 3, w->kernel);
+        set_shape(&s->out, 5, out);
+    } while (too_large(s, elements(&s->out) * taps(w)));
+    s->flip = (int32_t)below(2);
+    s->edge = (int32_t)below(CC_EDGE_WRAP + 1);
+    s->edge_value = random_float();
+    s->accuracy = (int32_t)below(CC_FAST + 1);
+    s->in2.type = below(3) ? CC_F32 : CC_F64;
+    const int64_t types = s->in2.type == CC_F64 ? CC_F64 + 1 : CC_U16 + 1;
+    s->in.type = below(2) ? s->in2.type : (int32_t)below(types);
+    s->out.type = below(2) ? s->in2.type : (int32_t)below(types);
+    lay_out_all(d, ANY_LAYOUT, ANY_LAYOUT);
+}
+
 void draw_step(int operation, drawn *d)
 {
     *d = (drawn){.step = {.operation = operation, .groups = 1}};
@@ -536,6 +569,9 @@ void draw_step(int operation, drawn *d)
         break;
     case CC_PROBE:
         draw_probe(d);
+        break;
+    case CC_FILTER:
+        draw_filter(d);
         break;
     default: /* CC_HU_RESCALE */
         draw_hu(d);

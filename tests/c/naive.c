@@ -277,6 +277,97 @@ static void naive_probe(const drawn *d, void *const *buffers, double *expected, 
     }
 }
 
+double sample_of(const void *samples, int32_t type, int64_t position)
+{
+    switch (type) {
+    case CC_I8:
+        return ((const int8_t *)samples)[position];
+    case CC_U8:
+        return ((const uint8_t *)samples)[position];
+    case CC_I16:
+        return ((const int16_t *)samples)[position];
+    case CC_U16:
+        return ((const uint16_t *)samples)[position];
+    case CC_I32:
+        return ((const int32_t *)samples)[position];
+    case CC_F64:
+        return ((const double *)samples)[position];
+    default:
+        return ((const float *)samples)[position];
+    }
+}
+
+/* Walks from i to the edges and over them, one step at a time, until it is inside; -1 where nothing is. */
+static int64_t beyond(int64_t i, int64_t n, int32_t edge)
+{
+    while (i < 0 || i >= n) {
+        if (edge == CC_EDGE_CONSTANT)
+            return -1;
+        if (edge == CC_EDGE_NEAREST)
+            i += i < 0 ? 1 : -1;
+        else if (edge == CC_EDGE_WRAP)
+            i += i < 0 ? n : -n;
+        else if (n == 1)
+            i = 0;
+        else
+            i = (edge == CC_EDGE_REFLECT ? -1 : 0) - i + (i < 0 ? 0 : 2 * n - (edge == CC_EDGE_REFLECT ? 0 : 2));
+    }
+    return i;
+}
+
+static double saturated(double y, int32_t type)
+{
+    static const double low[] = {[CC_I8] = INT8_MIN, [CC_I16] = INT16_MIN, [CC_I32] = INT32_MIN, [CC_U16] = 0};
+    static const double high[] = {[CC_I8] = INT8_MAX, [CC_U8] = UINT8_MAX, [CC_I16] = INT16_MAX, [CC_U16] = UINT16_MAX,
+                                  [CC_I32] = INT32_MAX};
+    y = nearbyint(y);
+    return y < low[type] ? low[type] : y > high[type] ? high[type] : y;
+}
+
+static void naive_filter(const drawn *d, void *const *buffers, double *expected, double *allowed)
+{
+    const cc_step *s = &d->step;
+    const int64_t *k = s->window.kernel, taps = k[0] * k[1] * k[2];
+    const double unit = s->in2.type == CC_F64 ? 0x1p-53 : UNIT;
+    double largest = fabs(s->edge_value), weights = 0;
+    for (int64_t i = 0; i < elements(&s->in); i++)
+        largest = fmax(largest, fabs(sample_of(buffers[IN], s->in.type, position_of(&s->in, i))));
+    for (int64_t i = 0; i < taps; i++)
+        weights += pow(sample_of(buffers[IN2], s->in2.type, position_of(&s->in2, i)), 2);
+    /* Of all samples that any window sees, at least 32 x 32 transformed together, at most two tiles of 256 x 256. */
+    const double points = fmax(2048, (double)(2 * (s->out.shape[2] + k[1]) * (s->out.shape[3] + k[2])));
+    const double transformed = 4 * unit * log2(131072) * largest * sqrt(points * weights);
+    for (int64_t i = 0; i < elements(&s->out); i++) {
+        int64_t o[5], x[5];
+        sum y = {0};
+        unravel(&s->out, i, o);
+        x[0] = o[0];
+        x[4] = o[4];
+        for (int64_t t = 0; t < taps; t++) {
+            const int64_t at[3] = {t / (k[1] * k[2]), t / k[2] % k[1], t % k[2]};
+            int outside = 0;
+            for (int a = 0; a < CC_SPATIAL; a++) {
+                x[a + 1] = beyond(o[a + 1] + at[a] - s->window.pad_low[a], s->in.shape[a + 1], s->edge);
+                outside = outside || x[a + 1] < 0;
+            }
+            const double value = outside ? s->edge_value : sample_of(buffers[IN], s->in.type, position(&s->in, x));
+            const int64_t tap = s->flip ? taps - 1 - t : t;
+            add(&y, value * sample_of(buffers[IN2], s->in2.type, position_of(&s->in2, tap)));
+        }
+        expected[i] = y.value;
+        allowed[i] = 2.0 * (double)y.terms * unit * y.magnitude;
+        if (s->accuracy != CC_DIRECT && s->in2.type == CC_F32)
+            allowed[i] = fmax(allowed[i], transformed);
+        if (s->out.type == CC_F32)
+            allowed[i] += UNIT * fabs(y.value); /* doubles are rounded once more */
+        else if (s->out.type != CC_F64) {
+            const double low = saturated(y.value - allowed[i], s->out.type), high = saturated(y.value + allowed[i], s->out.type);
+            expected[i] = (low + high) / 2;
+            allowed[i] = (high - low) / 2;
+        }
+    }
+}
+
 int naive(const drawn *d, void *const *buffers, const float *weights, const float *bias, double *expected,
           double *allowed)
 {
@@ -306,6 +397,9 @@ int naive(const drawn *d, void *const *buffers, const float *weights, const floa
         return 1;
     case CC_HU_RESCALE:
         naive_hu(d, buffers, expected, allowed);
+        return 1;
+    case CC_FILTER:
+        naive_filter(d, buffers, expected, allowed);
         return 1;
     case CC_PROBE:
         naive_probe(d, buffers, expected, allowed);

@@ -4,6 +4,9 @@
 
 #include "draw.h"
 
+/* One sample of any type. */
+double sample_of(const void *samples, int32_t type, int64_t position);
+
 /* expected[i], allowed[i]: the i-th output in row-major order. Returns 0 for steps that have no
  * reference here (transcendental functions and random numbers: elementwise_check.c and the Python tests
  * speak for them). */

@@ -28,6 +28,11 @@ typedef struct material {
 
 static void randomise(memory *m, int32_t type)
 {
+    if (type == CC_F64) {
+        for (size_t i = 0; i < m->bytes / sizeof(double); i++)
+            ((double *)m->at)[i] = random_float();
+        return;
+    }
     if (type != CC_F32) {
         for (size_t i = 0; i < m->bytes; i++)
             ((unsigned char *)m->at)[i] = (unsigned char)(below(4) ? below(256) : 0); /* small integers, too */
@@ -123,7 +128,7 @@ static void check_values(const material *m, const memory *out)
     const cc_view *v = &m->d->step.out;
     for (int64_t i = 0; i < elements(v); i++) {
         const int64_t at = position_of(v, i);
-        const double got = v->type == CC_F32 ? ((const float *)out->at)[at] : ((const int16_t *)out->at)[at];
+        const double got = sample_of(out->at, v->type, at);
         if (!(fabs(got - m->expected[i]) <= m->allowed[i])) {
             CHECK(0, "%s: element %lld is %.9g, not %.9g, and may be %.3g from it", m->name, (long long)i, got,
                   m->expected[i], m->allowed[i]);
@@ -164,7 +169,8 @@ static void check_batch(const material *m, cc_isa isa, const memory *together)
 {
     cc_step step = m->d->step;
     const int per_row = step.operation <= CC_GLOBAL_AVERAGE_POOL || step.operation == CC_SOFTMAX ||
-                        step.operation == CC_AFFINE || step.operation == CC_RESIZE || step.operation == CC_PROBE;
+                        step.operation == CC_AFFINE || step.operation == CC_RESIZE || step.operation == CC_PROBE ||
+                        step.operation == CC_FILTER;
     if (!per_row || step.out.shape[0] < 2)
         return;
     const int64_t row = below(step.out.shape[0]);
@@ -177,8 +183,8 @@ static void check_batch(const material *m, cc_isa isa, const memory *together)
     if (prepare(m, &step, &packed)) {
         memory alone = run(m, &step, 1);
         for (int64_t i = 0; i < elements(&view); i++) {
-            const int64_t at = position_of(&view, i);
-            if (memcmp((float *)alone.at + at, (float *)together->at + at, sizeof(float)) != 0) {
+            const int64_t size = type_size(view.type), at = position_of(&view, i) * size;
+            if (memcmp((char *)alone.at + at, (char *)together->at + at, (size_t)size) != 0) {
                 CHECK(0, "%s: alone, element %lld of row %lld has other bits", m->name, (long long)i, (long long)row);
                 break;
             }
@@ -214,13 +220,13 @@ static void check_draw(int64_t seed, int operation, int64_t number)
     draw_step(operation, &d);
     material m = {.d = &d, .name = name, .guarded = below(4) == 0};
     m.in = memory_new(d.span[IN] * type_size(d.step.in.type), m.guarded);
-    m.in2 = memory_new(d.span[IN2] * (int64_t)sizeof(float), m.guarded);
+    m.in2 = memory_new(d.span[IN2] * type_size(d.step.in2.type), m.guarded);
     m.weights = memory_new(d.weights * (int64_t)sizeof(float), m.guarded);
     m.bias = memory_new(d.bias * (int64_t)sizeof(float), m.guarded && d.bias);
     randomise(&m.in, d.step.in.type);
     if (d.step.in.ld_block)
         each_float(&d.step.in, 0, clear, m.in.at);
-    randomise(&m.in2, CC_F32);
+    randomise(&m.in2, d.step.in2.type);
     randomise(&m.weights, CC_F32);
     randomise(&m.bias, CC_F32);
     memory in = copy_of(&m.in, 0), in2 = copy_of(&m.in2, 0);
