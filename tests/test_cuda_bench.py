@@ -117,6 +117,18 @@ def test_what_is_only_a_pity_does_not_stop_the_run() -> None:
     assert not preflight.problems(FOUND)
 
 
+def test_a_toolkit_in_its_usual_place_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(making, "_TOOLKIT", tmp_path)
+    assert making.toolkit() == {}
+    (tmp_path / "nvvm").mkdir()
+    assert making.toolkit() == {"CUDA_HOME": str(tmp_path)}
+    assert making.environment()["CUDA_HOME"] == str(tmp_path)
+    monkeypatch.setenv("CUDA_PATH", "/opt/cuda")
+    assert making.toolkit() == {} and making.environment()["CUDA_PATH"] == "/opt/cuda"
+
+
 def test_ready_made_kernels_take_the_compilers_place() -> None:
     assert not preflight.problems(replace(FOUND, folder=""))
 

@@ -1,8 +1,8 @@
-"""Whole networks on the fast path: what the engine chose, launched in the emulator, or on a GPU if asked to.
+"""Whole networks on the fast path: the emulator runs what the engine has chosen, or a GPU if asked to.
 
-The engine makes its plan, packs weights and lays out its arena as it does with a GPU. Without one the memory is
-the simulator's, and every launch of fast kernels goes to the emulator, which refuses races and whatever lies
-outside the array that a kernel was given.
+The engine makes its plan, packs weights and lays out its arena as it does with a GPU. Without one the memory
+is the simulator's, and every launch of fast kernels goes to the emulator, which refuses races and whatever
+lies outside the array that a kernel was given.
 """
 
 from __future__ import annotations
