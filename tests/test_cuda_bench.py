@@ -126,6 +126,18 @@ def test_what_is_only_a_pity_does_not_stop_the_run() -> None:
     assert not preflight.problems(FOUND)
 
 
+def test_a_toolkit_in_its_usual_place_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CUDA_HOME", "CUDA_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(making, "_TOOLKIT", tmp_path)
+    assert making.toolkit() == {}
+    (tmp_path / "nvvm").mkdir()
+    assert making.toolkit() == {"CUDA_HOME": str(tmp_path)}
+    assert making.environment()["CUDA_HOME"] == str(tmp_path)
+    monkeypatch.setenv("CUDA_PATH", "/opt/cuda")
+    assert making.toolkit() == {} and making.environment()["CUDA_PATH"] == "/opt/cuda"
+
+
 def test_ready_made_kernels_take_the_compilers_place() -> None:
     assert not preflight.problems(replace(FOUND, folder=""))
 
@@ -252,19 +264,19 @@ def test_the_engine_takes_kernels_from_the_folder(
     from convcore.cuda import compiled
 
     monkeypatch.setenv(machine_code.VARIABLE, str(folder))
-    device = SimpleNamespace(compute_capability=(9, 0), id=0)
+    device = SimpleNamespace(compute_capability=(9, 0))
     monkeypatch.setattr(compiled, "cuda", SimpleNamespace(get_current_device=lambda: device))
     monkeypatch.setattr(machine_code, "load", lambda code, name, device: (name, device))
     monkeypatch.setattr(compiled, "code_of", lambda *_: pytest.fail("compiled all the same"))
     (kernel,) = kernels_of(chain(CASES["softmax_4096_4096"].build()), 1)
-    loaded = compiled._loaded.__wrapped__(kernel)
+    loaded = compiled._loaded.__wrapped__(kernel, 0)
     assert (
         loaded[0] == (kernel.name, 0)
         and loaded[1].cubin == machine_code.Folder(folder).code(kernel.name).cubin
     )
     monkeypatch.setattr(compiled, "code_of", lambda kernel, capability: f"compiled for {capability}")
     other = fast_kernels.Kernel("no", ("such", "kernel"))
-    assert compiled._loaded.__wrapped__(other)[1] == "compiled for (9, 0)"
+    assert compiled._loaded.__wrapped__(other, 0)[1] == "compiled for (9, 0)"
 
 
 def test_a_schedule_is_read_and_packed_without_numba(folder: Path) -> None:

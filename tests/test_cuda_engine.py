@@ -155,3 +155,40 @@ def test_host_memory_that_cannot_be_locked_serves_all_the_same(monkeypatch: pyte
     monkeypatch.setattr(transfer, "cuda", SimpleNamespace(pinned_array=fail))
     with pytest.raises(ArithmeticError):
         transfer.pinned((2, 3))
+
+
+def test_every_gpu_loads_its_own_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What shared memory a kernel may have is said to one GPU at a time."""
+    from convcore.cuda import compiled, fast
+
+    kernel, loaded, launched = fast.Kernel("softmax", ("of", "this test")), [], []
+    here = SimpleNamespace(compute_capability=(9, 0), id=0)
+    fake = SimpleNamespace(get_current_device=lambda: here)
+    monkeypatch.setattr("convcore.cuda.device.simulated", False)
+    for module in ("compiled", "device"):
+        monkeypatch.setattr(f"convcore.cuda.{module}.cuda", fake)
+    monkeypatch.setattr(compiled.ready, "named", lambda: None)
+    monkeypatch.setattr(compiled, "code_of", lambda kernel, capability: "code")
+    monkeypatch.setattr(compiled.ready, "load", lambda code, name, device: loaded.append(device) or device)
+    monkeypatch.setattr(compiled.ready, "launch", lambda handle, *_: launched.append(handle))
+    work = fast.Work((fast.Launch(kernel, (1, 1, 1), ()),))
+    for here.id in (0, 1, 0, 1):
+        compiled.run(work, {})
+    assert loaded == [0, 1] and launched == [0, 1, 0, 1]
+
+
+def test_a_recording_ends_with_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nothing can be imported any more."""
+    from convcore.cuda.graph import Recording
+
+    def ended(*_: object) -> None:
+        raise ImportError("sys.meta_path is None, Python is likely shutting down")
+
+    destroyed: list[int] = []
+    recording = Recording.__new__(Recording)
+    recording._graph, recording._destroy = 7, destroyed.append
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.__import__", ended)
+        recording.__del__()
+    assert destroyed == [7]
+    recording._graph = None

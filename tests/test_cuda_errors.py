@@ -117,6 +117,21 @@ def test_numpy_without_row_stack_is_no_obstacle() -> None:
     assert run.stdout == "False numba.cuda\n", run.stderr
 
 
+def test_numba_does_not_warn_of_small_arrays_unless_it_is_asked_to() -> None:
+    pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
+    code = (
+        "import convcore.cuda.toolkit, numba.cuda.dispatcher as d; print(d.config.CUDA_LOW_OCCUPANCY_WARNINGS)"
+    )
+    for asked, found in ((None, 0), ("1", 1)):
+        variables = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0"}
+        variables.pop("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", None)
+        variables |= {} if asked is None else {"NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS": asked}
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=variables, check=False
+        )
+        assert run.stdout == f"{found}\n", run.stderr
+
+
 # ---- what a driver complains of, by a stand-in for it
 
 

@@ -115,6 +115,46 @@ def test_views_of_other_packages_come_in_as_they_are(
     assert low <= taken.span[0] < taken.span[1] <= low + x.nbytes
 
 
+# ---- PyTorch, where there is a GPU
+
+
+@pytest.fixture
+def torch() -> Any:
+    if simulated:
+        pytest.skip("PyTorch has no memory in the simulator")
+    package = pytest.importorskip("torch", reason="PyTorch is not installed")
+    if not package.cuda.is_available():
+        pytest.skip("this PyTorch sees no GPU")
+    return package
+
+
+def test_pytorch_shares_memory_both_ways(torch: Any) -> None:
+    x = torch.randn(2, 4, 9, 8, device="cuda").permute(0, 2, 3, 1)  # as views are, its strides are not C's
+    expected = np.maximum(x.cpu().numpy(), 0)
+    y = relu(x)
+    for taken in (torch.from_dlpack(y), torch.as_tensor(y, device="cuda")):
+        assert taken.data_ptr() == y.pointer and taken.device == x.device
+        assert np.array_equal(taken.cpu().numpy(), expected)
+    out = torch.empty_like(x)
+    assert relu(x, out=out) is out
+    assert np.array_equal(out.cpu().numpy(), expected)
+    with pytest.raises(DTypeError, match="records gradients"):
+        relu(x.clone().requires_grad_())
+
+
+def test_streams_of_pytorch_are_waited_for(torch: Any) -> None:
+    theirs, ours = torch.cuda.Stream(), torch.cuda.Stream()
+    x = torch.zeros(1 << 20, device="cuda")
+    torch.cuda.synchronize()
+    with torch.cuda.stream(theirs):
+        torch.cuda._sleep(100_000_000)  # cycles: what was not waited for would be read as it was before
+        x.fill_(2)
+        y = relu(x, stream=ours)
+        found = (torch.from_dlpack(y) + 1).cpu()
+    assert (y.copy_to_host() == 2).all()  # on the default stream, which waits for none of these by itself
+    assert (found.numpy() == 3).all()
+
+
 # ---- streams and devices, by a stand-in for the driver
 
 

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from convcore import machine_code as ready
-from convcore.cuda.device import handle_of, stream
+from convcore.cuda.device import current, handle_of, stream
 from convcore.cuda.fast import Kernel, Launch, Work
 from convcore.cuda.toolkit import cuda, types
 from convcore.errors import DeviceError
@@ -85,16 +85,18 @@ def code_of(kernel: Kernel, capability: tuple[int, int]) -> Code:
 
 
 @functools.cache
-def _loaded(kernel: Kernel) -> tuple[Any, Code]:
-    """The kernel on the current GPU, from the folder or else compiled, and what it was made of."""
-    device = cuda.get_current_device()
-    capability, code = device.compute_capability, None
+def _loaded(kernel: Kernel, number: int) -> tuple[Any, Code]:
+    """The kernel on GPU `number`, this thread's, from the folder or else compiled, and what it was made of.
+
+    Every GPU allows a kernel its shared memory by itself, and may be of another architecture.
+    """
+    capability, code = cuda.get_current_device().compute_capability, None
     folder = ready.named()
     if folder is not None:
         folder.require(capability)
         code = folder.code(kernel.name)
     code = code or code_of(kernel, capability)
-    return ready.load(code, kernel.name, int(device.id)), code
+    return ready.load(code, kernel.name, number), code
 
 
 def run(work: Work, arrays: Mapping[str, int]) -> None:
@@ -105,5 +107,5 @@ def run(work: Work, arrays: Mapping[str, int]) -> None:
 
 def _launch(one: Launch, arrays: Mapping[str, int]) -> None:
     arguments = [arrays[value] if isinstance(value, str) else value for value in one.arguments]
-    loaded, code = _loaded(one.kernel)
+    loaded, code = _loaded(one.kernel, current())
     ready.launch(loaded, code, handle_of(stream.get()), one.grid, arguments)

@@ -37,6 +37,7 @@ class Recording:
         self.stream: Any = 0 if simulated else stream or new_stream()
         self._ran = False
         self._graph: Any = None
+        self._destroy: Any = None
 
     def replay(self) -> None:
         """Put the work on the stream."""
@@ -63,6 +64,7 @@ class Recording:
                 driver.cuStreamEndCapture(on)  # the stream is to be of use again; why it failed is known
                 raise
             graph = call("cuStreamEndCapture", on)
+        self._destroy = driver.cuGraphExecDestroy  # where Python ends, __del__ can import nothing any more
         try:
             return call("cuGraphInstantiate", graph, 0)
         finally:
@@ -70,6 +72,4 @@ class Recording:
 
     def __del__(self) -> None:
         if getattr(self, "_graph", None) is not None:
-            from cuda.bindings import driver
-
-            driver.cuGraphExecDestroy(self._graph)
+            self._destroy(self._graph)

@@ -2,10 +2,14 @@
 
 numba-cuda 0.30 asks NumPy for ``row_stack``, which NumPy 2.5 no longer has; the name is lent to it for
 the time of its import.
+
+Numba warns of every launch of fewer than 128 blocks, which small arrays need; a caller of convcore chooses none,
+so this is off unless NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS is set in the environment.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -31,6 +35,8 @@ def _import() -> Any:
     finally:
         if lent:
             del np.row_stack  # noqa: NPY201
+    if "NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS" not in os.environ:
+        numba.cuda.config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
     return numba.cuda
 
 

@@ -25,11 +25,13 @@ from convcore.config import version
 from convcore.errors import ConvcoreError, DeviceError, printable
 from convcore.gpu import OLDEST
 
-__all__ = ["PACKAGES", "capability_of", "environment", "make", "make_apart", "probe_apart"]
+__all__ = ["PACKAGES", "capability_of", "environment", "make", "make_apart", "probe_apart", "toolkit"]
 
 #: Packages that compile.
 PACKAGES = ("numba", "numba-cuda", "llvmlite", "numpy", "cuda-core", "nvidia-nvvm", "nvidia-nvjitlink")
 _SECONDS_TO_PROBE = 180.0
+#: Where CUDA's toolkit lies if it was installed without packages of Python; nobody else looks there.
+_TOOLKIT = Path("/usr/local/cuda")
 
 
 def capability_of(name: str) -> tuple[int, int]:
@@ -55,7 +57,16 @@ def capability_of(name: str) -> tuple[int, int]:
 
 def environment() -> dict[str, str]:
     """Variables for a process that compiles: no simulator, and no GPU that it would take memory of."""
-    return {**os.environ, "NUMBA_ENABLE_CUDASIM": "0", "CUDA_VISIBLE_DEVICES": ""}
+    return {**os.environ, **toolkit(), "NUMBA_ENABLE_CUDASIM": "0", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def toolkit() -> dict[str, str]:
+    """The variable that lets Numba find the compiler of CUDA's toolkit where its usual place has one.
+
+    NVIDIA's packages come first all the same. The folder is looked for only where no variable names another.
+    """
+    named = any(os.environ.get(name) for name in ("CUDA_HOME", "CUDA_PATH"))
+    return {} if named or not (_TOOLKIT / "nvvm").is_dir() else {"CUDA_HOME": str(_TOOLKIT)}
 
 
 def _code(kernel: Any, capability: tuple[int, int]) -> machine_code.Code | str:

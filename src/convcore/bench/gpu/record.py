@@ -285,7 +285,7 @@ def _part(name: str, what: Run, folder: str, seconds: float | None) -> dict[str,
         out = Path(scratch) / "part.json"
         command = [sys.executable, "-m", "convcore.bench.gpu.worker", name, "--out", str(out)]
         command += ["--rounds", str(what.rounds)] + ([] if what.peers else ["--no-peers"])
-        variables = {machine_code.VARIABLE: folder, **_QUIET}
+        variables = {machine_code.VARIABLE: folder, **making.toolkit(), **_QUIET}
         code, said = _ran(command, seconds, variables)
         try:
             record: dict[str, Any] = json.loads(out.read_text())
@@ -342,7 +342,8 @@ def _tests(folder: Path | None, seconds: float | None, tool: str = "") -> dict[s
     for path in files:  # each in a process: what crashes, or loses the GPU's context, takes no other down
         left = None if end is None else max(0.0, end - time.monotonic())
         command = [*under, sys.executable, "-m", "pytest", *options, str(path)]
-        code, said = _ran(command, left, {"CONVCORE_TEST_GPU": "1", **_QUIET}, folder.parent)
+        variables = {"CONVCORE_TEST_GPU": "1", **making.toolkit(), **_QUIET}
+        code, said = _ran(command, left, variables, folder.parent)
         for word, number in counts(said).items():
             record[word] = record.get(word, 0) + number
         if code in (0, _NOTHING_TO_TEST):
