@@ -114,7 +114,11 @@ def test_the_examples_are_the_document_s() -> None:
 
 def declared() -> set[str]:
     text = re.sub(r"/\*.*?\*/", "", Path(cc.get_include(), "convcore.h").read_text(), flags=re.DOTALL)
-    return set(re.findall(r"\b(?:cc_\w+(?=\()|CC_[A-Z0-9_]+\b)", text)) - {"CC_API"}
+    names = set(re.findall(r"\b(?:cc_\w+(?=\()|CC_[A-Z0-9_]+\b)", text)) - {"CC_API"}
+    for fields in re.findall(r"typedef struct \w+ \{(.*?)\} \w+;", text, re.DOTALL):
+        public = re.sub(r"void \(\*kernel\)[^;]*;", "", fields)
+        names.update(re.findall(r"\b(\w+)(?:\[\w+\])?[;,]", public))
+    return names
 
 
 def test_the_pxd_declares_all_of_the_header() -> None:
