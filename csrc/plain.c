@@ -190,7 +190,8 @@ static double gated(double x, double gate) { return x == -INFINITY ? -0.0 : x * 
 double cc_activation_f64(double x, const cc_activation *activation)
 {
     static const double selu_scale = 1.0507009873554805, selu_alpha = 1.6732632423543772; /* Klambauer et al. 2017 */
-    static const double root_half = 0.70710678118654752440, gelu_k = 1.5957691216057307, gelu_c = 0.044715;
+    static const double root_half = 0.70710678118654752440, gelu_k = 1.5957691216057307, gelu_c = 0.044715,
+                        sixth = 1.0 / 6;
     if (!activation)
         return NAN;
     const double a = activation->parameter[0], b = activation->parameter[1], c = activation->parameter[2];
@@ -210,7 +211,7 @@ double cc_activation_f64(double x, const cc_activation *activation)
     case CC_SOFTSIGN: return isinf(x) ? copysign(1, x) : x / (1 + fabs(x));
     case CC_SIGMOID: return sigmoid(x);
     case CC_HARD_SIGMOID: return clip_to_one(a * x + 0.5);
-    case CC_HARD_SILU: return gated(x, clip_to_one(x / 6 + 0.5));
+    case CC_HARD_SILU: return gated(x, clip_to_one(x * sixth + 0.5));
     case CC_TANH: return tanh(x);
     case CC_EXPONENTIAL: return exp(x);
     case CC_MISH: return gated(x, tanh(softplus(x)));

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from convcore.activations import native
 
-from .cuda_compile import FLOAT64, LOCAL_MEMORY, Compiler, Gate
+from .cuda_compile import FLOAT64, LOCAL_MEMORY, Compiler, Gate, Kernel
 
 pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
 
@@ -28,20 +29,6 @@ _OPERATION: dict[str, tuple[str, dict[str, Any]]] = {
     "hard_sigmoid": ("hard_sigmoid", {"slope": 0.25}),
     "relu_general": ("relu", {"negative_slope": 0.25, "max_value": 6.0, "threshold": 1.0}),
 }
-
-
-@cuda.jit(device=True)
-def twice_gelu(x: Any) -> Any:
-    """A device function of a user's, which calls ours."""
-    return activations.gelu(x) * np.float32(2)
-
-
-@cuda.jit
-def gelu_kernel(x: Any, y: Any) -> None:
-    """What the documents show."""
-    i = cuda.grid(1)
-    if i < x.size:
-        y[i] = twice_gelu(x[i])
 
 
 def values() -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -83,7 +70,10 @@ def test_a_kernel_of_somebody_else_s_can_call_it(name: str) -> None:
 
 def test_machine_code_is_that_of_the_one_function(cuda_compiler: Compiler) -> None:
     # Which function it is, is known when the kernel is compiled: of the nineteen one is left, in float32.
-    from .cuda_compile import Kernel
-
-    compiled = cuda_compiler.compile(Kernel(f"{__file__}:gelu_kernel", "(float32[::1], float32[::1])"))
+    compiled = cuda_compiler.compile(
+        Kernel(
+            f"{Path(__file__).with_name('cuda_activation_user.py')}:gelu_kernel",
+            "(float32[::1], float32[::1])",
+        )
+    )
     Gate(has_not=(*LOCAL_MEMORY, *FLOAT64), most_registers=40).check(compiled)

@@ -22,6 +22,7 @@ cdef extern from "convcore.h" nogil:
         CC_ISA_SSE2
         CC_ISA_AVX2
         CC_ISA_AVX512
+        CC_ISA_NEON
         CC_ISA_COUNT
 
     ctypedef enum cc_type:
@@ -31,6 +32,7 @@ cdef extern from "convcore.h" nogil:
         CC_I16
         CC_U16
         CC_I32
+        CC_F64
 
     enum:
         CC_MAX_RANK
@@ -71,6 +73,7 @@ cdef extern from "convcore.h" nogil:
         CC_RESIZE
         CC_HU_RESCALE
         CC_PROBE
+        CC_FILTER
         CC_OPERATION_COUNT
 
     ctypedef struct cc_window:
@@ -128,6 +131,13 @@ cdef extern from "convcore.h" nogil:
         CC_PROBE_WRITE
         CC_PROBE_COPY
 
+    ctypedef enum cc_edge:
+        CC_EDGE_CONSTANT
+        CC_EDGE_NEAREST
+        CC_EDGE_REFLECT
+        CC_EDGE_MIRROR
+        CC_EDGE_WRAP
+
     ctypedef struct cc_hu:
         int32_t has_padding
         int32_t padding_value
@@ -153,6 +163,8 @@ cdef extern from "convcore.h" nogil:
         int32_t accuracy
         int32_t pool
         float value
+        int32_t edge
+        double edge_value
         uint64_t seed
         double resize_scale[3]
         double resize_offset[3]
@@ -215,6 +227,7 @@ cdef cc_status cc_isa_by_name(const char *name, cc_isa *isa) noexcept nogil
 cdef const char *cc_cpu_name() noexcept nogil
 cdef int cc_get_num_threads() noexcept nogil
 cdef cc_status cc_set_num_threads(int threads) noexcept nogil
+cdef const char *cc_num_threads_origin() noexcept nogil
 cdef const char *cc_status_text(cc_status status) noexcept nogil
 
 # cc_activation_f64 with the signature of SciPy's callbacks: `activation` points to a cc_activation.

@@ -38,6 +38,7 @@ cdef extern from "convcore.h" nogil:
     const char *cpu_name "cc_cpu_name"()
     int get_num_threads "cc_get_num_threads"()
     cc_status set_num_threads "cc_set_num_threads"(int threads)
+    const char *num_threads_origin "cc_num_threads_origin"()
     const char *status_text "cc_status_text"(cc_status status)
 
 
@@ -129,6 +130,10 @@ cdef int cc_get_num_threads() noexcept nogil:
 
 cdef cc_status cc_set_num_threads(int threads) noexcept nogil:
     return set_num_threads(threads)
+
+
+cdef const char *cc_num_threads_origin() noexcept nogil:
+    return num_threads_origin()
 
 
 cdef const char *cc_status_text(cc_status status) noexcept nogil:
