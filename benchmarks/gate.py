@@ -46,14 +46,14 @@ GATES: tuple[Gate, ...] = (
     Gate("conv3x3_28_256_512", "tensorflow", {"avx512": 0.28, "avx2": 0.26}),
     Gate("conv1x1_28_512_128", "tensorflow", {"avx512": 0.84, "avx2": 0.8}),
     Gate("conv2d:ic64ih56oc64oh56kh3", "tensorflow", {"avx512": 0.95, "avx2": 0.64}),
-    Gate("depthwise3x3_56_128", "tensorflow", {"avx512": 0.35, "avx2": 0.44}),
-    Gate("dense_4096_1000", "numpy", {"avx512": 0.87, "avx2": 0.69}),
+    Gate("depthwise3x3_56_128", "tensorflow", {"avx512": 0.4, "avx2": 0.44}),
+    Gate("dense_4096_1000", "numpy", {"avx512": 0.84, "avx2": 0.69}),
     Gate("softmax:4096x1000", "numpy", {"avx512": 0.23, "avx2": 0.4}),
     Gate("max_pool_224_64", "numpy", {"avx512": 0.11, "avx2": 0.11}),
     Gate("sigmoid:4096x4096", "numpy", {"avx512": 0.29, "avx2": 0.5}),
     Gate("hu_rescale:16x512x512", "numpy", {"avx512": 0.37, "avx2": 0.35}),
     Gate("correlate:ih256kh7", "scipy_ndimage", {"avx512": 1.02, "avx2": 0.71}),
-    Gate("tanh:1000", "numpy", {"avx512": 7.0, "avx2": 7.3}),
+    Gate("tanh:1000", "numpy", {"avx512": 7.2, "avx2": 7.3}),
 )
 
 
