@@ -108,6 +108,8 @@ cc_status cc_choose(cc_step *step)
         status = check_view(&step->in, step->operation);
     if (status == CC_OK && step->operation == CC_BINARY)
         status = check_view(&step->in2, step->operation);
+    if (status == CC_OK && step->out.type == CC_F64)
+        status = check_view(&step->in2, step->operation);
     if (status != CC_OK)
         return status;
     if (repeats(&step->out))
@@ -120,6 +122,10 @@ cc_status cc_choose(cc_step *step)
     step->phases = step->period = 1;
     for (int a = 0; a < CC_SPATIAL; a++)
         step->need_low[a] = step->need_high[a] = 0;
+    if (step->out.type == CC_F64) {
+        status = check_window(&step->window);
+        return status == CC_OK ? cc_choose_f64(step, kernels) : status;
+    }
     switch (step->operation) {
     case CC_CONV:
     case CC_CONV_TRANSPOSE:

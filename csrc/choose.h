@@ -11,6 +11,8 @@ cc_status cc_choose_window(cc_step *step, const cc_kernels *kernels);      /* de
 cc_status cc_choose_elementwise(cc_step *step, const cc_kernels *kernels); /* affine, activation, sample, softmax,
                                                                               binary, hu_rescale, probe */
 
+cc_status cc_choose_f64(cc_step *step, const cc_kernels *kernels); /* conv and depthwise, in double */
+
 void cc_pack_conv(const cc_step *step, const float *weights, const float *bias, float *packed);
 cc_status cc_pack_conv_file(const cc_step *step, int file, int64_t offset, const float *bias, float *packed,
                             int *finite); /* not for CC_CONV_TRANSPOSE */

@@ -60,7 +60,7 @@ typedef enum cc_isa {
     CC_ISA_COUNT
 } cc_isa;
 
-typedef enum cc_type { CC_F32, CC_I8, CC_U8, CC_I16, CC_U16, CC_I32 } cc_type;
+typedef enum cc_type { CC_F32, CC_I8, CC_U8, CC_I16, CC_U16, CC_I32, CC_F64 } cc_type;
 
 enum { CC_MAX_RANK = 8, CC_SPATIAL = 3, CC_MAX_PHASES = 3 };
 
@@ -97,7 +97,9 @@ typedef enum cc_operation {
      * must be linear or relu; CC_ERROR_ARGUMENT where the algorithm chosen cannot. */
     CC_CONV,
     /* y[n,o,c*m+j] = b + sum over t of x[n, o*stride + t*dilation - pad_low, c] * w[t,c,j];
-     * w (kd,kh,kw,ic,m). */
+     * w (kd,kh,kw,ic,m).
+     * CC_CONV and CC_DEPTHWISE_CONV also compute in double, if in and out are CC_F64: in2 is one row of b, then w;
+     * no weights are packed, and the activation is linear or relu. */
     CC_DEPTHWISE_CONV,
     /* The adjoint of CC_CONV: y[n,o,f] = b[f] + sum over i,t,c with i*stride + t*dilation - pad_low = o
      * of x[n,i,c] * w[t,f,c]; w (kd,kh,kw,oc,ic). */

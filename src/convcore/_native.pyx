@@ -70,7 +70,7 @@ SAMPLES = {"rrelu": 0, "noisy_relu": 1}
 PROBES = {"fma": 0, "read": 1, "write": 2, "copy": 3}
 ACCURACIES = {"direct": 0, "standard": 1, "fast": 2}
 PACKED_VERSION = CC_PACKED_VERSION
-TYPES = {"float32": 0, "int8": 1, "uint8": 2, "int16": 3, "uint16": 4, "int32": 5}
+TYPES = {"float32": 0, "int8": 1, "uint8": 2, "int16": 3, "uint16": 4, "int32": 5, "float64": 6}
 if len(OPERATIONS) != CC_OPERATION_COUNT:
     raise ImportError("convcore._native and libconvcore disagree about the operations")
 
