@@ -106,7 +106,9 @@ cc_status cc_choose(cc_step *step)
     cc_status status = check_view(&step->out, step->operation);
     if (status == CC_OK && step->operation != CC_FILL && step->operation != CC_BORDER)
         status = check_view(&step->in, step->operation);
-    if (status == CC_OK && (step->operation == CC_BINARY || step->operation == CC_FILTER))
+    /* Convolution packs its weights but where it computes in double. */
+    const int in_double = (step->operation == CC_CONV || step->operation == CC_DEPTHWISE_CONV) && step->out.type == CC_F64;
+    if (status == CC_OK && (step->operation == CC_BINARY || step->operation == CC_FILTER || in_double))
         status = check_view(&step->in2, step->operation);
     if (status != CC_OK)
         return status;
@@ -120,6 +122,10 @@ cc_status cc_choose(cc_step *step)
     step->phases = step->period = 1;
     for (int a = 0; a < CC_SPATIAL; a++)
         step->need_low[a] = step->need_high[a] = 0;
+    if (in_double) {
+        status = check_window(&step->window);
+        return status == CC_OK ? cc_choose_f64(step, kernels) : status;
+    }
     switch (step->operation) {
     case CC_CONV:
     case CC_CONV_TRANSPOSE:

@@ -12,6 +12,7 @@ cc_status cc_choose_elementwise(cc_step *step, const cc_kernels *kernels); /* af
                                                                               binary, hu_rescale, probe */
 
 cc_status cc_choose_filter(cc_step *step, const cc_kernels *kernels);
+cc_status cc_choose_f64(cc_step *step, const cc_kernels *kernels); /* conv and depthwise, in double */
 
 void cc_pack_conv(const cc_step *step, const float *weights, const float *bias, float *packed);
 cc_status cc_pack_conv_file(const cc_step *step, int file, int64_t offset, const float *bias, float *packed,

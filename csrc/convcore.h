@@ -100,7 +100,9 @@ typedef enum cc_operation {
      * must be linear or relu; CC_ERROR_ARGUMENT where the algorithm chosen cannot. */
     CC_CONV,
     /* y[n,o,c*m+j] = b + sum over t of x[n, o*stride + t*dilation - pad_low, c] * w[t,c,j];
-     * w (kd,kh,kw,ic,m). */
+     * w (kd,kh,kw,ic,m).
+     * CC_CONV and CC_DEPTHWISE_CONV also compute in double, if in and out are CC_F64: in2 is one row of b, then w;
+     * no weights are packed, and the activation is linear or relu. */
     CC_DEPTHWISE_CONV,
     /* The adjoint of CC_CONV: y[n,o,f] = b[f] + sum over i,t,c with i*stride + t*dilation - pad_low = o
      * of x[n,i,c] * w[t,f,c]; w (kd,kh,kw,oc,ic). */

@@ -521,9 +521,47 @@ def _filter_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[
             yield Case(name, "filter_fourier_f32", call, (x, w), exact, bound, dtype=np.dtype(to))
 
 
+def _double_cases(rng: np.random.Generator, c: int, n: int, s: int) -> Iterator[Case]:
+    """Convolution and depthwise convolution in float64; the bound allows for the reference's own rounding."""
+    oc, bias = c % 37 + 2, rng.standard_normal(2 * c)
+    options: dict[str, Any]
+    for rank, sizes, kernel, options in (
+        (1, (2 * s + 3,), (3,), {"padding": "causal"}),
+        (2, (s, s + 1), (3, 2), {"padding": "same", "strides": (1, 2), "flip": True}),
+        (2, (s + 2, s), (2, 3), {"padding": "full", "dilation_rate": 2}),
+        (3, (3, s, 2), (2, 3, 1), {"padding": 1}),
+    ):
+        strides = shapes.spatial_tuple(options.get("strides", 1), rank, "strides", "case")
+        dilation = shapes.spatial_tuple(options.get("dilation_rate", 1), rank, "dilation", "case")
+        pairs = shapes.conv_padding(options["padding"], sizes, kernel, strides, dilation, "case")
+        more: dict[str, Any] = {"strides": strides, "dilation": dilation, "padding": pairs}
+        more["flip"] = options.get("flip", False)
+        x, taps = rng.standard_normal((n, *sizes, c)), int(np.prod(kernel))
+        w = rng.standard_normal((*kernel, c, oc))
+        exact = partial(reference.conv, **more)
+        call = partial(getattr(cc, f"conv{rank}d"), dtype="float64", **options)
+        arrays = (x, w, np.resize(bias, oc))
+        bound = dot_bound(taps * c + 1, exact(abs(x), abs(w), abs(arrays[2])), np.float64)
+        name = f"conv{rank}d, double, {options}"
+        yield Case(name, "conv_f64", call, arrays, exact(*arrays), bound, dtype=np.float64)
+        if rank < 3:
+            w = rng.standard_normal((*kernel, c, 2))
+            turned = np.flip(w, tuple(range(rank))) if more.pop("flip") else w
+            exact = partial(reference.depthwise_conv, **more)
+            bound = dot_bound(taps + 1, exact(abs(x), abs(turned), abs(bias)), np.float64)
+            call = partial(getattr(cc, f"depthwise_conv{rank}d"), dtype="float64", **options)
+            name, expected = f"depthwise_conv{rank}d, double, {options}", exact(x, turned, bias)
+            yield Case(name, "depthwise_f64", call, (x, w, bias), expected, bound, dtype=np.float64)
+    x, w = rng.standard_normal((n, s, s, 2 * c)), rng.standard_normal((3, 3, c, 38))
+    exact = partial(reference.conv, strides=(1, 1), dilation=(1, 1), padding=((0, 0),) * 2, groups=2)
+    call = partial(cc.conv2d, groups=2, dtype="float64")
+    bound = dot_bound(9 * c, exact(abs(x), abs(w)), np.float64)
+    yield Case("conv2d, double, groups", "conv_f64", call, (x, w), exact(x, w), bound, dtype=np.float64)
+
+
 _FAMILIES = (
     _conv_cases, _planned_cases, _transpose_cases, _depthwise_cases, _pool_cases, _elementwise_cases,
-    _moving_cases, _border_cases, _hu_cases, _probe_cases, _filter_cases,
+    _moving_cases, _border_cases, _hu_cases, _probe_cases, _filter_cases, _double_cases,
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 from convcore import shapes
 from convcore.ops.arrays import ArrayInput, Axes, FloatOut, Out, Output, stored_shape, vector
 from convcore.ops.call import Call
+from convcore.ops.double import in_double, is_double
 from convcore.ops.elementwise import fused
 from convcore.ops.replay import replayed
 from convcore.ops.windows import channels_error, conv_geometry, map_inputs, run_last, window
@@ -36,6 +37,11 @@ def conv(
 ) -> Any:
     """Convolution over `rank` axes; see :func:`conv2d`, and :func:`prepare_conv2d` for `accuracy`."""
     where = f"conv{rank}d"
+    if is_double(dtype, where):
+        return in_double(
+            "conv", where, rank, x, w, bias, strides=strides, padding=padding, dilation_rate=dilation_rate,
+            groups=groups, data_format=data_format, flip=flip, activation=activation, out=out,
+        )  # fmt: skip
     a, kernel = map_inputs(rank, where, x, w, data_format, dtype)
     (parts,) = shapes.spatial_tuple(groups, 1, "groups", where, shapes.MOST_ELEMENTS)
     oc = kernel.shape[-1]
@@ -143,6 +149,8 @@ def conv2d(
         Array of float32 of the result's shape to write to.
     dtype
         ``"float32"``: convert inputs of other real types first. Without it they are refused.
+        ``"float64"``: convert to, and compute in, float64, on the CPU and with no other activation than
+        ReLU; a simple kernel, for where exactness counts and time does not.
 
     Returns
     -------

@@ -9,6 +9,7 @@ from numpy.typing import DTypeLike
 from convcore.errors import ArgumentError
 from convcore.ops.arrays import ArrayInput, Axes, FloatOut, Out, Output, as_float, stored_shape, vector
 from convcore.ops.call import Call
+from convcore.ops.double import in_double, is_double
 from convcore.ops.elementwise import fused
 from convcore.ops.replay import replayed
 from convcore.ops.windows import channels_error, check_kernel, conv_geometry, map_inputs, run_last, window
@@ -34,6 +35,11 @@ def depthwise(
 ) -> Any:
     """Depthwise convolution over `rank` axes; see :func:`depthwise_conv2d`."""
     where = f"depthwise_conv{rank}d"
+    if is_double(dtype, where):
+        return in_double(
+            "depthwise_conv", where, rank, x, w, bias, strides=strides, padding=padding,
+            dilation_rate=dilation_rate, data_format=data_format, flip=flip, activation=activation, out=out,
+        )  # fmt: skip
     a, kernel = map_inputs(rank, where, x, w, data_format, dtype)
     if a.shape[-1] != kernel.shape[-2]:
         raise channels_error(where, a, kernel, "w (k..., input channels, multiplier)")
