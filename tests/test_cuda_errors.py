@@ -119,9 +119,8 @@ def test_numpy_without_row_stack_is_no_obstacle() -> None:
 
 def test_numba_does_not_warn_of_small_arrays_unless_it_is_asked_to() -> None:
     pytest.importorskip("numba_cuda", reason="numba-cuda is not installed")
-    code = (
-        "import convcore.cuda.toolkit, numba.cuda.dispatcher as d; print(d.config.CUDA_LOW_OCCUPANCY_WARNINGS)"
-    )
+    asks = "d.config.CUDA_LOW_OCCUPANCY_WARNINGS"
+    code = f"import convcore.cuda.toolkit, numba.cuda.dispatcher as d; print({asks})"
     for asked, found in ((None, 0), ("1", 1)):
         variables = {**os.environ, "NUMBA_ENABLE_CUDASIM": "0"}
         variables.pop("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", None)

@@ -3,8 +3,8 @@
 numba-cuda 0.30 asks NumPy for ``row_stack``, which NumPy 2.5 no longer has; the name is lent to it for
 the time of its import.
 
-Numba warns of every launch of fewer than 128 blocks, which small arrays need; a caller of convcore chooses none,
-so this is off unless NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS is set in the environment.
+Numba warns of every launch of fewer than 128 blocks, which small arrays need; a caller of convcore chooses
+none, so this is off unless NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS is set in the environment.
 """
 
 from __future__ import annotations
