@@ -96,7 +96,7 @@ def test_signal_in_two_dimensions(name: str, mode: str, boundary: str) -> None:
         doubles = x.astype(np.float64), w.astype(np.float64)
         exact = judge(*doubles, mode, boundary, 0.5)
         if mode == "same" and name == "correlate":
-            # The middle is convolve2d's, convolve's and correlate's; SciPy's correlate2d has another one for even kernels.
+            # The middle as in correlate: SciPy's correlate2d has another one for even kernels.
             low, high = (
                 [(k - 1) // 2 for k in taps],
                 [(k - 1) // 2 + n for k, n in zip(taps, x.shape, strict=True)],

@@ -132,9 +132,18 @@ CC_INLINE void FV_NAME(filter_line)(const int vectors, const FV_NAME(filter_sour
 CC_INLINE void FV_NAME(filter_tiles)(const int kh_known, FV_NAME(filter_source) *s, FV_REAL *y, int64_t ldy, int rows,
                                      int64_t columns)
 {
-    enum { WIDTH = FILTER_VECTORS * FV_LANES };
-    for (; columns >= WIDTH; columns -= WIDTH, s->column += WIDTH, y += WIDTH)
+    enum { WIDTH = FILTER_VECTORS * FV_LANES, LINE = 64 / sizeof(FV_REAL) };
+    for (; columns >= WIDTH; columns -= WIDTH, s->column += WIDTH, y += WIDTH) {
+        /* The rows that the tile below will be the first to read, and where the next tile's outputs go. */
+        const FV_REAL *const *below = s->rows + FILTER_ROWS - 1 + s->kh;
+        for (int r = 0; r < FILTER_ROWS; r++)
+#pragma GCC unroll 8
+            for (int c = 0; c < WIDTH; c += LINE) {
+                vf_prefetch_l2((const char *)(below[r] + s->column + c));
+                vf_prefetch_write((const float *)(y + r * ldy + WIDTH + c));
+            }
         FV_NAME(filter_tile)(kh_known, FILTER_VECTORS, s, y, ldy, rows, FV_LANES);
+    }
     if (columns <= 0)
         return;
     const int vectors = (int)((columns + FV_LANES - 1) / FV_LANES);
@@ -184,7 +193,7 @@ static void FV_NAME(filter_segment)(FV_NAME(filter_source) *s, FV_REAL *y, int64
     }
 }
 
-/* The rows of the item's windows: `read` rows of each slice, then the last one again for tiles that go beyond it.
+/* The rows of the item's windows: `read` rows of each slice, then others for tiles that go beyond them or look ahead.
  * Rows in place begin where column 0 of the output would; copied ones with column `begin`. */
 static void FV_NAME(filter_rows)(const cc_step *step, const filter_item *item, char *scratch, int in_place, int64_t begin,
                                  int64_t columns, int64_t read, int64_t entries)
@@ -200,7 +209,7 @@ static void FV_NAME(filter_rows)(const cc_step *step, const filter_item *item, c
     for (int64_t z = 0; z < kd; z++) {
         const int64_t depth = filter_source(item->depth + z - pad[0], in->shape[1], step->edge);
         for (int64_t i = 0; i < entries; i++, table++) {
-            if (i >= read) {
+            if (i >= read && !in_place) {
                 *table = table[-1];
                 continue;
             }
@@ -227,7 +236,7 @@ static void FV_NAME(filter_piece)(const cc_step *step, const filter_item *item, 
     const cc_view *out = &step->out;
     const int64_t *k = step->window.kernel, size = filter_size(out->type), reach = (k[2] - 1) * g->step;
     const int64_t height = k[1] == 1 ? 1 : FILTER_ROWS;
-    const int64_t read = item->rows + k[1] - 1, entries = filter_up(item->rows, height) + k[1] - 1;
+    const int64_t read = item->rows + k[1] - 1, entries = filter_up(item->rows, height) + height + k[1] - 1;
     const cc_filter_segments cut = filter_segments(g, item->begin, item->end);
     const int64_t ends[4] = {cut.begin, cut.left, cut.right, cut.end};
     FV_NAME(filter_source) s = {.slice = entries, .w = (const FV_REAL *)scratch, .kd = k[0], .kh = k[1], .kw = k[2],

@@ -25,8 +25,10 @@ from convcore.ops.arrays import (
     as_float,
     axis_of,
     backend,
+    dtype_among,
+    empty,
+    finite,
 )
-from convcore.ops.arrays import dtype_among, empty, finite
 from convcore.ops.call import Call, steps_of
 from convcore.ops.windows import check_taps, window
 
@@ -158,7 +160,7 @@ def _result_type(dtype: DTypeLike | None, out: Any, where: str) -> np.dtype[Any]
 
 
 def _readable(x: ArrayInput, name: str, where: str, allowed: Sequence[np.dtype[Any]], convert: bool) -> Array:
-    """Return `x` as an array of one of the types `allowed`, in order of preference, sharing memory if it can."""
+    """Return `x` as an array of one of the types `allowed`, sharing its memory if it can."""
     a = as_array(x, name, where)
     if a.dtype in allowed:
         return a if a.flags.aligned else a.copy()
@@ -456,17 +458,17 @@ def correlate(
         float32, int8, uint8, int16 or uint16, with 1, 2 or 3 axes, or more with `axes`; any strides. float64
         and int32 too where the result is float64.
     weights
-        The kernel, float32 (float64 where the result is), one axis for each that is filtered. Or a sequence of
-        kernels with one axis, one for each that is filtered: their product, applied one after the other.
+        The kernel, float32 (float64 where the result is), one axis for each that is filtered. Or a sequence
+        of kernels with one axis, one for each that is filtered: their product, applied one after the other.
     mode
-        In ``scipy.ndimage``'s words what lies beyond the edge: "reflect" (d c b a | a b c d | d c b a), "mirror"
-        (d c b | a b c d | c b a), "nearest", "wrap" or "constant", or one of its other names for these; the
-        result has the shape of `x`, and entry ``k // 2`` of the kernel lies over the output sample.
-        In ``scipy.signal``'s words which outputs are wanted: "full", every one whose window meets `x`; "valid",
-        those whose window is inside; "same", the middle of "full", as many as in `x` (where ``correlate2d`` takes
-        another middle for even kernels, this is ``correlate``'s). Beyond the edge lies
-        `cval` then, unless `border` says otherwise. With "valid" a kernel that is longer than `x` on every axis is
-        taken for the signal.
+        In ``scipy.ndimage``'s words what lies beyond the edge: "reflect" (d c b a | a b c d | d c b a),
+        "mirror" (d c b | a b c d | c b a), "nearest", "wrap" or "constant", or one of its other names for
+        these; the result has the shape of `x`, and entry ``k // 2`` of the kernel lies over the output
+        sample. In ``scipy.signal``'s words which outputs are wanted: "full", every one whose window meets
+        `x`; "valid", those whose window is inside; "same", the middle of "full", as many as in `x` (where
+        ``correlate2d`` takes another middle for even kernels, this is ``correlate``'s). Beyond the edge lies
+        `cval` then, unless `border` says otherwise. With "valid" a kernel that is longer than `x` on every
+        axis is taken for the signal.
     border
         What lies beyond the edge, in the words above or in those of ``correlate2d`` ("fill", "wrap", "symm").
     cval
@@ -474,13 +476,13 @@ def correlate(
     origin
         Shifts the centre: one integer, or one per filtered axis. 0 for "full", "same" and "valid".
     axes
-        The axes of `x` that are filtered, in the order of the kernel's; by default all. Every combination of the
-        others is filtered alone.
+        The axes of `x` that are filtered, in the order of the kernel's; by default all. Every combination of
+        the others is filtered alone.
     method
-        "direct": sums of products in the order of the kernel's entries, in float32, or in float64 if that is the type
-        of the result: within ``2 k u sum|x w|`` of the exact ones, for k entries and unit roundoff u.
-        "fft": by Fourier transforms, within about ``4 u log2(n) |x|_2 |w|_2`` for n samples transformed together:
-        small results beside large samples are less exact, and NaN or infinity fills all of them.
+        "direct": sums of products in the order of the kernel's entries, in float32, or in float64 if that is
+        the type of the result: within ``2 k u sum|x w|`` of the exact ones, for k entries and unit roundoff
+        u. "fft": by Fourier transforms, within about ``4 u log2(n) |x|_2 |w|_2`` for n samples transformed
+        together: small results beside large samples are less exact, and NaN or infinity fills all of them.
         "auto": the faster of the two by the shapes alone; see ``docs/kernels.md`` for the rule.
     separable
         Whether to find one kernel per axis whose product `weights` is; ArgumentError if there is none to
@@ -491,8 +493,8 @@ def correlate(
         SciPy's argument: an array is `out`, anything else `dtype`.
     dtype
         The type of the result: "float32", the default; "float64", computed as such; "int8", "uint8", "int16",
-        "uint16": rounded half to even and saturated. If it is given, other real types of `x` and `weights` are
-        converted to the type of the sums.
+        "uint16": rounded half to even and saturated. If it is given, other real types of `x` and `weights`
+        are converted to the type of the sums.
     num_threads
         Threads for this call; by default :func:`get_num_threads`. The result does not depend on it.
 
@@ -504,8 +506,8 @@ def correlate(
     Raises
     ------
     ArgumentError
-        Shapes, `mode`, `border`, `origin`, `axes`, `method` or `num_threads` are not as above; `weights` is no
-        product of kernels.
+        Shapes, `mode`, `border`, `origin`, `axes`, `method` or `num_threads` are not as above; `weights` is
+        no product of kernels.
     DTypeError
         `x`, `weights`, `out` or `dtype` of a type not listed.
 
@@ -558,8 +560,8 @@ def convolve(
 ) -> Any:
     """Convolution of a signal, an image or a volume with a kernel, in the words of SciPy.
 
-    It is :func:`correlate` with the kernel turned around on every axis, and takes the same arguments; those of
-    ``scipy.ndimage.convolve`` and of ``scipy.signal.convolve`` and ``convolve2d``.
+    It is :func:`correlate` with the kernel turned around on every axis, and takes the same arguments; those
+    of ``scipy.ndimage.convolve`` and of ``scipy.signal.convolve`` and ``convolve2d``.
 
     Examples
     --------
