@@ -500,7 +500,7 @@ def test_pytorch_computes_the_same_layers(name: str) -> None:
     case = SMALL[name]
     layers, x = chain(case.build()), case.inputs(2)
     with torch.inference_mode():
-        y = peer._call(layers, x, False)()
+        y = peer.call(layers, x, False)()
     y = torch_peer.as_array(y, torch_peer.are_maps(layers[-1]))
     if name == "vgg16":
         for layer in layers:
