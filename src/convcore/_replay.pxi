@@ -30,7 +30,8 @@ cdef enum:
     # Sources of a buffer that are no argument.
     _RESULT = -1
     _SCRATCH = -2
-    # Scratch memory up to this size is kept between calls; 64 kinds of call keep 4 MiB of it at most.
+    # Scratch memory up to this size is kept between calls, once for each thread that ran at the same time, up to
+    # four: 64 kinds of call keep 4 MiB of it at most, four threads at once 16.
     _MOST_KEPT = 65536
     _MOST_IDLE = 4
 
