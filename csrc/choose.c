@@ -152,7 +152,7 @@ cc_status cc_choose(cc_step *step)
 
 cc_status cc_pack(const cc_step *step, const float *weights, const float *bias, float *packed)
 {
-    if (!step || !step->kernel || !weights || !packed)
+    if (!step || !step->kernel || !weights || !packed || step->out.type == CC_F64)
         return CC_ERROR_ARGUMENT;
     switch (step->operation) {
     case CC_CONV:
@@ -175,7 +175,7 @@ cc_status cc_pack_file(const cc_step *step, int file, int64_t offset, const floa
 {
     if (!step || !step->kernel || file < 0 || offset < 0 || !packed || !finite)
         return CC_ERROR_ARGUMENT;
-    if (step->operation != CC_CONV && step->operation != CC_DENSE)
+    if ((step->operation != CC_CONV && step->operation != CC_DENSE) || step->out.type == CC_F64)
         return CC_ERROR_ARGUMENT;
     return cc_pack_conv_file(step, file, offset, bias, packed, finite);
 }

@@ -76,6 +76,8 @@ int64_t type_size(int32_t type)
     case CC_I16:
     case CC_U16:
         return 2;
+    case CC_F64:
+        return 8;
     default:
         return 4;
     }
