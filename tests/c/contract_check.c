@@ -503,6 +503,12 @@ static void check_double(void)
         memory_free(&w);
         memory_free(&y);
     }
+    for (int operation = 0; operation < CC_OPERATION_COUNT; operation++) {
+        cc_step s = sound_step(operation);
+        s.out.type = CC_F64;
+        const int knows = operation == CC_CONV || operation == CC_DEPTHWISE_CONV; /* and misses in2 */
+        refused(s, knows ? CC_ERROR_ARGUMENT : CC_ERROR_TYPE, "an output in double alone");
+    }
 }
 
 int main(void)
