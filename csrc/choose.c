@@ -71,6 +71,11 @@ static int repeats(const cc_view *out)
     return 0;
 }
 
+static int in_double(const cc_step *step)
+{
+    return step->out.type == CC_F64 && (step->operation == CC_CONV || step->operation == CC_DEPTHWISE_CONV);
+}
+
 static int takes_activation(int32_t operation)
 {
     switch (operation) {
@@ -106,9 +111,7 @@ cc_status cc_choose(cc_step *step)
     cc_status status = check_view(&step->out, step->operation);
     if (status == CC_OK && step->operation != CC_FILL && step->operation != CC_BORDER)
         status = check_view(&step->in, step->operation);
-    /* Convolution packs its weights but where it computes in double. */
-    const int in_double = (step->operation == CC_CONV || step->operation == CC_DEPTHWISE_CONV) && step->out.type == CC_F64;
-    if (status == CC_OK && (step->operation == CC_BINARY || step->operation == CC_FILTER || in_double))
+    if (status == CC_OK && (step->operation == CC_BINARY || step->operation == CC_FILTER || in_double(step)))
         status = check_view(&step->in2, step->operation);
     if (status != CC_OK)
         return status;
@@ -122,7 +125,7 @@ cc_status cc_choose(cc_step *step)
     step->phases = step->period = 1;
     for (int a = 0; a < CC_SPATIAL; a++)
         step->need_low[a] = step->need_high[a] = 0;
-    if (in_double) {
+    if (in_double(step)) {
         status = check_window(&step->window);
         return status == CC_OK ? cc_choose_f64(step, kernels) : status;
     }
@@ -155,7 +158,7 @@ cc_status cc_choose(cc_step *step)
 
 cc_status cc_pack(const cc_step *step, const float *weights, const float *bias, float *packed)
 {
-    if (!step || !step->kernel || !weights || !packed)
+    if (!step || !step->kernel || !weights || !packed || in_double(step))
         return CC_ERROR_ARGUMENT;
     switch (step->operation) {
     case CC_CONV:
@@ -178,7 +181,7 @@ cc_status cc_pack_file(const cc_step *step, int file, int64_t offset, const floa
 {
     if (!step || !step->kernel || file < 0 || offset < 0 || !packed || !finite)
         return CC_ERROR_ARGUMENT;
-    if (step->operation != CC_CONV && step->operation != CC_DENSE)
+    if ((step->operation != CC_CONV && step->operation != CC_DENSE) || in_double(step))
         return CC_ERROR_ARGUMENT;
     return cc_pack_conv_file(step, file, offset, bias, packed, finite);
 }

@@ -19,8 +19,6 @@ cc_status cc_choose_f64(cc_step *step, const cc_kernels *kernels)
 {
     const cc_view *in = &step->in, *in2 = &step->in2, *out = &step->out;
     const int depthwise = step->operation == CC_DEPTHWISE_CONV;
-    if (!depthwise && step->operation != CC_CONV)
-        return CC_ERROR_TYPE;
     if (in->type != CC_F64 || in2->type != CC_F64)
         return CC_ERROR_TYPE;
     if (in->rank != 5 || out->rank != 5 || in2->rank != 1 || in->shape[0] != out->shape[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import subprocess
@@ -247,6 +248,18 @@ def test_a_stream_is_a_stream(device: Any) -> None:
 
 
 # ---- arrays in the wrong place
+
+
+def test_threads_and_float64_are_the_cpu_s() -> None:
+    cuda = pytest.importorskip("convcore.cuda", reason="numba-cuda is not installed")
+    assert "num_threads" not in inspect.signature(cuda.relu).parameters
+    with pytest.raises(TypeError, match="takes no num_threads"):
+        cuda.relu(None, num_threads=2)
+    if not cuda.is_available():
+        pytest.skip("no GPU, and no simulator, to refuse float64")
+    x, w = cuda.to_device(np.ones((1, 4, 1))), cuda.to_device(np.ones((2, 1, 1)))
+    with pytest.raises(DTypeError, match="dtype, got float64, expected float32, on a GPU"):
+        cuda.conv1d(x, w, dtype="float64")
 
 
 def test_arrays_in_main_memory_are_refused_and_never_copied() -> None:

@@ -15,7 +15,7 @@ import convcore as cc
 from convcore import ops
 from convcore.errors import ArgumentError, DeviceError, DTypeError
 
-from .test_replay import CALLS, arrays_of
+from .test_replayed_calls import CALLS, arrays_of
 
 Array = NDArray[np.float32]
 X = np.linspace(-2, 2, 12, dtype=np.float32)

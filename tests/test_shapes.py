@@ -146,7 +146,13 @@ def test_transposed_explicit_padding() -> None:
     with pytest.raises(ArgumentError, match="leaves nothing"):
         shapes.conv_transpose_geometry((1,), (3,), (1,), (1,), 2, None, "t")
     with pytest.raises(ArgumentError, match="unknown padding"):
-        shapes.conv_transpose_geometry((1,), (3,), (1,), (1,), "full", None, "t")
+        shapes.conv_transpose_geometry((1,), (3,), (1,), (1,), "causal", None, "t")
+    # The adjoint of a "full" convolution of 6 samples, o = 6 + 4 with k^ = 5, and of a "same_lower" one.
+    assert shapes.conv_transpose_geometry((10,), (3,), (1,), (2,), "full", None, "t") == (((4, 4),), (6,))
+    assert shapes.conv_transpose_geometry((4,), (3,), (2,), (1,), "same_lower", None, "t") == (
+        ((1, 0),),
+        (8,),
+    )
 
 
 @settings(deadline=None)  # the first example imports the judge
@@ -166,6 +172,8 @@ def test_pool_sizes_are_keras(i: int, k: int, s: int, word: str) -> None:
 
 def test_a_pool_of_padding_alone_is_refused() -> None:
     assert shapes.pool_padding([(1, 0)], (5,), (2,), (2,), "max_pool") == ((1, 0),)
-    for bad in (2, [(0, 2)], "full", -1):
+    assert shapes.pool_padding("full", (5,), (2,), (2,), "max_pool") == ((1, 1),)
+    assert shapes.pool_padding("same_lower", (5,), (2,), (2,), "max_pool") == ((1, 0),)
+    for bad in (2, [(0, 2)], "causal", -1):
         with pytest.raises(ArgumentError, match="max_pool"):
             shapes.pool_padding(bad, (5,), (2,), (2,), "max_pool")  # type: ignore[arg-type]

@@ -382,3 +382,19 @@ def test_fork_inside_a_block_and_with_recorded_calls() -> None:
     )
     done = run(code)
     assert done.stdout.split() == ["0", "True"], done.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")
+def test_a_model_uses_the_threads_of_the_block() -> None:
+    code = (
+        "import os, numpy as np, convcore as cc\n"
+        "from convcore import data\n"
+        "tasks = lambda: len(os.listdir('/proc/self/task'))\n"
+        "model = cc.load_model(data.path('lung_segmentation.keras'))\n"
+        "x = np.zeros((1, *model.plan.inputs[0][1]), np.float32)\n"
+        "cc.set_num_threads(1); model.predict(x); model(x); before = tasks()\n"
+        "with cc.num_threads(2): model.predict(x); print(tasks() - before)\n"
+        "with cc.num_threads(3): model(x); print(tasks() - before)\n"
+    )
+    done = run(code)
+    assert done.stdout.split() == ["1", "2"], done.stderr

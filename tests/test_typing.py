@@ -14,20 +14,17 @@ import convcore as cc
 USER_CODE = Path(__file__).parent / "typing" / "user_code.py"
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("typing")
+
+
 def check(path: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run mypy as a user does: strict, with settings of its own, on the installed package."""
     pytest.importorskip("mypy", reason="mypy is not installed")
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--strict",
-        "--config-file",
-        "",
-        "--cache-dir",
-        str(folder / "cache"),
-    ]
-    return subprocess.run([*command, str(path)], capture_output=True, text=True, cwd=folder, timeout=300)
+    options = ["--strict", "--config-file", "", "--cache-dir", "cache"]
+    command = [sys.executable, "-m", "mypy", *options, str(path)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=300)
 
 
 def test_the_package_says_that_it_is_typed() -> None:

@@ -21,9 +21,20 @@ static void convolve_items(const cc_step *step, void *const *buffers, int64_t ro
     cc_span span_d = {0};
     conv_source s = {0};
     reduction r = {.w_step = {win->kernel[1] * run * CC_PANEL, run * CC_PANEL, g->ic * CC_PANEL}};
-    for (int64_t item = begin; item < end; item++) {
-        const int64_t item_image = g->repack ? round : item / per_image;
-        const int64_t panel = item % per_image / units, d = item % units / slice;
+    /* The place of an item: counted on from the first, for divisions are what takes time where lines are short. */
+    int64_t item_image = g->repack ? round : begin / per_image, panel = begin % per_image / units;
+    int64_t d = begin % units / slice, place = begin % slice;
+    for (int64_t item = begin; item < end; item++, place++) {
+        if (place == slice) {
+            place = 0;
+            if (++d == g->out_d) {
+                d = 0;
+                if (++panel == g->groups * g->panels) {
+                    panel = 0;
+                    item_image++;
+                }
+            }
+        }
         if (panel / g->panels != group || item_image != image) {
             group = panel / g->panels;
             image = item_image;
@@ -35,7 +46,7 @@ static void convolve_items(const cc_step *step, void *const *buffers, int64_t ro
         if (d != spanned)
             span_d = cc_span_from(step, 0, spanned = d);
         const cc_rectangle *at = rectangles;
-        int64_t piece = item % slice;
+        int64_t piece = place;
         for (; piece >= at->items; at++)
             piece -= at->items;
         const int64_t line = at->pieces == 1 ? piece : piece / at->pieces;

@@ -8,6 +8,7 @@ sequence that :meth:`Program.run` is given, and the rest in elements. Blocked sp
 contract behind every name here.
 """
 
+cimport cython
 from cpython.buffer cimport (
     Py_buffer, PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDED_RO, PyBUF_STRIDES, PyBUF_WRITABLE,
     PyObject_GetBuffer, PyBuffer_Release,

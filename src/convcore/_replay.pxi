@@ -30,7 +30,8 @@ cdef enum:
     # Sources of a buffer that are no argument.
     _RESULT = -1
     _SCRATCH = -2
-    # Scratch memory up to this size is kept between calls; 64 kinds of call keep 4 MiB of it at most.
+    # Scratch memory up to this size is kept between calls, once for each thread that ran at the same time, up to
+    # four: 64 kinds of call keep 4 MiB of it at most, four threads at once 16.
     _MOST_KEPT = 65536
     _MOST_IDLE = 4
 
@@ -317,14 +318,17 @@ cdef class _Replay:
         return False
 
     cdef _Frame *take(self) except NULL:
-        cdef _Frame *frame = self.idle
+        cdef _Frame *frame
         cdef int i
         cdef size_t head, own, small
         cdef void *memory = NULL
         cdef Py_buffer view
+        with cython.critical_section(self): # for a Python without the GIL; nothing otherwise
+            frame = self.idle
+            if frame != NULL:
+                self.idle = frame.next
+                self.idle_count -= 1
         if frame != NULL:
-            self.idle = frame.next
-            self.idle_count -= 1
             return frame
         head = _LINE
         own = (self.program.count * sizeof(cc_step) + _LINE - 1) // _LINE * _LINE if self.packs else 0
@@ -355,11 +359,14 @@ cdef class _Replay:
         return frame
 
     cdef void give_back(self, _Frame *frame) noexcept:
-        if self.idle_count < (_MOST_IDLE if frame.owner == NULL else <int>self.keep):
-            frame.next = self.idle
-            self.idle = frame
-            self.idle_count += 1
-        else:
+        cdef bint kept = False
+        with cython.critical_section(self):
+            if self.idle_count < (_MOST_IDLE if frame.owner == NULL else <int>self.keep):
+                frame.next = self.idle
+                self.idle = frame
+                self.idle_count += 1
+                kept = True
+        if not kept:
             _free_frame(frame)
 
     cdef cc_status work(self, const _Key *key, const _Frame *frame, void **data, const cc_run_options *options) noexcept nogil:
@@ -559,10 +566,6 @@ cdef class Recorded(Replayer):
             return self.dictionary[name]
         except KeyError:
             raise AttributeError(f"{self!r} has no attribute {name!r}") from None
-
-    @property
-    def __dict__(self):
-        return self.dictionary
 
     @property
     def __doc__(self):

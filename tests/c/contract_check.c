@@ -457,6 +457,89 @@ static void check_pack_file(void)
     fclose(file);
 }
 
+/* One output in double, in the order that the kernel promises: the same bits. */
+static double double_at(const cc_step *s, const double *x, const double *w, const int64_t *o)
+{
+    const int64_t *k = s->window.kernel, ic = s->in.shape[4], oc = s->out.shape[4], f = o[4];
+    const int depthwise = s->operation == CC_DEPTHWISE_CONV;
+    const int64_t groups = depthwise ? ic : s->groups, terms = ic / groups, first = f / (oc / groups) * terms;
+    double sum = w[f];
+    for (int64_t tap = 0; tap < k[0] * k[1] * k[2]; tap++) {
+        const int64_t t[3] = {tap / (k[1] * k[2]), tap / k[2] % k[1], tap % k[2]};
+        int64_t at[5] = {o[0], 0, 0, 0, 0}, inside = 1;
+        for (int a = 0; a < CC_SPATIAL; a++) {
+            at[a + 1] = o[a + 1] * s->window.stride[a] + t[a] * s->window.dilation[a] - s->window.pad_low[a];
+            inside = inside && at[a + 1] >= 0 && at[a + 1] < s->in.shape[a + 1];
+        }
+        const int64_t row = s->flip ? k[0] * k[1] * k[2] - 1 - tap : tap;
+        for (int64_t c = 0; inside && c < terms; c++) {
+            at[4] = first + c;
+            const double product = x[position(&s->in, at)] * w[oc + (row * terms + c) * oc + f];
+            sum += product;
+        }
+    }
+    return s->activation.kind == CC_RELU && sum <= 0 ? 0 : sum;
+}
+
+static memory random_doubles(int64_t n)
+{
+    memory m = memory_new(n * (int64_t)sizeof(double), 1);
+    for (int64_t i = 0; i < n; i++)
+        ((double *)m.at)[i] = random_float() + 1e-9 * random_float();
+    return m;
+}
+
+/* Convolutions in double, of any shape, on every instruction set, between pages that nobody may touch. */
+static void check_double(void)
+{
+    for (int round = 0; round < 60; round++) {
+        const int depthwise = round % 3 == 2;
+        cc_step s = {.operation = depthwise ? CC_DEPTHWISE_CONV : CC_CONV, .groups = 1 + below(3), .flip = round & 1};
+        const int64_t ic = (1 + below(5)) * (depthwise ? 1 : s.groups), oc = (1 + below(21)) * (depthwise ? ic : s.groups);
+        int64_t in[5] = {1 + below(2), 0, 0, 0, ic}, out[5] = {in[0], 0, 0, 0, oc}, taps = 1;
+        for (int a = 0; a < CC_SPATIAL; a++) {
+            in[a + 1] = 1 + below(6), out[a + 1] = 1 + below(5);
+            s.window.kernel[a] = 1 + below(3), s.window.stride[a] = 1 + below(3);
+            s.window.dilation[a] = 1 + below(3), s.window.pad_low[a] = below(4);
+            taps *= s.window.kernel[a];
+        }
+        s.activation.kind = below(2) ? CC_RELU : CC_LINEAR;
+        const int64_t row = oc * (1 + taps * (depthwise ? 1 : ic / s.groups));
+        s.in = contiguous(IN, CC_F64, 5, in);
+        s.out = contiguous(OUT, CC_F64, 5, out);
+        s.in2 = contiguous(IN2, CC_F64, 1, &row);
+        memory x = random_doubles(elements(&s.in)), w = random_doubles(row), y = random_doubles(elements(&s.out));
+        void *const buffers[BUFFERS] = {[IN] = x.at, [IN2] = w.at, [OUT] = y.at};
+        for (int isa = 0; isa < CC_ISA_COUNT; isa++) {
+            cc_step chosen = s;
+            chosen.isa = isa;
+            if (!cc_isa_supported((cc_isa)isa))
+                continue;
+            CHECK(cc_choose(&chosen) == CC_OK && cc_run(&chosen, 1, buffers, NULL) == CC_OK, "double, round %d", round);
+            CHECK(cc_pack(&chosen, x.at, NULL, y.at) == CC_ERROR_ARGUMENT, "weights in double are not packed");
+            int wrong = 0;
+            for (int64_t i = 0; i < elements(&s.out); i++) {
+                int64_t o[5], rest = i;
+                for (int a = 4; a >= 0; rest /= out[a--])
+                    o[a] = rest % out[a];
+                const double expected = double_at(&s, x.at, w.at, o);
+                wrong += memcmp(&expected, (double *)y.at + i, sizeof expected) != 0;
+            }
+            CHECK(wrong == 0, "%s in double, round %d, %s: %d outputs differ", chosen.algorithm, round,
+                  cc_isa_name((cc_isa)isa), wrong);
+        }
+        memory_free(&x);
+        memory_free(&w);
+        memory_free(&y);
+    }
+    for (int operation = 0; operation < CC_OPERATION_COUNT; operation++) {
+        cc_step s = sound_step(operation);
+        s.out.type = CC_F64;
+        const int knows = operation == CC_CONV || operation == CC_DEPTHWISE_CONV; /* and misses in2 */
+        refused(s, knows ? CC_ERROR_ARGUMENT : CC_ERROR_TYPE, "an output in double alone");
+    }
+}
+
 int main(void)
 {
     for (int operation = 0; operation < CC_OPERATION_COUNT; operation++)
@@ -471,6 +554,8 @@ int main(void)
     check_isas();
     check_calls();
     check_pack_file();
+    random_seed(5);
+    check_double();
     printf("contract_check: %d failures\n", check_failures);
     return check_failures != 0;
 }

@@ -1,8 +1,8 @@
 """The public operations on NumPy arrays: check the arguments, make the steps, one call into the library.
 
-One file per family. None of them holds the GIL while it computes, and all may be called from many
-threads at once. ``csrc/convcore.h`` has the equations, :mod:`convcore.reference` the definitions in
-NumPy.
+One file per family. None of them holds the GIL while it computes, beyond some microseconds, and all may be
+called from many threads at once. ``csrc/convcore.h`` has the equations, :mod:`convcore.reference` the
+definitions in NumPy.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class Call:
         self._steps.append(step)
 
     def run(self, *, threads: int = 0) -> None:
-        """Run the steps, without the GIL; on `threads` threads if that is not 0."""
+        """Run the steps, without the GIL; on `threads` threads if that is not 0, else on the context's."""
         program = self._backend.program(self._steps)
         if threads:
             program.run(self._buffers, threads=threads)

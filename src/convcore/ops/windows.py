@@ -41,7 +41,7 @@ def map_inputs(
     return a, kernel
 
 
-def check_kernel(kernel: Float, rank: int, name: str, where: str) -> None:
+def check_kernel(kernel: NDArray[Any], rank: int, name: str, where: str) -> None:
     if kernel.ndim != rank + 2 or 0 in kernel.shape:
         raise ArgumentError(
             where, f"shape of {name}", got=kernel.shape, expected=f"{rank} axes and 2 of channels, none empty"
@@ -57,7 +57,7 @@ def check_taps(taps: Sizes, name: str, where: str) -> None:
         )
 
 
-def channels_error(where: str, x: Float, w: Float, expected: str) -> ArgumentError:
+def channels_error(where: str, x: NDArray[Any], w: NDArray[Any], expected: str) -> ArgumentError:
     got = f"{x.shape[-1]} input channels, w {w.shape}"
     return ArgumentError(where, "kernel and input do not fit", got=got, expected=expected)
 
@@ -98,7 +98,7 @@ def run_last(call: Call, result: Output, data_format: str, where: str, **last: A
 
 
 def conv_geometry(
-    where: str, x: Float, kernel: Sizes, strides: Axes, dilation_rate: Axes, padding: Padding
+    where: str, x: NDArray[Any], kernel: Sizes, strides: Axes, dilation_rate: Axes, padding: Padding
 ) -> tuple[Sizes, Sizes, Pairs, Sizes]:
     """Return strides, dilation, padding pairs and output sizes of a convolution of `x` (channels last)."""
     rank, sizes = len(kernel), x.shape[1:-1]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import pickle
 import subprocess
 import sys
 import threading
+import typing
 from collections.abc import Callable
 from typing import Any
 
@@ -321,6 +323,14 @@ def test_it_is_a_function_to_python() -> None:
     assert next(iter(inspect.signature(cc.relu).parameters)) == "x"
     assert (cc.conv2d.__doc__ or "").startswith("2-D convolution")
     assert "conv2d" in repr(cc.conv2d)
+    assert "num_threads" in typing.get_type_hints(cc.conv2d)
+
+    @functools.wraps(cc.relu)
+    def mine(*args: Any, **kwargs: Any) -> Any:
+        return cc.relu(*args, **kwargs)
+
+    assert mine.__name__ == "relu" and set(vars(mine)) == {"__wrapped__"}
+    assert inspect.signature(mine) == inspect.signature(cc.relu)
 
     class Layer:
         act = cc.relu
