@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "embedding.md"
 #: What the commands of a section need beside convcore: programs, and importable packages.
 NEEDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "C and C++": (("cc", "c++", "pkg-config"), ()),
+    "C and C++": (("cc", "c++"), ()),
     "CMake": (("cc", "cmake"), ()),
     "Cython": (("cc",), ("Cython", "setuptools", "pip")),
     "Numba": ((), ("numba",)),
@@ -83,6 +83,8 @@ def test_the_document_s_commands_do_what_it_says(title: str, tmp_path: Path) -> 
         f"pip() {{ '{sys.executable}' -m pip -q \"$@\"; }}\npython() {{ '{sys.executable}' \"$@\"; }}\n"
     )
     for commands, printed in found:
+        if "pkg-config" in commands and not shutil.which("pkg-config"):
+            continue  # the document says "where the system has it" and goes on without
         done = subprocess.run(
             ["bash", "-c", prelude + commands],
             cwd=tmp_path,
