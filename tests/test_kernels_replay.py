@@ -6,16 +6,20 @@ import os
 import shutil
 import struct
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import convcore as cc
-from convcore import _native
+from convcore import _native, reference
 
 from .kernel_cases import SIZES, Case, cases
 from .replay_file import write_cases
+from .test_kernels_values import CURVED, SPECIAL, TINY, rounded
+from .tolerance import relative_bound
 
 ROOT = Path(__file__).parents[1]
 TOOLCHAIN = ROOT / "cmake" / "aarch64-linux-gnu.cmake"
@@ -80,10 +84,49 @@ def _written(folder: Path, *lists: Sequence[Case]) -> Path:
     return path
 
 
+def _special_cases() -> Iterator[Case]:
+    """NaN, infinities and denormals, in which instruction sets differ."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        for name, options in [*CURVED, ("relu", {}), ("relu", {"max_value": 6.0})]:
+            exact = reference.ACTIVATIONS[name](SPECIAL, **rounded(options))
+            near = exact.astype(np.float32)
+            expected = np.where(np.isinf(near), near, exact)  # what rounds to infinity is right as infinity
+            bound = 2 * np.spacing(np.abs(near)).astype(np.float64)
+            call = partial(getattr(cc, name), **options)
+            yield Case(f"special {name} {options}", "activation_f32", call, (SPECIAL,), expected, bound)
+        for c in (1, 3, 16, 19):
+            x = np.zeros((1, 6, 6, c), np.float32)
+            x[0, 1, 1], x[0, 4, 4], x[0, :2, 4:], x[0, 2, 0] = np.nan, np.inf, -np.inf, TINY
+            pairs, steps = ((0, 0),) * 2, (2, 2)
+            for name, kernel in (("max_pool", "max_pool_f32"), ("average_pool", "average_pool_f32")):
+                exact = getattr(reference, name)(x, (2, 2), steps, pairs)
+                call = partial(getattr(cc, name), pool_size=2)
+                yield Case(f"special {name} {c}", kernel, call, (x,), exact, float(TINY))
+            exact = reference.global_max_pool(x)
+            yield Case(f"special global_max_pool {c}", "global_max_pool_f32", cc.global_max_pool, (x,), exact)
+            w = np.full((3, 3, c, 5), 0.5, np.float32)
+            exact = reference.conv(x, w, strides=(1, 1), dilation=(1, 1), padding=((1, 1),) * 2)
+            exact = np.where(np.isnan(exact), exact, np.maximum(exact, 0))
+            call = partial(cc.conv2d, padding="same", activation="relu")
+            bound = (9 * c + 1) * float(TINY)  # of denormals, every product may be rounded away
+            yield Case(f"special conv2d {c}", "conv_direct_f32", call, (x, w), exact, bound)
+        row = SPECIAL.clip(-50, 50)
+        rows = np.stack([np.nan_to_num(row), row, -row])
+        exact = reference.softmax(rows)
+        # The least are denormals: exp and the quotient are each rounded by half of the smallest one.
+        bound = relative_bound(100 + row.size + 6, exact) + float(TINY)
+        yield Case("special softmax", "softmax_f32", cc.softmax, (rows,), exact, bound)
+
+
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The whole list, at a few sizes."""
     return _written(tmp_path_factory.mktemp("small"), cases(3), cases(17))
+
+
+@pytest.fixture(scope="module")
+def special(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _written(tmp_path_factory.mktemp("special"), list(_special_cases()))
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +145,11 @@ def _reported(printed: str, isa: str) -> tuple[int, int]:
 @pytest.mark.parametrize("isa", _native.isas())
 def test_beside_the_installed_library(replay: Path, small: Path, isa: str) -> None:
     assert _reported(_must(replay, small, isa), isa) == (len(cases(3)) + len(cases(17)), 0)
+
+
+@pytest.mark.parametrize("isa", _native.isas())
+def test_special_values_beside_the_installed_library(replay: Path, special: Path, isa: str) -> None:
+    assert _reported(_must(replay, special, isa), isa)[1] == 0
 
 
 @pytest.mark.parametrize("isa", _native.isas()[-1:])
@@ -158,6 +206,10 @@ def test_a_file_cut_short_is_refused(replay: Path, tmp_path: Path) -> None:
 def test_neon_in_an_emulator(emulated: Path, small: Path) -> None:
     printed = _must("qemu-aarch64", emulated / "replay", small, "neon")
     assert _reported(printed, "neon") == (len(cases(3)) + len(cases(17)), 0)
+
+
+def test_special_values_of_neon_in_an_emulator(emulated: Path, special: Path) -> None:
+    assert _reported(_must("qemu-aarch64", emulated / "replay", special, "neon"), "neon")[1] == 0
 
 
 def test_neon_threads_in_an_emulator(emulated: Path, large: Path) -> None:

@@ -329,7 +329,8 @@ static void check_values(const recorded_case *c, const memory *result)
     const double *value = c->values.at, *bound = c->bounds.at;
     int64_t wrong = 0, first = 0;
     for (int64_t i = 0; i < c->count; i++) {
-        const int within = fabs(element(result, c->type, position[i]) - value[i]) <= bound[i]; /* NaN is not */
+        const double got = element(result, c->type, position[i]);
+        const int within = got == value[i] || (isnan(got) && isnan(value[i])) || fabs(got - value[i]) <= bound[i];
         if (!within && wrong++ == 0)
             first = i;
     }
