@@ -221,7 +221,7 @@ def _roofline(results: Sequence[Result], title: str) -> Any:
     right.set_ylim(min(-0.8, rows - 8.0), rows - 0.2)  # few bars are no thicker
     right.set_xlim(0, max(110.0, 1.12 * max(shares)))
     right.set_xlabel("% of the roofline: the least time of arithmetic or bytes over the time taken\n"
-                     "(above 100: the arrays were in a cache)", fontsize=8)  # fmt: skip
+                     "(above 100: arrays in a cache, or read and written at once)", fontsize=8)  # fmt: skip
     right.tick_params(axis="x", labelsize=8)
     _bare(right)
     from matplotlib.patches import Patch
