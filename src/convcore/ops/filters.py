@@ -392,7 +392,7 @@ def _filter(
         return result.finish()
     order = [int(i) for i in np.argsort(filtered)]
     if len(kernels) == 1:
-        parts = [(kernels[0].transpose(order), order)]
+        parts = [(kernels[0].transpose(*order), order)]
     else:
         parts = [(kernels[i], [i]) for i in order]
     for number, (w, which) in enumerate(parts):
