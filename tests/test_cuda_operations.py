@@ -151,7 +151,7 @@ def test_filters_of_every_extent(name: str, mode: str) -> None:
 
 @pytest.mark.parametrize("options", [{"axes": 0}, {"separable": True}, {"method": "fft"}])
 def test_filters_for_main_memory_alone(options: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError, match="correlate: .*main memory"):
+    with pytest.raises(ArgumentError, match=r"correlate: .*main memory"):
         on_gpu.correlate(to_device(floats(5, 5, 4)), to_device(floats(6, 3, 2)), **options)
 
 

@@ -185,7 +185,7 @@ def _on_host(f: _Filter, a: Array, y: Array, method: str) -> None:
     """Filter `a` into `y`, both of any strides, in the type of the weights."""
     image = len(f.axes) == 2 and f.axes[-1] == a.ndim - 1 and f.weights.dtype == FLOAT32
     if not (image and max(f.weights.shape) <= _TRANSFORMED) and (
-        method == "fft" or (method == "auto" and fourier.faster(f.weights.shape, f.sizes))
+        method == "fft" or (method == "auto" and fourier.faster(f.weights.shape, f.sizes, f.weights.dtype))
     ):
         w = np.flip(f.weights) if f.flip else f.weights
         fourier.correlate(a, w, y, axes=f.axes, low=f.low, mode=_PADS[f.border.kind], value=f.border.value)
