@@ -53,9 +53,12 @@ _PADS = {
 _EXTENTS = ("full", "same", "valid")
 _METHODS = ("auto", "direct", "fft")
 _FLOAT64 = np.dtype(np.float64)
-_STORED = tuple(np.dtype(t) for t in ("int8", "uint8", "int16", "uint16"))
-_RESULTS = (FLOAT32, _FLOAT64, *_STORED)
-_READ = {FLOAT32: (FLOAT32, *_STORED), _FLOAT64: (*_RESULTS, np.dtype(np.int32))}
+_STORED: tuple[np.dtype[Any], ...] = tuple(np.dtype(t) for t in ("int8", "uint8", "int16", "uint16"))
+_RESULTS: tuple[np.dtype[Any], ...] = (FLOAT32, _FLOAT64, *_STORED)
+_READ: dict[np.dtype[Any], tuple[np.dtype[Any], ...]] = {
+    FLOAT32: (FLOAT32, *_STORED),
+    _FLOAT64: (*_RESULTS, np.dtype(np.int32)),
+}
 _MOST_THREADS = 256
 #: Longest kernel that the library's own transforms of images take: a side of the largest tile.
 _TRANSFORMED = 256
@@ -156,7 +159,7 @@ def _result_type(dtype: DTypeLike | None, out: Any, where: str) -> np.dtype[Any]
         return FLOAT32
     if out.dtype not in _RESULTS:
         raise DTypeError(where, "out", got=str(out.dtype), expected=" or ".join(t.name for t in _RESULTS))
-    return out.dtype
+    return np.dtype(out.dtype)
 
 
 def _readable(x: ArrayInput, name: str, where: str, allowed: Sequence[np.dtype[Any]], convert: bool) -> Array:

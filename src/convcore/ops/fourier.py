@@ -18,9 +18,9 @@ Array = NDArray[Any]
 _FACTORS = (2, 3, 5, 7, 11)
 #: Time of a point of the transforms there and back, over the logarithm of all of them, in products and sums
 #: of the direct kernel, by the number of axes. One transform of a long signal does not fit the caches.
-_TIME = {1: 200.0, 2: 100.0, 3: 100.0}
+_TIME = {1: 200.0, 2: 120.0, 3: 100.0}
 #: How many times as long a product and sum takes in float64: vectors are half as long, nothing is fused.
-_FLOAT64_TIME = 4.0
+_FLOAT64_TIME = 2.5
 
 
 def good_size(n: int) -> int:
