@@ -2,9 +2,9 @@
 
     pip install ".[bench-peers]" && python benchmarks/filters.py [-o benchmarks/results/filters.json]
 
-One float32 image, the border mirrored where a library can (PyTorch and scipy.signal put zeros beyond the edge, which is
-less work). Every result is compared with sums in float64 before anything is timed; outputs' memory is given where a
-library takes it. All run in one process, in turn, and the ratios are medians over the rounds.
+One float32 image, the border mirrored where a library can (PyTorch and scipy.signal put zeros beyond the
+edge, which is less work). Every result is compared with sums in float64 before anything is timed; outputs'
+memory is given where a library takes it. All run in one process, in turn; ratios are medians over rounds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FEW = 3
 def peers(
     x: Array, w: Array, threads: int
 ) -> dict[str, tuple[Callable[[], Array], tuple[slice, ...], Array]]:
-    """Return, by name, a call, the part of its result that no border reaches, and that part of the exact answer."""
+    """Return, by name, a call, the part of its result to compare, and that part of the exact answer."""
     import cv2
     import torch
     from scipy import ndimage, signal
@@ -135,9 +135,8 @@ def main() -> None:
     for threads in map(int, options.threads.split(",")):
         for k in map(int, options.kernels.split(",")):
             runs.append(measure(options.size, k, threads, options.rounds))
-            note(
-                f"{threads} threads, {k}x{k}: {runs[-1]['ratio_to_fastest_other']} of {runs[-1]['fastest_other']}"
-            )
+            ratio, other = runs[-1]["ratio_to_fastest_other"], runs[-1]["fastest_other"]
+            note(f"{threads} threads, {k}x{k}: {ratio} of {other}")
     result = {
         "benchmark": "filters",
         "runs": runs,

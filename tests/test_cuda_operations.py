@@ -101,8 +101,9 @@ CASES = [
     case
     for channels, batch in ((1, 2), (3, 1), (4, 1))
     for case in kernel_cases.cases(channels, batch=batch, size=5)
-    if case.dtype != np.float64  # which is the CPU's alone
-    if public(case.call) is not None
+    # float64, and filters of integers, of some axes and by transforms, are for arrays in main memory.
+    if case.dtype != np.float64
+    if public(case.call) is not None and not case.kernel.startswith("filter_")
 ]
 
 
@@ -191,6 +192,22 @@ def test_filters_at_every_kind_of_edge(name: str, mode: str) -> None:
         got = getattr(on_gpu, name)(to_device(x), to_device(w), mode=mode, cval=0.5).copy_to_host()
         expected = getattr(cc, name)(x, w, mode=mode, cval=0.5)
         assert_within(got, expected, 4 * w.size * 2.0**-24 * np.abs(w).sum() * max(np.abs(x).max(), 0.5))
+
+
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+@pytest.mark.parametrize("name", ["correlate", "convolve"])
+def test_filters_of_every_extent(name: str, mode: str) -> None:
+    x, w = floats(5, 5, 4), floats(6, 3, 2)
+    got = getattr(on_gpu, name)(to_device(x), to_device(w), mode=mode).copy_to_host()
+    assert_within(
+        got, getattr(cc, name)(x, w, mode=mode), 4 * w.size * 2.0**-24 * np.abs(w).sum() * np.abs(x).max()
+    )
+
+
+@pytest.mark.parametrize("options", [{"axes": 0}, {"separable": True}, {"method": "fft"}])
+def test_filters_for_main_memory_alone(options: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match=r"correlate: .*main memory"):
+        on_gpu.correlate(to_device(floats(5, 5, 4)), to_device(floats(6, 3, 2)), **options)
 
 
 @pytest.mark.parametrize("options", [{"padding": "same"}, {"strides": 2}, {"dilation_rate": 2, "flip": True}])

@@ -55,7 +55,11 @@ def drawn(draw: st.DrawFn) -> tuple[Array, Array]:
 def test_ndimage(operands: tuple[Array, Array], mode: str, name: str, data: st.DataObject) -> None:
     x, w = operands
     origin = [data.draw(st.integers(-(k // 2), (k - 1) // 2)) for k in w.shape]
-    options = {"mode": mode, "cval": data.draw(st.sampled_from((0.0, -1.5))), "origin": origin}
+    options: dict[str, Any] = {
+        "mode": mode,
+        "cval": data.draw(st.sampled_from((0.0, -1.5))),
+        "origin": origin,
+    }
     try:
         exact = getattr(ndimage, name)(x.astype(np.float64), w.astype(np.float64), **options)
     except ValueError:  # an even kernel, turned around, has its centre elsewhere
@@ -185,7 +189,7 @@ def test_separable(shape: tuple[int, ...], border: str) -> None:
         magnitude = np.abs(whole).sum() * max(float(np.abs(x).max()), 0.5)
         # Sums of one pass after the other, and what is lost in finding the kernels and rounding them.
         allowed = dot_bound(sum(p.size + 3 for p in parts), magnitude)
-        options = {"mode": mode, "border": border, "cval": 0.5}
+        options: dict[str, Any] = {"mode": mode, "border": border, "cval": 0.5}
         assert_within(cc.correlate(x, parts, **options), exact, allowed)
         rounding = (
             whole.size * unit_roundoff() * np.linalg.norm(whole) * np.sqrt(whole.size) * np.abs(x).max()

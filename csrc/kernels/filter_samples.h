@@ -48,6 +48,16 @@ static void FV_NAME(filter_read)(FV_REAL *restrict to, const char *from, int32_t
 #undef FILTER_WIDEN
 }
 
+CC_INLINE FV_REAL FV_NAME(filter_sample)(const char *from, int32_t type)
+{
+    FV_REAL x;
+    if (type == (FV_FLOAT ? CC_F32 : CC_F64))
+        memcpy(&x, from, sizeof x);
+    else
+        FV_NAME(filter_read)(&x, from, type, 1, 1);
+    return x;
+}
+
 /* n results to a type of the output's: integers are rounded half to even and saturated, NaN becomes the lowest. */
 static void FV_NAME(filter_write)(char *to, int32_t type, int64_t step, const FV_REAL *restrict from, int64_t n)
 {
@@ -91,7 +101,7 @@ static void FV_NAME(filter_write)(char *to, int32_t type, int64_t step, const FV
 #undef FILTER_WRITE
 }
 
-/* Samples [from, from + n) of a row of the input, its border among them. */
+/* Samples [from, from + n) of a row of the input, its border among them. Up to a vector behind them is overwritten. */
 static void FV_NAME(filter_copy_row)(const cc_step *step, const char *row, FV_REAL *to, int64_t from, int64_t n,
                                      FV_REAL value)
 {
@@ -103,6 +113,17 @@ static void FV_NAME(filter_copy_row)(const cc_step *step, const char *row, FV_RE
             const int64_t inside = min_i64(end, columns);
             if (c == 1 || (in->ld[4] == 1 && in->ld[3] == c)) {
                 const int64_t ld = c == 1 ? in->ld[3] : 1;
+#if FV_FLOAT
+                if (in->type == CC_F32 && ld == 1) { /* most often two vectors, at an end of a row */
+                    const float *x = (const float *)row;
+                    for (; e + VF_LANES <= inside; e += VF_LANES)
+                        vf_store(to + (e - from), vf_load(x + e));
+                    if (e < inside)
+                        vf_store(to + (e - from), vf_load_n(x + e, (int)(inside - e)));
+                    e = inside;
+                    continue;
+                }
+#endif
                 FV_NAME(filter_read)(to + (e - from), row + e * ld * size, in->type, ld, inside - e);
                 e = inside;
                 continue;
@@ -116,10 +137,8 @@ static void FV_NAME(filter_copy_row)(const cc_step *step, const char *row, FV_RE
         }
         const int64_t outside = e < 0 ? -((c - 1 - e) / c) : e / c; /* the pixel, rounded down */
         const int64_t channel = e - outside * c, pixel = filter_source(outside, w, step->edge);
-        if (pixel < 0)
-            to[e - from] = value;
-        else
-            FV_NAME(filter_read)(to + (e - from), row + (pixel * in->ld[3] + channel * in->ld[4]) * size, in->type, 1, 1);
+        to[e - from] = pixel < 0 ? value
+                                 : FV_NAME(filter_sample)(row + (pixel * in->ld[3] + channel * in->ld[4]) * size, in->type);
         e++;
     }
 }

@@ -53,9 +53,12 @@ _PADS = {
 _EXTENTS = ("full", "same", "valid")
 _METHODS = ("auto", "direct", "fft")
 _FLOAT64 = np.dtype(np.float64)
-_STORED = tuple(np.dtype(t) for t in ("int8", "uint8", "int16", "uint16"))
-_RESULTS = (FLOAT32, _FLOAT64, *_STORED)
-_READ = {FLOAT32: (FLOAT32, *_STORED), _FLOAT64: (*_RESULTS, np.dtype(np.int32))}
+_STORED: tuple[np.dtype[Any], ...] = tuple(np.dtype(t) for t in ("int8", "uint8", "int16", "uint16"))
+_RESULTS: tuple[np.dtype[Any], ...] = (FLOAT32, _FLOAT64, *_STORED)
+_READ: dict[np.dtype[Any], tuple[np.dtype[Any], ...]] = {
+    FLOAT32: (FLOAT32, *_STORED),
+    _FLOAT64: (*_RESULTS, np.dtype(np.int32)),
+}
 _MOST_THREADS = 256
 #: Longest kernel that the library's own transforms of images take: a side of the largest tile.
 _TRANSFORMED = 256
@@ -156,7 +159,7 @@ def _result_type(dtype: DTypeLike | None, out: Any, where: str) -> np.dtype[Any]
         return FLOAT32
     if out.dtype not in _RESULTS:
         raise DTypeError(where, "out", got=str(out.dtype), expected=" or ".join(t.name for t in _RESULTS))
-    return out.dtype
+    return np.dtype(out.dtype)
 
 
 def _readable(x: ArrayInput, name: str, where: str, allowed: Sequence[np.dtype[Any]], convert: bool) -> Array:
@@ -185,7 +188,7 @@ def _on_host(f: _Filter, a: Array, y: Array, method: str) -> None:
     """Filter `a` into `y`, both of any strides, in the type of the weights."""
     image = len(f.axes) == 2 and f.axes[-1] == a.ndim - 1 and f.weights.dtype == FLOAT32
     if not (image and max(f.weights.shape) <= _TRANSFORMED) and (
-        method == "fft" or (method == "auto" and fourier.faster(f.weights.shape, f.sizes))
+        method == "fft" or (method == "auto" and fourier.faster(f.weights.shape, f.sizes, f.weights.dtype))
     ):
         w = np.flip(f.weights) if f.flip else f.weights
         fourier.correlate(a, w, y, axes=f.axes, low=f.low, mode=_PADS[f.border.kind], value=f.border.value)
@@ -392,7 +395,7 @@ def _filter(
         return result.finish()
     order = [int(i) for i in np.argsort(filtered)]
     if len(kernels) == 1:
-        parts = [(kernels[0].transpose(order), order)]
+        parts = [(kernels[0].transpose(*order), order)]
     else:
         parts = [(kernels[i], [i]) for i in order]
     for number, (w, which) in enumerate(parts):

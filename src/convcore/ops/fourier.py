@@ -16,8 +16,11 @@ Array = NDArray[Any]
 
 #: Samples of an axis that are transformed together are a product of these: what pocketfft has loops for.
 _FACTORS = (2, 3, 5, 7, 11)
-#: Time of a point of the three transforms, over its logarithm, in products and sums of the direct kernel.
-_TIME = 40.0
+#: Time of a point of the transforms there and back, over the logarithm of all of them, in products and sums
+#: of the direct kernel, by the number of axes. One transform of a long signal does not fit the caches.
+_TIME = {1: 200.0, 2: 120.0, 3: 100.0}
+#: How many times as long a product and sum takes in float64: vectors are half as long, nothing is fused.
+_FLOAT64_TIME = 2.5
 
 
 def good_size(n: int) -> int:
@@ -63,7 +66,8 @@ def correlate(
     y[...] = result
 
 
-def faster(taps: Sequence[int], sizes: Sequence[int]) -> bool:
-    """Whether transforms take less time than sums of products, by the shapes of kernel and result alone."""
+def faster(taps: Sequence[int], sizes: Sequence[int], dtype: np.dtype[Any]) -> bool:
+    """Whether transforms take less time than sums of products in `dtype`, by the shapes alone."""
     points = math.prod(good_size(n + k - 1) for n, k in zip(sizes, taps, strict=True))
-    return math.prod(taps) * math.prod(sizes) > _TIME * points * math.log2(points)
+    products = math.prod(taps) * math.prod(sizes) * (_FLOAT64_TIME if dtype.itemsize == 8 else 1.0)
+    return products > _TIME[len(taps)] * points * math.log2(points)
