@@ -31,12 +31,13 @@ _NAMES = {
     "sample": _native.SAMPLES,
     "probe": _native.PROBES,
     "accuracy": _native.ACCURACIES,
+    "edge": _native.EDGES,
 }
 #: Those that are numbers, or so many.
 _INTEGERS = (
     "kernel", "stride", "dilation", "pad_low", "groups", "flip", "include_padding", "linear", "pool", "seed",
 )  # fmt: skip
-_REALS = ("value", "resize_scale", "resize_offset")
+_REALS = ("value", "edge_value", "resize_scale", "resize_offset")
 #: What a step has where the argument is left out, if that is not 0.
 _DEFAULTS = {
     "kernel": (1, 1, 1), "stride": (1, 1, 1), "dilation": (1, 1, 1), "groups": 1, "linear": True, "pool": 1,

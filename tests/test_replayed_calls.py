@@ -40,6 +40,8 @@ CALLS: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, Any]]] = {
     "conv2d_transpose": ({"x": X, "w": (3, 3, 4, 3)}, {"strides": (2, 1), "padding": "same"}),
     "conv3d": ({"x": (1, 4, 5, 6, 2), "w": (2, 2, 2, 2, 3)}, {"padding": [(1, 0), (0, 1), (1, 1)]}),
     "conv3d_transpose": ({"x": (1, 2, 3, 2, 2), "w": (2, 2, 2, 3, 2)}, {}),
+    "convolve": ({"x": (9, 40), "weights": (4, 3)}, {"mode": "wrap", "origin": 1}),
+    "correlate": ({"x": (2, 9, 5, 3), "weights": (2, 3)}, {"axes": (1, 2), "border": "mirror"}),
     "crop": ({"x": X}, {"cropping": 1}),
     "dense": ({"x": (4, 7), "w": (7, 5), "bias": (5,)}, {"activation": "relu"}),
     "depthwise_conv1d": ({"x": (2, 9, 3), "w": (3, 3, 2)}, {}),
@@ -73,8 +75,8 @@ CALLS: dict[str, tuple[dict[str, tuple[int, ...]], dict[str, Any]]] = {
     "upsample": ({"x": X}, {"size": (2, 3)}),
     "zero_pad": ({"x": X}, {}),
 }
-#: Scale and offset are computed from the arguments' values; pixels are no floats; another mechanism.
-OTHERS = {"batch_norm", "hu_rescale", "convolve", "correlate"}
+#: Scale and offset are computed from the arguments' values; pixels are no floats.
+OTHERS = {"batch_norm", "hu_rescale"}
 
 
 def arrays_of(name: str, seed: int) -> dict[str, Array]:
@@ -171,6 +173,35 @@ def test_options_that_compare_equal_are_told_apart() -> None:
     with pytest.raises(ArgumentError, match="pool_size must be an integer"):
         cc.max_pool(m, (1, True))
     cc.max_pool(m, [1, 1])
+
+
+def test_filters_whose_axes_do_not_lie_together() -> None:
+    """NumPy copies on the way in and out: such calls are not repeated, and are right each time."""
+    base, w = draw(6, 7, 8, 9), draw(2, 3)
+    checked = inspect.unwrap(cc.correlate)
+    for axes in ((1, 2), (0, 3), (3, 1), (2, 0)):
+        for _ in range(2):
+            for x in (base, base[::-1, ::2, 1:, ::3], base.transpose(3, 1, 0, 2), base[:, :, :, 2:6]):
+                expected = checked(x.copy(), w, axes=axes)
+                assert np.array_equal(cc.correlate(x, w, axes=axes), expected)
+                y = np.zeros((*expected.shape[::-1], 2), np.float32)[..., 0].T
+                assert cc.correlate(x, w, axes=axes, out=y) is y
+                assert np.array_equal(y, expected)
+
+
+def test_kernels_of_axes_and_factors_are_computed_each_time() -> None:
+    x, a, b = draw(12, 14), draw(3), draw(4)
+    for scale in (1.0, 2.0, 3.0):
+        w = (scale * np.outer(a, b)).astype(np.float32)
+        exact = inspect.unwrap(cc.correlate)(x.astype(np.float64), w.astype(np.float64), dtype="float64")
+        for got in (cc.correlate(x, w, separable=True), cc.correlate(x, [np.float32(scale) * a, b])):
+            assert np.abs(got - exact).max() <= 2.0**-20 * scale * np.abs(x).max() * np.abs(np.outer(a, b)).sum()
+        ramp = np.arange(12, dtype=np.float32) * np.float32(scale)
+        assert np.array_equal(cc.correlate(ramp, np.ones(1, np.float32), separable=True), ramp)
+        assert np.array_equal(cc.correlate(ramp, [np.ones(1, np.float32)]), ramp)
+        y = np.zeros(12, np.float32)
+        assert cc.correlate(ramp, np.full(1, scale, np.float32), output=y) is y
+        assert np.array_equal(y, ramp * np.float32(scale))
 
 
 def test_a_sequence_that_changed_is_seen() -> None:

@@ -141,6 +141,8 @@ static const struct {
     {"accuracy", offsetof(cc_step, accuracy), INT32, 1},
     {"pool", offsetof(cc_step, pool), INT32, 1},
     {"value", offsetof(cc_step, value), FLOAT, 1},
+    {"edge", offsetof(cc_step, edge), INT32, 1},
+    {"edge_value", offsetof(cc_step, edge_value), DOUBLE, 1},
     {"seed", offsetof(cc_step, seed), UINT64, 1},
     {"resize_scale", offsetof(cc_step, resize_scale), DOUBLE, CC_SPATIAL},
     {"resize_offset", offsetof(cc_step, resize_offset), DOUBLE, CC_SPATIAL},
@@ -319,6 +321,7 @@ static double element(const memory *m, int32_t type, int64_t position)
     case CC_I16: return ((const int16_t *)m->at)[position];
     case CC_U16: return ((const uint16_t *)m->at)[position];
     case CC_I32: return ((const int32_t *)m->at)[position];
+    case CC_F64: return ((const double *)m->at)[position];
     default: refuse("an element type without values", "result");
     }
 }

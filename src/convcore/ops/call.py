@@ -124,13 +124,10 @@ class Call:
             step.set_workspace(len(self._buffers) - 1, 0)
         self._steps.append(step)
 
-    def run(self, *, threads: int = 0) -> None:
-        """Run the steps, without the GIL; on `threads` threads if that is not 0, else on the context's."""
+    def run(self) -> None:
+        """Run the steps, without the GIL."""
         program = self._backend.program(self._steps)
-        if threads:
-            program.run(self._buffers, threads=threads)
-        else:
-            program.run(self._buffers)
+        program.run(self._buffers)
         recording = current_recording()
         if recording is not None:
             first = {id(a): i for i, a in reversed(list(enumerate(self._buffers)))}

@@ -6,7 +6,6 @@ transforms.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,6 +20,7 @@ from convcore.ops.arrays import (
     SPATIAL_RANKS,
     ArrayInput,
     Output,
+    PixelsOut,
     as_array,
     as_float,
     axis_of,
@@ -30,6 +30,7 @@ from convcore.ops.arrays import (
     finite,
 )
 from convcore.ops.call import Call, steps_of
+from convcore.ops.replay import replayed
 from convcore.ops.windows import check_taps, window
 
 __all__ = ["convolve", "correlate"]
@@ -59,7 +60,6 @@ _READ: dict[np.dtype[Any], tuple[np.dtype[Any], ...]] = {
     FLOAT32: (FLOAT32, *_STORED),
     _FLOAT64: (*_RESULTS, np.dtype(np.int32)),
 }
-_MOST_THREADS = 256
 #: Longest kernel that the library's own transforms of images take: a side of the largest tile.
 _TRANSFORMED = 256
 #: Samples side by side from which it is better to keep taps of different ones apart.
@@ -86,7 +86,6 @@ class _Filter:
     low: tuple[int, ...]
     sizes: tuple[int, ...]
     border: Border
-    threads: int
 
     def output_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         result = list(shape)
@@ -155,11 +154,12 @@ def _result_type(dtype: DTypeLike | None, out: Any, where: str) -> np.dtype[Any]
     """Return the type of the result: what `dtype` says, else that of `out`, else float32."""
     if dtype is not None:
         return dtype_among(dtype, _RESULTS, where)
-    if not isinstance(out, np.ndarray):
+    if out is None:
         return FLOAT32
-    if out.dtype not in _RESULTS:
-        raise DTypeError(where, "out", got=str(out.dtype), expected=" or ".join(t.name for t in _RESULTS))
-    return np.dtype(out.dtype)
+    given = backend.get().target(out, where).dtype
+    if given not in _RESULTS:
+        raise DTypeError(where, "out", got=str(given), expected=" or ".join(t.name for t in _RESULTS))
+    return np.dtype(given)
 
 
 def _readable(x: ArrayInput, name: str, where: str, allowed: Sequence[np.dtype[Any]], convert: bool) -> Array:
@@ -229,7 +229,7 @@ def _on_host(f: _Filter, a: Array, y: Array, method: str) -> None:
         edge_value=f.border.value,
         **window(taps, (1,) * len(taps), low=low),
     )
-    call.run(threads=f.threads)
+    call.run()
     if apart:
         y[...] = target.reshape([y.shape[i] for i in order]).transpose(np.argsort(order))
 
@@ -286,18 +286,6 @@ def _axes(axes: int | Sequence[int] | None, a: Any, where: str) -> tuple[int, ..
     if len(found) not in SPATIAL_RANKS or len(set(found)) != len(found):
         raise ArgumentError(where, "axes", got=axes, expected="1, 2 or 3 different axes")
     return found
-
-
-def _threads(num_threads: int | None, where: str) -> int:
-    if num_threads is None:
-        return 0
-    try:
-        threads = operator.index(num_threads)
-    except TypeError:
-        threads = 0
-    if not 1 <= threads <= _MOST_THREADS:
-        raise ArgumentError(where, "num_threads", got=num_threads, expected=f"1 to {_MOST_THREADS}")
-    return threads
 
 
 def _host_operands(
@@ -361,7 +349,6 @@ def _filter(
     out: Any,
     output: Any,
     dtype: DTypeLike | None,
-    num_threads: int | None,
 ) -> Any:
     flip = where == "convolve"
     extent, kind = _extent_and_border(mode, border, where)
@@ -373,7 +360,6 @@ def _filter(
         if (array and out is not None) or (not array and dtype is not None):
             raise ArgumentError(where, "output", got=output, expected="either output, or out and dtype")
         out, dtype = (output, dtype) if array else (out, output)
-    threads = _threads(num_threads, where)
     a = as_array(x, "x", where)
     host = isinstance(a, np.ndarray)
     if host:
@@ -406,7 +392,6 @@ def _filter(
             low=tuple(low[i] for i in which),
             sizes=tuple(sizes[i] for i in which),
             border=edge,
-            threads=threads,
         )
         last = number == len(parts) - 1
         y = result.array if last else empty(f.output_shape(a.shape), where, w.dtype)
@@ -434,6 +419,7 @@ def _longer_first(
     return (signal, [kernel]) if flip else (np.flip(signal), [np.flip(kernel)])
 
 
+@replayed("x", "weights")
 def correlate(
     x: ArrayInput,
     weights: ArrayInput | Sequence[ArrayInput],
@@ -445,11 +431,11 @@ def correlate(
     axes: int | Sequence[int] | None = None,
     method: str = "auto",
     separable: bool = False,
-    out: Any = None,
+    out: PixelsOut | None = None,
     output: Any = None,
     dtype: DTypeLike | None = None,
     num_threads: int | None = None,
-) -> Any:
+) -> PixelsOut:
     """Correlation of a signal, an image or a volume with a kernel, in the words of SciPy.
 
     Takes the arguments of ``scipy.ndimage.correlate`` and of ``scipy.signal.correlate`` and ``correlate2d``,
@@ -541,10 +527,10 @@ def correlate(
         out,
         output,
         dtype,
-        num_threads,
     )
 
 
+@replayed("x", "weights")
 def convolve(
     x: ArrayInput,
     weights: ArrayInput | Sequence[ArrayInput],
@@ -556,11 +542,11 @@ def convolve(
     axes: int | Sequence[int] | None = None,
     method: str = "auto",
     separable: bool = False,
-    out: Any = None,
+    out: PixelsOut | None = None,
     output: Any = None,
     dtype: DTypeLike | None = None,
     num_threads: int | None = None,
-) -> Any:
+) -> PixelsOut:
     """Convolution of a signal, an image or a volume with a kernel, in the words of SciPy.
 
     It is :func:`correlate` with the kernel turned around on every axis, and takes the same arguments; those
@@ -585,5 +571,4 @@ def convolve(
         out,
         output,
         dtype,
-        num_threads,
     )
