@@ -209,7 +209,7 @@ def test_plain_functions_are_python_s() -> None:
     assert c.cc_softmax_f32(_pointer(x), *ints(4, 7), _pointer(y)) == 0
     np.testing.assert_array_equal(y, cc.softmax(x))
 
-    expected = cc.leaky_relu(x, 0.25)
+    expected = cc.leaky_relu(x, negative_slope=0.25)
     assert c.cc_activation_f32(_pointer(x), i64(28), 3, f32(0.25), f32(0), f32(0), _pointer(x)) == 0
     np.testing.assert_array_equal(x, expected)
 
