@@ -17,8 +17,9 @@ import numpy as np
 from numpy.lib.array_utils import byte_bounds
 from numpy.typing import NDArray
 
-from convcore import _native
+from convcore import _native, ops
 from convcore.ops import arrays as ops_arrays
+from convcore.ops.replay import Recording
 
 from .kernel_cases import Case
 
@@ -126,6 +127,10 @@ class _RecordingMemory(type(ops_arrays.backend.get())):  # type: ignore[misc]
 def _recording(*, numbering: bool = False) -> Iterator[_Recorder]:
     recorder = _Recorder()
     recorder.numbering = numbering
+    for name in ops.__all__:  # a call that is replayed makes no steps
+        getattr(ops, name).forget()
+    keep = Recording.program
+    Recording.program = lambda self: None  # type: ignore[method-assign]
     token = ops_arrays.backend.set(_RecordingMemory())
     _native.Step, _native.Program = _Step, _Program  # type: ignore[misc, assignment]
     _recorder.append(recorder)
@@ -133,6 +138,7 @@ def _recording(*, numbering: bool = False) -> Iterator[_Recorder]:
         yield recorder
     finally:
         _recorder.pop()
+        Recording.program = keep  # type: ignore[method-assign]
         _native.Step, _native.Program = _RealStep, _RealProgram  # type: ignore[misc]
         ops_arrays.backend.reset(token)
 

@@ -195,7 +195,9 @@ def test_kernels_of_axes_and_factors_are_computed_each_time() -> None:
         w = (scale * np.outer(a, b)).astype(np.float32)
         exact = inspect.unwrap(cc.correlate)(x.astype(np.float64), w.astype(np.float64), dtype="float64")
         for got in (cc.correlate(x, w, separable=True), cc.correlate(x, [np.float32(scale) * a, b])):
-            assert np.abs(got - exact).max() <= 2.0**-20 * scale * np.abs(x).max() * np.abs(np.outer(a, b)).sum()
+            assert (
+                np.abs(got - exact).max() <= 2.0**-20 * scale * np.abs(x).max() * np.abs(np.outer(a, b)).sum()
+            )
         ramp = np.arange(12, dtype=np.float32) * np.float32(scale)
         assert np.array_equal(cc.correlate(ramp, np.ones(1, np.float32), separable=True), ramp)
         assert np.array_equal(cc.correlate(ramp, [np.ones(1, np.float32)]), ramp)
