@@ -6,6 +6,7 @@
 #include "choose.h"
 #include "elementwise_geometry.h"
 #include "kernels/items.h"
+#include "type_size.h"
 
 enum {
     ITEM = 16384,   /* elements per item: 64 KiB of floats, some microseconds of work */
@@ -66,24 +67,10 @@ static void cut_rows(cc_step *step)
     step->items[0] = (rows + rows_per_item - 1) / rows_per_item;
 }
 
-static int64_t type_size(int32_t type)
-{
-    switch (type) {
-    case CC_I8:
-    case CC_U8:
-        return 1;
-    case CC_I16:
-    case CC_U16:
-        return 2;
-    default:
-        return 4;
-    }
-}
-
 /* Bytes that a view stands for; an axis with ld = 0 repeats the same ones. */
 static double view_bytes(const cc_view *v)
 {
-    double bytes = (double)type_size(v->type);
+    double bytes = (double)cc_type_size(v->type);
     for (int32_t a = 0; a < v->rank; a++)
         if (v->ld[a] != 0)
             bytes *= (double)v->shape[a];

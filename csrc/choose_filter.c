@@ -1,7 +1,9 @@
-/* CC_FILTER: checks, and how the work is cut up (filter_geometry.h). Nothing here changes rounding: every output is
- * one sum in one order. */
+/* CC_FILTER: checks, the choice between sums and transforms, and how the work is cut up (filter_geometry.h). Only that
+ * choice changes rounding, and it is made from one image's shape; however sums are cut up, every output is one sum in
+ * one order. */
 #include "choose.h"
 #include "filter_geometry.h"
+#include "type_size.h"
 
 #include <math.h>
 #include <string.h>
@@ -12,22 +14,6 @@ _Static_assert(sizeof(cc_filter_geometry) <= sizeof(((cc_step *)0)->detail), "th
 static const double FOURIER_TIME = 12;
 
 enum { PIECE = 2048, LONG_PIECE = 16384, LINE = 64 };
-
-static int64_t size_of(int32_t type)
-{
-    switch (type) {
-    case CC_I8:
-    case CC_U8:
-        return 1;
-    case CC_I16:
-    case CC_U16:
-        return 2;
-    case CC_F64:
-        return 8;
-    default:
-        return 4;
-    }
-}
 
 /* Sums are in the kernel's type: whatever it holds exactly can be filtered. */
 static cc_status check_types(const cc_step *step)
@@ -144,11 +130,11 @@ cc_status cc_choose_filter(cc_step *step, const cc_kernels *kernels)
     }
     turn_depth(step);
     step->flops = 2.0 * (double)w->kernel[0] * (double)w->kernel[1] * (double)w->kernel[2] * (double)cc_elements(out);
-    step->bytes = (double)size_of(in->type) * (double)cc_elements(in) + (double)size_of(out->type) * (double)cc_elements(out);
+    step->bytes = (double)cc_type_size(in->type) * (double)cc_elements(in) + (double)cc_type_size(out->type) * (double)cc_elements(out);
     if (choose_fourier(step, kernels))
         return CC_OK;
     const int64_t kd = w->kernel[0], kh = w->kernel[1], kw = w->kernel[2], c = in->shape[4];
-    const int64_t real = size_of(kernel->type);
+    const int64_t real = cc_type_size(kernel->type);
     cc_filter_geometry g = {.step = c, .in_columns = in->shape[3] * c, .columns = out->shape[3] * c};
     g.before = w->pad_low[2] * c;
     g.behind = g.columns - (g.in_columns - (kw - 1 - w->pad_low[2]) * c);

@@ -277,3 +277,12 @@ def test_refusals(call: Any, error: type[Exception], words: str) -> None:
 def test_nothing_in_nothing_out() -> None:
     assert cc.correlate(X[:0], K).shape == (0, 9)
     assert cc.correlate(np.empty((0, 8, 9), np.float32), K, axes=(1, 2)).shape == (0, 8, 9)
+
+
+@pytest.mark.parametrize("method", ["direct", "fft"])
+@pytest.mark.parametrize("axes", [0, (0, 1)])
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16"])
+def test_nan_is_the_lowest_integer(method: str, axes: Any, kind: str) -> None:
+    x, w = np.full((9, 8), np.nan, np.float32), np.ones((3, 3) if axes else 3, np.float32)
+    y = cc.correlate(x, w, axes=axes, method=method, dtype=kind)
+    assert (y == np.iinfo(kind).min).all()

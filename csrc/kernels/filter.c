@@ -33,7 +33,7 @@ static filter_item filter_item_of(const cc_step *step, const cc_call *call, int6
 {
     const cc_filter_geometry *g = (const cc_filter_geometry *)step->detail;
     const cc_view *in = &step->in, *out = &step->out;
-    const int64_t in_size = filter_size(in->type), out_size = filter_size(out->type);
+    const int64_t in_size = cc_type_size(in->type), out_size = cc_type_size(out->type);
     const int64_t piece = item % g->pieces, strip = item / g->pieces % g->strips;
     const int64_t slice = item / g->pieces / g->strips, depth = slice % out->shape[1], image = slice / out->shape[1];
     const int64_t row = strip * g->strip, begin = piece * g->piece;

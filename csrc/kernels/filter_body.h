@@ -201,7 +201,7 @@ static void FV_NAME(filter_rows)(const cc_step *step, const filter_item *item, c
     const cc_filter_geometry *g = (const cc_filter_geometry *)step->detail;
     const cc_view *in = &step->in;
     const int64_t *pad = step->window.pad_low;
-    const int64_t kd = step->window.kernel[0], size = filter_size(in->type);
+    const int64_t kd = step->window.kernel[0], size = cc_type_size(in->type);
     const FV_REAL **table = (const FV_REAL **)(scratch + g->rows_at);
     FV_REAL *copy = (FV_REAL *)(scratch + g->copy_at);
     const FV_REAL *border = (const FV_REAL *)(scratch + g->border_at);
@@ -234,7 +234,7 @@ static void FV_NAME(filter_piece)(const cc_step *step, const filter_item *item, 
 {
     const cc_filter_geometry *g = (const cc_filter_geometry *)step->detail;
     const cc_view *out = &step->out;
-    const int64_t *k = step->window.kernel, size = filter_size(out->type), reach = (k[2] - 1) * g->step;
+    const int64_t *k = step->window.kernel, size = cc_type_size(out->type), reach = (k[2] - 1) * g->step;
     const int64_t height = k[1] == 1 ? 1 : FILTER_ROWS;
     const int64_t read = item->rows + k[1] - 1, entries = filter_up(item->rows, height) + height + k[1] - 1;
     const cc_filter_segments cut = filter_segments(g, item->begin, item->end);

@@ -252,7 +252,7 @@ static void fourier_load(const cc_step *step, const char *x, int64_t number, flo
 {
     const cc_filter_geometry *g = (const cc_filter_geometry *)step->detail;
     const cc_view *in = &step->in;
-    const int64_t size = filter_size(in->type);
+    const int64_t size = cc_type_size(in->type);
     const int64_t top = number / g->pieces * g->strip - step->window.pad_low[1];
     const int64_t left = number % g->pieces * g->piece - step->window.pad_low[2];
     for (int64_t i = 0; i < g->tile_height; i++, plane += g->pitch) {
@@ -270,7 +270,7 @@ static void fourier_save(const cc_step *step, char *y, int64_t number, const flo
 {
     const cc_filter_geometry *g = (const cc_filter_geometry *)step->detail;
     const cc_view *out = &step->out;
-    const int64_t size = filter_size(out->type), top = number / g->pieces * g->strip, left = number % g->pieces * g->piece;
+    const int64_t size = cc_type_size(out->type), top = number / g->pieces * g->strip, left = number % g->pieces * g->piece;
     const int64_t rows = min_i64(g->strip, out->shape[2] - top), columns = min_i64(g->piece, g->columns - left);
     for (int64_t r = 0; r < rows; r++)
         filter_write_f32(y + ((top + r) * out->ld[2] + left * out->ld[3]) * size, out->type, out->ld[3], plane + r * g->pitch,
@@ -292,7 +292,7 @@ void CC_FN(filter_fourier_f32)(const cc_step *step, const cc_call *call, int64_t
     }
     const float *of_height = fourier_height_twiddles(g, workspace), *of_width = fourier_width_twiddles(g, workspace);
     const int64_t tiles = g->strips * g->pieces, pairs = (tiles + 1) / 2;
-    const int64_t in_size = filter_size(in->type), out_size = filter_size(out->type);
+    const int64_t in_size = cc_type_size(in->type), out_size = cc_type_size(out->type);
     for (int64_t item = begin; item < end; item++) {
         const int64_t number = item % pairs * 2, slice = item / pairs;
         const int64_t image = slice / out->shape[1], depth = slice % out->shape[1];

@@ -106,7 +106,7 @@ static void FV_NAME(filter_copy_row)(const cc_step *step, const char *row, FV_RE
                                      FV_REAL value)
 {
     const cc_view *in = &step->in;
-    const int64_t size = filter_size(in->type), c = in->shape[4], w = in->shape[3];
+    const int64_t size = cc_type_size(in->type), c = in->shape[4], w = in->shape[3];
     const int64_t columns = w * c, end = from + n;
     for (int64_t e = from; e < end;) {
         if (e >= 0 && e < columns) {

@@ -1,7 +1,8 @@
-/* Where a filter finds what lies beyond the edge, and how long its samples are. */
+/* Where a filter finds what lies beyond the edge. */
 #ifndef CC_FILTER_SOURCE_H
 #define CC_FILTER_SOURCE_H
 
+#include "../type_size.h"
 #include "kernel.h"
 
 /* Where sample i of n, which may be outside, is found; -1 where that is nowhere. */
@@ -25,13 +26,6 @@ static int64_t filter_source(int64_t i, int64_t n, int32_t edge)
     default:
         return -1;
     }
-}
-
-static int64_t filter_size(int32_t type)
-{
-    static const int8_t sizes[] = {[CC_F32] = 4, [CC_I8] = 1, [CC_U8] = 1, [CC_I16] = 2, [CC_U16] = 2, [CC_I32] = 4,
-                                   [CC_F64] = 8};
-    return sizes[type];
 }
 
 #endif

@@ -44,7 +44,7 @@ Axes: TypeAlias = int | Sequence[int]
 #: An object with DLPack, the buffer protocol or ``__array__``.
 ArrayInput: TypeAlias = Any
 
-FLOAT32 = np.dtype(np.float32)
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 _DLPACK_CPU = 1
 #: Fewest and most spatial axes.
 SPATIAL_RANKS = (1, 2, 3)

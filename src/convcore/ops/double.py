@@ -12,6 +12,7 @@ from convcore import _native, activations
 from convcore.errors import ArgumentError, DTypeError
 from convcore.ops.arrays import (
     FLOAT32,
+    FLOAT64,
     ArrayInput,
     Axes,
     FloatOut,
@@ -29,7 +30,6 @@ from convcore.shapes import Padding, spatial_tuple
 
 __all__ = ["in_double", "is_double"]
 
-FLOAT64 = np.dtype(np.float64)
 _ACTIVATIONS = (None, "linear", "relu")
 
 

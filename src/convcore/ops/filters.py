@@ -17,6 +17,7 @@ from convcore.errors import ArgumentError, DTypeError
 from convcore.ops import fourier
 from convcore.ops.arrays import (
     FLOAT32,
+    FLOAT64,
     SPATIAL_RANKS,
     ArrayInput,
     Output,
@@ -53,12 +54,11 @@ _PADS = {
 }
 _EXTENTS = ("full", "same", "valid")
 _METHODS = ("auto", "direct", "fft")
-_FLOAT64 = np.dtype(np.float64)
 _STORED: tuple[np.dtype[Any], ...] = tuple(np.dtype(t) for t in ("int8", "uint8", "int16", "uint16"))
-_RESULTS: tuple[np.dtype[Any], ...] = (FLOAT32, _FLOAT64, *_STORED)
+_RESULTS: tuple[np.dtype[Any], ...] = (FLOAT32, FLOAT64, *_STORED)
 _READ: dict[np.dtype[Any], tuple[np.dtype[Any], ...]] = {
     FLOAT32: (FLOAT32, *_STORED),
-    _FLOAT64: (*_RESULTS, np.dtype(np.int32)),
+    FLOAT64: (*_RESULTS, np.dtype(np.int32)),
 }
 #: Longest kernel that the library's own transforms of images take: a side of the largest tile.
 _TRANSFORMED = 256
@@ -293,12 +293,12 @@ def _host_operands(
 ) -> tuple[Array, tuple[int, ...], list[Array], np.dtype[Any]]:
     """Return x, the axes filtered, their kernel or one for each of them, and the type of the result."""
     to = _result_type(dtype, out, where)
-    sums = _FLOAT64 if to == _FLOAT64 else FLOAT32
+    sums = FLOAT64 if to == FLOAT64 else FLOAT32
     a = _readable(x, "x", where, _READ[sums], dtype is not None)
     filtered = _axes(axes, a, where)
 
     def kernel(values: ArrayInput, name: str, rank: int) -> Array:
-        w = _readable(values, name, where, (sums,), dtype is not None or sums == _FLOAT64)
+        w = _readable(values, name, where, (sums,), dtype is not None or sums == FLOAT64)
         _check_kernel(a, w, name, rank, where)
         return w
 

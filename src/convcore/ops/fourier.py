@@ -62,7 +62,7 @@ def correlate(
     result = np.fft.irfftn(spectrum, sizes, axes)[tuple(slice(n) for n in y.shape)]
     if y.dtype.kind in "iu":
         limits = np.iinfo(y.dtype)
-        result = np.clip(np.rint(result), limits.min, limits.max)
+        result = np.clip(np.nan_to_num(np.rint(result), nan=limits.min), limits.min, limits.max)
     y[...] = result
 
 
