@@ -13,12 +13,14 @@ import pytest
 
 from convcore import _native, bench
 from convcore.bench import comparison as comparing
-from convcore.bench import peers as peers_module
+from convcore.bench import own_peers
+from convcore.bench.array_peers import NumPy, PyDicom
 from convcore.bench.cases import _hounsfield
 from convcore.bench.chart import write_chart
 from convcore.bench.comparison import Comparison, Measured
 from convcore.bench.formats import UnsupportedError, dense_kernel, write_ncnn
-from convcore.bench.peers import PEERS, Convcore, NumPy, PyDicom, Roofline
+from convcore.bench.own_peers import Convcore, Roofline
+from convcore.bench.peers import PEERS
 from convcore.bench.worker import Worker, WorkerError
 from convcore.errors import ArgumentError
 from convcore.loader.check import check_graph
@@ -227,13 +229,13 @@ def test_the_roofline_of_a_case_moves_its_bytes_unless_the_caches_hold_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     moved: list[tuple[int, int]] = []
-    monkeypatch.setattr(peers_module, "traffic", lambda *sizes: moved.append(sizes))
-    monkeypatch.setattr(peers_module, "last_cache_bytes", lambda: 1000)
+    monkeypatch.setattr(own_peers, "traffic", lambda *sizes: moved.append(sizes))
+    monkeypatch.setattr(own_peers, "last_cache_bytes", lambda: 1000)
     graph, threads = bench.sonar_mlp(), _native.get_num_threads()
     Roofline(threads).build(graph, np.empty((4, 60), np.float32))
     weights = 60 * 60 + 60 + 60 * 30 + 30 + 30 + 1
     assert moved == [(4 * (weights + 4 * 60), 4 * 4)]
-    monkeypatch.setattr(peers_module, "last_cache_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(own_peers, "last_cache_bytes", lambda: 1 << 20)
     with pytest.raises(UnsupportedError, match="caches"):
         Roofline(threads).build(graph, np.empty((4, 60), np.float32))
 

@@ -1,4 +1,4 @@
-"""Libraries of functions on arrays, which have some of the operations and no networks: SciPy, OpenCV, Keras.
+"""Libraries of functions on arrays, which have some of the operations: NumPy, SciPy, OpenCV, Keras, pydicom.
 
 Adapters like those of :mod:`.peers`. Filters have zeros beyond the edge; OpenCV and SciPy's `ndimage` are
 given the output's memory.
@@ -6,6 +6,7 @@ given the output's memory.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +16,132 @@ from numpy.typing import NDArray
 from convcore.bench.formats import UnsupportedError, arrays_of
 from convcore.loader.graph import Graph, Node
 
-__all__ = ["KerasOps", "OpenCv", "SciPyNdimage", "SciPySignal"]
+__all__ = ["KerasOps", "NumPy", "OpenCv", "PyDicom", "SciPyNdimage", "SciPySignal"]
 
 Array = NDArray[Any]
+
+
+class NumPy:
+    """What NumPy has a call for, with ``out=`` where it takes it."""
+
+    packages = ("numpy",)
+
+    def __init__(self, threads: int) -> None:
+        pass  # OMP_NUM_THREADS and its kin are set for the process
+
+    def build(self, graph: Graph, x: Array) -> None:
+        self._steps: list[Callable[[Array], Array]] = [
+            self._step(node) for node in graph.nodes if node.operation != "input"
+        ]
+        self._x = x
+
+    @staticmethod
+    def _in_halves(node: Node) -> bool:
+        """Whether a pooling's windows are of 2, side by side, without padding: an axis split in two."""
+        at = node.attributes
+        return {*at["pool_size"], *at["strides"]} == {2} and not any(map(any, at["padding"]))
+
+    def _step(self, node: Node) -> Callable[[Array], Array]:
+        w, y = arrays_of(node), np.empty(0, np.float32)
+
+        def memory(x: Array) -> Array:
+            nonlocal y
+            if y.shape != x.shape:
+                y = np.empty_like(x)
+            return y
+
+        def sigmoid(x: Array) -> Array:
+            out = memory(x)
+            np.negative(x, out=out)
+            np.exp(out, out=out)
+            out += np.float32(1)
+            return np.divide(np.float32(1), out, out=out)
+
+        def softmax(x: Array) -> Array:
+            out = memory(x)
+            np.subtract(x, x.max(axis=-1, keepdims=True), out=out)
+            np.exp(out, out=out)
+            out /= out.sum(axis=-1, keepdims=True)
+            return out
+
+        def batch_norm(x: Array) -> Array:
+            scale = w["gamma"] / np.sqrt(w["variance"] + np.float32(node.attributes["epsilon"]))
+            out = np.multiply(x, scale, out=memory(x))
+            out += w["beta"] - w["mean"] * scale
+            return out
+
+        def pool(x: Array) -> Array:
+            n, c = x.shape[0], x.shape[-1]
+            pairs = [size for s in x.shape[1:-1] for size in (s // 2, 2)]
+            within = tuple(range(2, 2 * (x.ndim - 2) + 1, 2))
+            apart = x.reshape(n, *pairs, c)
+            pooled: Array = (
+                apart.max(axis=within) if node.operation == "max_pool" else apart.mean(axis=within)
+            )
+            return pooled
+
+        def hu_rescale(x: Array) -> Array:
+            # By slices, which stay in a cache between the passes: a fifth to a third faster than whole.
+            nonlocal y
+            if y.shape != x.shape:
+                y = np.empty(x.shape, np.float32)
+            slope, intercept = (np.float32(node.attributes[name]) for name in ("slope", "intercept"))
+            scratch: Array = np.empty(x.shape[2:], np.float32)
+            for raw, hu in zip(x.reshape(-1, *scratch.shape), y.reshape(-1, *scratch.shape), strict=True):
+                np.copyto(scratch, raw)
+                scratch[raw == -2000] = 0
+                np.multiply(scratch, slope, out=scratch)
+                np.add(scratch, intercept, out=hu)
+            return y
+
+        match node.operation, node.attributes.get("kind"):
+            case "hu_rescale", _:
+                return hu_rescale
+            case "activation", "exponential":
+                return lambda x: np.exp(x, out=memory(x))
+            case "activation", "relu":
+                return lambda x: np.maximum(x, np.float32(0), out=memory(x))
+            case "activation", "tanh":
+                return lambda x: np.tanh(x, out=memory(x))
+            case "activation", "sigmoid":
+                return sigmoid
+            case "softmax", _:
+                return softmax
+            case "batch_norm", _:
+                return batch_norm
+            case (("max_pool" | "average_pool"), _) if self._in_halves(node):
+                return pool
+            case "dense", _:
+                return lambda x: x @ w["kernel"] + w["bias"]
+            case "activation", "softplus":
+                return lambda x: np.logaddexp(np.float32(0), x, out=memory(x))
+            case "activation", "leaky_relu":
+                return lambda x: np.maximum(x, np.float32(0.2) * x, out=memory(x))
+            case "prelu", _:
+                return lambda x: np.where(x >= 0, x, w["alpha"] * x)
+            case (("correlate" | "convolve"), _) if w["kernel"].ndim == 1:
+                call = np.convolve if node.operation == "convolve" else np.correlate
+                return lambda x: call(x[0], w["kernel"], "same")[np.newaxis]
+            case (("global_max_pool" | "global_average_pool"), _):
+                method = "max" if node.operation == "global_max_pool" else "mean"
+                return lambda x: getattr(x, method)(axis=tuple(range(1, x.ndim - 1)))
+            case "pad", _:
+                return lambda x: np.pad(x, ((0, 0), *node.attributes["padding"]))
+            case "crop", _:
+                kept = [slice(lo, -hi or None) for lo, hi in node.attributes["cropping"]]
+                return lambda x: np.ascontiguousarray(x[(slice(None), *kept)])
+        raise UnsupportedError(
+            f"NumPy has no call for {node.operation} {node.attributes.get('kind', '')}".rstrip()
+        )
+
+    def run(self) -> None:
+        y = self._x
+        for step in self._steps:
+            y = step(y)
+        self._y = y
+
+    def output(self) -> Array:
+        return self._y
 
 
 class _Single:
@@ -213,3 +337,30 @@ class KerasOps(_Single):
         needed = [(k - 1) * d for k, d in zip(kernel, at["dilation"], strict=False)]
         same = [(n // 2, n - n // 2) for n in needed] == [tuple(pair) for pair in at["padding"]]
         return "same" if same and set(at["strides"]) == {1} else ""
+
+
+class PyDicom:
+    """pydicom's own path to Hounsfield units: the volume in one call, which returns float64."""
+
+    packages = ("pydicom",)
+
+    def __init__(self, threads: int) -> None:
+        pass
+
+    def build(self, graph: Graph, x: Array) -> None:
+        from pydicom.dataset import Dataset
+
+        node = graph.nodes[-1]
+        if node.operation != "hu_rescale":
+            raise UnsupportedError(f"pydicom has no {node.operation}")
+        header: Any = Dataset()
+        header.RescaleSlope, header.RescaleIntercept = (node.attributes[n] for n in ("slope", "intercept"))
+        self._x = x
+        rescale = importlib.import_module("pydicom.pixels").apply_rescale
+        self._rescale: Callable[[Array], Array] = lambda raw: rescale(raw, header)
+
+    def run(self) -> None:
+        self._y = self._rescale(self._x)
+
+    def output(self) -> Array:
+        return self._y.astype(np.float32)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
-import math
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,12 +26,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-import convcore
-from convcore import _native
-from convcore.bench.array_peers import KerasOps, OpenCv, SciPyNdimage, SciPySignal
+from convcore.bench.array_peers import KerasOps, NumPy, OpenCv, PyDicom, SciPyNdimage, SciPySignal
 from convcore.bench.formats import (
     UnsupportedError,
-    arrays_of,
     channels_first,
     channels_last,
     dense_kernel,
@@ -40,14 +36,8 @@ from convcore.bench.formats import (
     write_ncnn,
     write_onnx,
 )
-from convcore.bench.operations import is_call, prepared_call, public_call
-from convcore.engine import Model
+from convcore.bench.own_peers import Convcore, ConvcoreCall, ConvcorePrepared, Roofline
 from convcore.loader.graph import Graph, Node
-from convcore.memory import aligned_floats
-from convcore.ops import hu_rescale
-from convcore.plan import Device, build
-from convcore.run.cpu import CpuRunner
-from convcore.run.roofline import last_cache_bytes, traffic
 
 __all__ = ["ALIASES", "OWN", "PEERS", "Peer", "adapters", "installed"]
 
@@ -69,253 +59,6 @@ class Peer(Protocol):
 
     def output(self) -> Array:
         """Return what the last :meth:`run` computed, (n, spatial..., c)."""
-
-
-class Convcore:
-    """This library, with its output's memory given, as the others have theirs."""
-
-    packages = ("convcore",)
-
-    def __init__(self, threads: int) -> None:
-        _native.set_num_threads(threads)
-
-    def build(self, graph: Graph, x: Array) -> None:
-        shape = [n or 0 for n in graph.node(graph.outputs[0]).shape]
-        self._y = y = aligned_floats(len(x) * math.prod(shape)).reshape(len(x), *shape)
-        if is_call(graph):
-            self._run: Callable[[], object] = public_call(graph, convcore, x, y, lambda array: array)
-        elif graph.nodes[-1].operation == "hu_rescale":
-            given = graph.nodes[-1].attributes
-            self._run = lambda: hu_rescale(x, **given, out=y)
-        else:
-            program = CpuRunner(build(graph, Device())).program(len(x))
-            self._run = lambda: program.run([x], [y])
-
-    def run(self) -> None:
-        self._run()
-
-    def output(self) -> Array:
-        return self._y
-
-
-class ConvcorePrepared:
-    """This library's prepared kernels, whose weights are packed beforehand as the others' are."""
-
-    packages = ("convcore",)
-
-    def __init__(self, threads: int) -> None:
-        _native.set_num_threads(threads)
-
-    def build(self, graph: Graph, x: Array) -> None:
-        if not is_call(graph):
-            raise UnsupportedError("prepared kernels are single operations")
-        shape = [n or 0 for n in graph.node(graph.outputs[0]).shape]
-        self._y = aligned_floats(len(x) * math.prod(shape)).reshape(len(x), *shape)
-        self._run = prepared_call(graph, convcore, x, self._y)
-
-    def run(self) -> None:
-        self._run()
-
-    def output(self) -> Array:
-        return self._y
-
-
-class ConvcoreCall:
-    """This library as people call it: ``model(x)``, with its checks, and a fresh output every time."""
-
-    packages = ("convcore",)
-
-    def __init__(self, threads: int) -> None:
-        _native.set_num_threads(threads)
-
-    def build(self, graph: Graph, x: Array) -> None:
-        if is_call(graph):
-            raise UnsupportedError("a call of a function is no model")
-        self._model = Model(graph, Device())
-        self._x = x
-
-    def run(self) -> None:
-        self._y = self._model(self._x)
-
-    def output(self) -> Array:
-        return np.asarray(self._y)
-
-
-class Roofline:
-    """No library: the bytes of the case read and written at this machine's best, so that others have a floor.
-
-    Inputs, weights and output count once each; all of that must be larger than the last cache, twice, or
-    the time would be a cache's.
-    """
-
-    packages = ("convcore",)
-
-    def __init__(self, threads: int) -> None:
-        _native.set_num_threads(threads)
-
-    def build(self, graph: Graph, x: Array) -> None:
-        weights = sum(4 * math.prod(a.shape) for node in graph.nodes for a in node.weights.values())
-        read = x.nbytes + weights
-        written = 4 * len(x) * math.prod(n or 0 for n in graph.node(graph.outputs[0]).shape)
-        if read + written < 2 * last_cache_bytes():
-            raise UnsupportedError("its bytes fit the caches")
-        self._run = traffic(read, written)
-
-    def run(self) -> None:
-        self._run()
-
-    def output(self) -> None:
-        """Nothing is computed."""
-
-
-class NumPy:
-    """What NumPy has a call for, with ``out=`` where it takes it."""
-
-    packages = ("numpy",)
-
-    def __init__(self, threads: int) -> None:
-        pass  # OMP_NUM_THREADS and its kin are set for the process
-
-    def build(self, graph: Graph, x: Array) -> None:
-        self._steps: list[Callable[[Array], Array]] = [
-            self._step(node) for node in graph.nodes if node.operation != "input"
-        ]
-        self._x = x
-
-    @staticmethod
-    def _in_halves(node: Node) -> bool:
-        """Whether a pooling's windows are of 2, side by side, without padding: an axis split in two."""
-        at = node.attributes
-        return {*at["pool_size"], *at["strides"]} == {2} and not any(map(any, at["padding"]))
-
-    def _step(self, node: Node) -> Callable[[Array], Array]:
-        w, y = arrays_of(node), np.empty(0, np.float32)
-
-        def memory(x: Array) -> Array:
-            nonlocal y
-            if y.shape != x.shape:
-                y = np.empty_like(x)
-            return y
-
-        def sigmoid(x: Array) -> Array:
-            out = memory(x)
-            np.negative(x, out=out)
-            np.exp(out, out=out)
-            out += np.float32(1)
-            return np.divide(np.float32(1), out, out=out)
-
-        def softmax(x: Array) -> Array:
-            out = memory(x)
-            np.subtract(x, x.max(axis=-1, keepdims=True), out=out)
-            np.exp(out, out=out)
-            out /= out.sum(axis=-1, keepdims=True)
-            return out
-
-        def batch_norm(x: Array) -> Array:
-            scale = w["gamma"] / np.sqrt(w["variance"] + np.float32(node.attributes["epsilon"]))
-            out = np.multiply(x, scale, out=memory(x))
-            out += w["beta"] - w["mean"] * scale
-            return out
-
-        def pool(x: Array) -> Array:
-            n, c = x.shape[0], x.shape[-1]
-            pairs = [size for s in x.shape[1:-1] for size in (s // 2, 2)]
-            within = tuple(range(2, 2 * (x.ndim - 2) + 1, 2))
-            apart = x.reshape(n, *pairs, c)
-            pooled: Array = (
-                apart.max(axis=within) if node.operation == "max_pool" else apart.mean(axis=within)
-            )
-            return pooled
-
-        def hu_rescale(x: Array) -> Array:
-            # By slices, which stay in a cache between the passes: a fifth to a third faster than whole.
-            nonlocal y
-            if y.shape != x.shape:
-                y = np.empty(x.shape, np.float32)
-            slope, intercept = (np.float32(node.attributes[name]) for name in ("slope", "intercept"))
-            scratch: Array = np.empty(x.shape[2:], np.float32)
-            for raw, hu in zip(x.reshape(-1, *scratch.shape), y.reshape(-1, *scratch.shape), strict=True):
-                np.copyto(scratch, raw)
-                scratch[raw == -2000] = 0
-                np.multiply(scratch, slope, out=scratch)
-                np.add(scratch, intercept, out=hu)
-            return y
-
-        match node.operation, node.attributes.get("kind"):
-            case "hu_rescale", _:
-                return hu_rescale
-            case "activation", "exponential":
-                return lambda x: np.exp(x, out=memory(x))
-            case "activation", "relu":
-                return lambda x: np.maximum(x, np.float32(0), out=memory(x))
-            case "activation", "tanh":
-                return lambda x: np.tanh(x, out=memory(x))
-            case "activation", "sigmoid":
-                return sigmoid
-            case "softmax", _:
-                return softmax
-            case "batch_norm", _:
-                return batch_norm
-            case (("max_pool" | "average_pool"), _) if self._in_halves(node):
-                return pool
-            case "dense", _:
-                return lambda x: x @ w["kernel"] + w["bias"]
-            case "activation", "softplus":
-                return lambda x: np.logaddexp(np.float32(0), x, out=memory(x))
-            case "activation", "leaky_relu":
-                return lambda x: np.maximum(x, np.float32(0.2) * x, out=memory(x))
-            case "prelu", _:
-                return lambda x: np.where(x >= 0, x, w["alpha"] * x)
-            case (("correlate" | "convolve"), _) if w["kernel"].ndim == 1:
-                call = np.convolve if node.operation == "convolve" else np.correlate
-                return lambda x: call(x[0], w["kernel"], "same")[np.newaxis]
-            case (("global_max_pool" | "global_average_pool"), _):
-                method = "max" if node.operation == "global_max_pool" else "mean"
-                return lambda x: getattr(x, method)(axis=tuple(range(1, x.ndim - 1)))
-            case "pad", _:
-                return lambda x: np.pad(x, ((0, 0), *node.attributes["padding"]))
-            case "crop", _:
-                kept = [slice(lo, -hi or None) for lo, hi in node.attributes["cropping"]]
-                return lambda x: np.ascontiguousarray(x[(slice(None), *kept)])
-        raise UnsupportedError(
-            f"NumPy has no call for {node.operation} {node.attributes.get('kind', '')}".rstrip()
-        )
-
-    def run(self) -> None:
-        y = self._x
-        for step in self._steps:
-            y = step(y)
-        self._y = y
-
-    def output(self) -> Array:
-        return self._y
-
-
-class PyDicom:
-    """pydicom's own path to Hounsfield units: the volume in one call, which returns float64."""
-
-    packages = ("pydicom",)
-
-    def __init__(self, threads: int) -> None:
-        pass
-
-    def build(self, graph: Graph, x: Array) -> None:
-        from pydicom.dataset import Dataset
-
-        node = graph.nodes[-1]
-        if node.operation != "hu_rescale":
-            raise UnsupportedError(f"pydicom has no {node.operation}")
-        header: Any = Dataset()
-        header.RescaleSlope, header.RescaleIntercept = (node.attributes[n] for n in ("slope", "intercept"))
-        self._x = x
-        rescale = importlib.import_module("pydicom.pixels").apply_rescale
-        self._rescale: Callable[[Array], Array] = lambda raw: rescale(raw, header)
-
-    def run(self) -> None:
-        self._y = self._rescale(self._x)
-
-    def output(self) -> Array:
-        return self._y.astype(np.float32)
 
 
 class Torch:
