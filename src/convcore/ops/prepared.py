@@ -161,23 +161,40 @@ def _owned(a: ArrayInput | None, name: str, where: str, dtype: DTypeLike | None)
 
 def _prepare(
     maker: Callable[..., PreparedKernel],
-    where: str,
     function: Callable[..., Float],
-    arrays: Mapping[str, ArrayInput | None],
-    options: Mapping[str, Any],
-    num_threads: int | None,
-    dtype: DTypeLike | None,
-    trial: Callable[[tuple[Any, ...]], tuple[int, ...] | None],
+    arguments: Mapping[str, Any],
+    trial: Callable[[tuple[Any, ...]], tuple[int, ...]],
 ) -> PreparedKernel:
-    """Return a kernel; `trial` says, from the arrays, the shape of an input without images to try it on."""
-    owned = {name: _owned(a, name, where, dtype) for name, a in arrays.items()}
-    fixed = {n: tuple(v) if isinstance(v, list) else v for n, v in options.items()}
+    """Return a kernel made of `maker`'s own `arguments`; before ``*`` stand arrays, behind it options.
+
+    `trial` says, from the arrays, the shape of an input without images to try it on.
+    """
+    where = maker.__name__.removeprefix("prepare_")
+    named = dict(arguments)
+    num_threads, dtype = named.pop("num_threads"), named.pop("dtype")
+    arrays = list(named)[: maker.__code__.co_argcount]
+    owned = {name: _owned(named.pop(name), name, where, dtype) for name in arrays}
+    fixed = {n: tuple(v) if isinstance(v, list) else v for n, v in named.items()}
+    if fixed.get("accuracy", "direct") not in _ACCURACIES:
+        raise ArgumentError(where, "accuracy", got=repr(fixed["accuracy"]), expected=", ".join(_ACCURACIES))
     operation = _Operation(where, function, tuple(owned.values()), fixed, dtype)
     shape = trial(tuple(owned.values()))
-    if shape is not None and math.prod(max(n, 1) for n in shape) <= MOST_ELEMENTS >> 8:
+    if math.prod(max(n, 1) for n in shape) <= MOST_ELEMENTS >> 8:
         operation(np.empty(shape, np.float32), None, num_threads)  # every check, and no work
-    arguments = {**owned, **fixed, "dtype": dtype}
-    return PreparedKernel(maker, arguments, operation, num_threads)
+    return PreparedKernel(maker, {**owned, **fixed, "dtype": dtype}, operation, num_threads)
+
+
+def _prepare_map(
+    maker: Callable[..., PreparedKernel],
+    function: Callable[..., Float],
+    rank: int,
+    arguments: Mapping[str, Any],
+    *,
+    channels: int = -2,
+) -> PreparedKernel:
+    """Return a kernel for maps of `rank` spatial axes; axis `channels` of w says how many channels."""
+    trial = partial(_trial_map, rank=rank, channels=channels, options=arguments)
+    return _prepare(maker, partial(function, rank), arguments, trial)
 
 
 def _largest(value: Any) -> int:
@@ -188,26 +205,27 @@ def _largest(value: Any) -> int:
 
 
 def _trial_map(
-    rank: int, channels: int, **options: Any
-) -> Callable[[tuple[Any, ...]], tuple[int, ...] | None]:
-    """An input large enough for any padding: no images of the channels that axis `channels` of w says."""
-
-    def shape(arrays: tuple[Any, ...]) -> tuple[int, ...] | None:
-        w = arrays[0]
-        if w.ndim != rank + 2 or 0 in w.shape:
-            return (0, *(1,) * rank, 1)  # and so the operation says what is wrong with w
-        groups = options.get("groups", 1)
-        c = w.shape[channels] * (groups if isinstance(groups, int) and groups > 0 else 1)
-        dilation, padding = _largest(options["dilation_rate"]), _largest(options["padding"])
-        size = (max(w.shape[:rank]) - 1) * max(dilation, 1) + 1 + 2 * max(padding, 0)
-        if options["data_format"] == "channels_first":
-            return (0, c, *(size,) * rank)
-        return (0, *(size,) * rank, c)
-
-    return shape
+    arrays: tuple[Any, ...], rank: int, channels: int, options: Mapping[str, Any]
+) -> tuple[int, ...]:
+    """An input large enough for any padding: no images."""
+    w = arrays[0]
+    if w.ndim != rank + 2 or 0 in w.shape:
+        return (0, *(1,) * rank, 1)  # and so the operation says what is wrong with w
+    groups = options.get("groups", 1)
+    c = w.shape[channels] * (groups if isinstance(groups, int) and groups > 0 else 1)
+    dilation, padding = _largest(options["dilation_rate"]), _largest(options["padding"])
+    size = (max(w.shape[:rank]) - 1) * max(dilation, 1) + 1 + 2 * max(padding, 0)
+    if options["data_format"] == "channels_first":
+        return (0, c, *(size,) * rank)
+    return (0, *(size,) * rank, c)
 
 
-def _trial_norm(arrays: tuple[Any, ...], axis: Any) -> tuple[int, ...] | None:
+def _trial_rows(arrays: tuple[Any, ...]) -> tuple[int, int]:
+    """No rows of as many columns as w has rows."""
+    return (0, arrays[0].shape[0] if arrays[0].ndim == 2 else 1)
+
+
+def _trial_norm(arrays: tuple[Any, ...], axis: Any) -> tuple[int, ...]:
     """No samples of a rank that has the axis."""
     if not isinstance(axis, int) or isinstance(axis, bool):
         return (0, 1)
@@ -216,12 +234,6 @@ def _trial_norm(arrays: tuple[Any, ...], axis: Any) -> tuple[int, ...] | None:
     shape = [0] * rank
     shape[axis] = channels
     return tuple(shape)
-
-
-def _accuracy(accuracy: str, where: str) -> str:
-    if accuracy not in _ACCURACIES:
-        raise ArgumentError(where, "accuracy", got=repr(accuracy), expected=", ".join(_ACCURACIES))
-    return accuracy
 
 
 def prepare_conv1d(
@@ -247,15 +259,7 @@ def prepare_conv1d(
     >>> k(np.ones((1, 2, 1), np.float32)).ravel()
     array([1., 2., 2., 1.], dtype=float32)
     """
-    options = {
-        "strides": strides, "padding": padding, "dilation_rate": dilation_rate, "groups": groups,
-        "data_format": data_format, "flip": flip, "activation": activation,
-        "accuracy": _accuracy(accuracy, "conv1d"),
-    }  # fmt: skip
-    return _prepare(
-        prepare_conv1d, "conv1d", partial(conv, 1), {"w": w, "bias": bias}, options,
-        num_threads, dtype, _trial_map(1, -2, **options),
-    )  # fmt: skip
+    return _prepare_map(prepare_conv1d, conv, 1, locals())
 
 
 def prepare_conv2d(
@@ -313,15 +317,7 @@ def prepare_conv2d(
     >>> k.algorithm
     'direct'
     """
-    options = {
-        "strides": strides, "padding": padding, "dilation_rate": dilation_rate, "groups": groups,
-        "data_format": data_format, "flip": flip, "activation": activation,
-        "accuracy": _accuracy(accuracy, "conv2d"),
-    }  # fmt: skip
-    return _prepare(
-        prepare_conv2d, "conv2d", partial(conv, 2), {"w": w, "bias": bias}, options,
-        num_threads, dtype, _trial_map(2, -2, **options),
-    )  # fmt: skip
+    return _prepare_map(prepare_conv2d, conv, 2, locals())
 
 
 def prepare_conv3d(
@@ -347,15 +343,7 @@ def prepare_conv3d(
     >>> k(np.ones((1, 4, 4, 4, 2), np.float32))[0, 1, 1, 1, 0]
     np.float32(54.0)
     """
-    options = {
-        "strides": strides, "padding": padding, "dilation_rate": dilation_rate, "groups": groups,
-        "data_format": data_format, "flip": flip, "activation": activation,
-        "accuracy": _accuracy(accuracy, "conv3d"),
-    }  # fmt: skip
-    return _prepare(
-        prepare_conv3d, "conv3d", partial(conv, 3), {"w": w, "bias": bias}, options,
-        num_threads, dtype, _trial_map(3, -2, **options),
-    )  # fmt: skip
+    return _prepare_map(prepare_conv3d, conv, 3, locals())
 
 
 def prepare_depthwise_conv1d(
@@ -378,14 +366,7 @@ def prepare_depthwise_conv1d(
     >>> prepare_depthwise_conv1d(np.ones((3, 2, 1), np.float32))(np.ones((1, 4, 2), np.float32)).shape
     (1, 2, 2)
     """
-    options = {
-        "strides": strides, "padding": padding, "dilation_rate": dilation_rate,
-        "data_format": data_format, "flip": flip, "activation": activation,
-    }  # fmt: skip
-    return _prepare(
-        prepare_depthwise_conv1d, "depthwise_conv1d", partial(depthwise_conv, 1), {"w": w, "bias": bias},
-        options, num_threads, dtype, _trial_map(1, -2, **options),
-    )  # fmt: skip
+    return _prepare_map(prepare_depthwise_conv1d, depthwise_conv, 1, locals())
 
 
 def prepare_depthwise_conv2d(
@@ -409,14 +390,7 @@ def prepare_depthwise_conv2d(
     >>> k(np.ones((1, 3, 3, 2), np.float32)).ravel()
     array([9., 9., 9., 9.], dtype=float32)
     """
-    options = {
-        "strides": strides, "padding": padding, "dilation_rate": dilation_rate,
-        "data_format": data_format, "flip": flip, "activation": activation,
-    }  # fmt: skip
-    return _prepare(
-        prepare_depthwise_conv2d, "depthwise_conv2d", partial(depthwise_conv, 2), {"w": w, "bias": bias},
-        options, num_threads, dtype, _trial_map(2, -2, **options),
-    )  # fmt: skip
+    return _prepare_map(prepare_depthwise_conv2d, depthwise_conv, 2, locals())
 
 
 def prepare_separable_conv1d(
@@ -441,15 +415,7 @@ def prepare_separable_conv1d(
     >>> prepare_separable_conv1d(dw, pw)(np.ones((1, 3, 2), np.float32)).ravel()
     array([6.], dtype=float32)
     """
-    options = {
-        "strides": strides, "padding": padding, "dilation_rate": dilation_rate,
-        "data_format": data_format, "flip": flip, "activation": activation,
-    }  # fmt: skip
-    return _prepare(
-        prepare_separable_conv1d, "separable_conv1d", partial(separable, 1),
-        {"depthwise": depthwise, "pointwise": pointwise, "bias": bias},
-        options, num_threads, dtype, _trial_map(1, -2, **options),
-    )  # fmt: skip
+    return _prepare_map(prepare_separable_conv1d, separable, 1, locals())
 
 
 def prepare_separable_conv2d(
@@ -474,15 +440,7 @@ def prepare_separable_conv2d(
     >>> prepare_separable_conv2d(dw, pw)(np.ones((1, 3, 3, 2), np.float32)).ravel()
     array([18.], dtype=float32)
     """
-    options = {
-        "strides": strides, "padding": padding, "dilation_rate": dilation_rate,
-        "data_format": data_format, "flip": flip, "activation": activation,
-    }  # fmt: skip
-    return _prepare(
-        prepare_separable_conv2d, "separable_conv2d", partial(separable, 2),
-        {"depthwise": depthwise, "pointwise": pointwise, "bias": bias},
-        options, num_threads, dtype, _trial_map(2, -2, **options),
-    )  # fmt: skip
+    return _prepare_map(prepare_separable_conv2d, separable, 2, locals())
 
 
 def prepare_conv1d_transpose(
@@ -507,14 +465,7 @@ def prepare_conv1d_transpose(
     >>> k(np.ones((1, 2, 2), np.float32)).shape
     (1, 4, 3)
     """
-    options = {
-        "strides": strides, "padding": padding, "output_padding": output_padding,
-        "dilation_rate": dilation_rate, "data_format": data_format, "flip": flip, "activation": activation,
-    }  # fmt: skip
-    return _prepare(
-        prepare_conv1d_transpose, "conv1d_transpose", partial(transpose, 1), {"w": w, "bias": bias},
-        options, num_threads, dtype, _trial_map(1, -1, **options),
-    )  # fmt: skip
+    return _prepare_map(prepare_conv1d_transpose, transpose, 1, locals(), channels=-1)
 
 
 def prepare_conv2d_transpose(
@@ -539,14 +490,7 @@ def prepare_conv2d_transpose(
     >>> k(np.ones((1, 2, 2, 2), np.float32)).shape
     (1, 4, 4, 3)
     """
-    options = {
-        "strides": strides, "padding": padding, "output_padding": output_padding,
-        "dilation_rate": dilation_rate, "data_format": data_format, "flip": flip, "activation": activation,
-    }  # fmt: skip
-    return _prepare(
-        prepare_conv2d_transpose, "conv2d_transpose", partial(transpose, 2), {"w": w, "bias": bias},
-        options, num_threads, dtype, _trial_map(2, -1, **options),
-    )  # fmt: skip
+    return _prepare_map(prepare_conv2d_transpose, transpose, 2, locals(), channels=-1)
 
 
 def prepare_conv3d_transpose(
@@ -571,14 +515,7 @@ def prepare_conv3d_transpose(
     >>> k(np.ones((1, 2, 2, 2, 2), np.float32)).shape
     (1, 4, 4, 4, 3)
     """
-    options = {
-        "strides": strides, "padding": padding, "output_padding": output_padding,
-        "dilation_rate": dilation_rate, "data_format": data_format, "flip": flip, "activation": activation,
-    }  # fmt: skip
-    return _prepare(
-        prepare_conv3d_transpose, "conv3d_transpose", partial(transpose, 3), {"w": w, "bias": bias},
-        options, num_threads, dtype, _trial_map(3, -1, **options),
-    )  # fmt: skip
+    return _prepare_map(prepare_conv3d_transpose, transpose, 3, locals(), channels=-1)
 
 
 def prepare_dense(
@@ -597,10 +534,7 @@ def prepare_dense(
     >>> k(np.array([[1.0, 2.0]], np.float32))
     array([[21.5]], dtype=float32)
     """
-    return _prepare(
-        prepare_dense, "dense", inspect.unwrap(dense), {"w": w, "bias": bias}, {"activation": activation},
-        num_threads, dtype, lambda arrays: (0, arrays[0].shape[0] if arrays[0].ndim == 2 else 1),
-    )  # fmt: skip
+    return _prepare(prepare_dense, inspect.unwrap(dense), locals(), _trial_rows)
 
 
 def prepare_batch_norm(
@@ -622,8 +556,4 @@ def prepare_batch_norm(
     >>> prepare_batch_norm(one, 4 * one, epsilon=0)(np.array([[3.0]], np.float32))
     array([[1.]], dtype=float32)
     """
-    return _prepare(
-        prepare_batch_norm, "batch_norm", inspect.unwrap(batch_norm),
-        {"mean": mean, "variance": variance, "gamma": gamma, "beta": beta},
-        {"axis": axis, "epsilon": epsilon}, num_threads, dtype, partial(_trial_norm, axis=axis),
-    )  # fmt: skip
+    return _prepare(prepare_batch_norm, inspect.unwrap(batch_norm), locals(), partial(_trial_norm, axis=axis))
