@@ -145,7 +145,7 @@ def test_arguments_and_defaults_are_those_of_the_cpu(name: str) -> None:
     assert list(mine.values())[:-1] == [p for p in theirs.values() if p.name != "num_threads"]
     assert mine["stream"].kind is inspect.Parameter.KEYWORD_ONLY and mine["stream"].default is None
     assert mirrored.__name__ == name and mirrored.__module__ == "convcore.cuda"
-    assert mirrored.__wrapped__ is plain is getattr(cc.ops, name)
+    assert plain is getattr(cc.ops, name) and mirrored.__wrapped__ is inspect.unwrap(plain)
 
 
 CURVES: list[tuple[str, dict[str, Any]]] = [
