@@ -1,4 +1,4 @@
-"""The record of a run: what is kept exactly is enough to compute every kept output from, and no number lies."""
+"""The record of a run: what is kept is enough to compute every kept output from, and no number lies."""
 
 from __future__ import annotations
 
