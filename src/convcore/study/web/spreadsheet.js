@@ -313,10 +313,13 @@ function entryAfter(list, entry, by) {
   return list[Math.min(Math.max(list.indexOf(entry) + by, 0), list.length - 1)];
 }
 
+let choosersMade = 0;
+
 function chooser(label, names, index, choose) {
-  const select = element("select", { onchange: () => choose(select.selectedIndex) },
+  const id = `sheet-choice-${choosersMade++}`;
+  const select = element("select", { id, onchange: () => choose(select.selectedIndex) },
     names.map((name, i) => element("option", { selected: i === index }, String(name))));
-  return element("label", { class: "choice" }, `${label} `, select);
+  return element("span", { class: "choice" }, element("label", { for: id }, label), select);
 }
 
 function syncChooser(choice, index) {

@@ -205,7 +205,7 @@ function sortedTable(sheet, { name, caption, rows, size, columns, cells, marked,
     announce(`${caption}, page ${to + 1} of ${pages}`);
   };
   const heading = (row, text) => (press
-    ? element("button", { type: "button", class: "plain", "aria-pressed": Boolean(marked?.(row)), onclick: () => press(row),
+    ? element("button", { type: "button", class: "plain", "aria-pressed": String(Boolean(marked?.(row))), onclick: () => press(row),
       dataset: { key: `${name} ${text}` } }, text)
     : text);
   return element("div", { class: "list" },
