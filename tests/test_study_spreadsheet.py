@@ -70,9 +70,28 @@ def _every_operation() -> Graph:
 
 
 def _large() -> Graph:
-    """A convolution that is too large to be kept whole."""
+    """Operations on maps that are too large to be kept whole."""
     b = GraphBuilder(5)
-    return b.graph(b.conv(b.input(64, 60, 24), 16, (3, 3), strides=(2, 1), dilation=(1, 2)))
+    y = b.conv(b.input(64, 60, 24), 16, (3, 3), strides=(2, 1), dilation=(1, 2))
+    y = b.batch_norm(y)
+    plain = {"strides": (1, 1), "dilation": (1, 1), "padding": "same"}
+    y = b.add("depthwise_conv", y, plain, {"kernel": b.normal(5, 3, 16, 2)})
+    y = b.conv(y, 24, (1, 3), groups=4)
+    wide = {"strides": (2, 3), "dilation": (1, 2), "padding": "valid"}
+    y = b.add("conv_transpose", y, wide, {"kernel": b.normal(2, 3, 12, 24), "bias": b.normal(12)})
+    y = b.add("prelu", y, {}, {"alpha": b.normal(1, 1, 12)})
+    y = b.add("affine", y, {}, {"scale": b.normal(12), "offset": b.normal(1)})
+    y = b.add("max_pool", y, {"pool_size": (3, 2), "strides": (2, 2), "padding": "same"})
+    y = b.add("pad", y, {"padding": ((1, 0), (2, 1), (0, 0))})
+    y = b.add("crop", y, {"cropping": ((0, 3), (1, 2), (0, 0))})
+    y = b.add("resize", y, {"size": (40, 50), "interpolation": "bilinear"})
+    y = b.add("upsample", y, {"size": (2, 1)})
+    gate = b.add("global_max_pool", y, {"keepdims": True})
+    y = b.add("multiply", [y, gate])
+    y = b.add("average_pool", y, {"pool_size": (2, 2), "strides": (1, 1), "padding": "same", "include_padding": False})
+    y = b.add("average", [y, y, b.activation(y, "tanh")])
+    y = b.add("dense", y, {}, {"kernel": b.normal(12, 15), "bias": b.normal(15)})
+    return b.graph(b.add("softmax", y, {"axis": 2}))
 
 
 def _line_and_volume() -> Graph:
@@ -231,6 +250,32 @@ def test_pointing_shows_the_references_number(
         assert _number(view.text("value-difference").split(" ")[0]) == pytest.approx(
             difference, rel=1e-8, abs=allowed[place] - PRINTED * abs(expected[place])
         )
+
+
+LARGE_OPERATIONS = [
+    ("conv", 0), ("batch_norm", 0), ("depthwise_conv", 0), ("conv", 1), ("conv_transpose", 0), ("prelu", 0),
+    ("affine", 0), ("max_pool", 0), ("pad", 0), ("crop", 0), ("resize", 0), ("upsample", 0),
+    ("average_pool", 0), ("global_max_pool", 0), ("multiply", 0), ("average", 0), ("dense", 0),
+    ("softmax", 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("operation", "index"), LARGE_OPERATIONS)
+def test_numbers_of_layers_that_are_kept_in_parts(
+    large: Studied, look: Opener, operation: str, index: int
+) -> None:
+    node = large.node(operation, index)
+    exact = large.record["nodes"][node.name]["exact"]
+    assert not exact["whole"]
+    expected, allowed = large.reference(node), large.allowance(node)
+    last = exact["channels"][-1]
+    for block in exact["blocks"]:
+        for side in (0, 1):
+            position = [s + side * (n - 1) for s, n in zip(block["start"], block["size"], strict=True)]
+            view = look(large, node, f"&at={','.join(map(str, position))}&channel={last}")
+            place = (*position, last)
+            assert view.total("value") == pytest.approx(expected[place], rel=0, abs=allowed[place]), place
+            assert np.float32(view.total("value-engine")) == large.values[node.name][0][place]
 
 
 def test_the_activation_follows_its_convolution(studied: Studied, look: Opener) -> None:
@@ -493,7 +538,7 @@ def test_of_a_large_layer_the_animation_visits_what_is_kept(large: Studied, look
 
 def test_steps_go_both_ways_and_pause_stops(studied: Studied, look: Opener) -> None:
     view = look(studied, studied.node("conv"))
-    step, back, first = (view.root.get_by_role("button", name=n) for n in ("Step", "Back", "First"))
+    step, back, first = (view.root.get_by_role("button", name=n) for n in ("Step ▸", "Step back", "First"))
     step.click()
     step.click()
     back.click()

@@ -173,6 +173,7 @@ class Spreadsheet {
 
   /** Looks at a place for as long as it is pointed at. */
   look(place) {
+    if (this.animation.playing()) return;
     if (String(this.place.position) === String((place ?? this.chosen).position)
       && this.place.channel === (place ?? this.chosen).channel) return;
     this.preview = place;
@@ -221,7 +222,7 @@ class Spreadsheet {
 
   draw() {
     const found = this.explanation();
-    this.drawOutputMap();
+    this.drawOutputMap(found);
     this.drawInputMap(found);
     replaceKeepingPlace(this.detail, detailOf(this, found));
   }
@@ -246,6 +247,7 @@ class Spreadsheet {
     }
     if (CONVOLUTIONS.has(main.operation)) choices.push(this.flipSwitch());
     this.choices.replaceChildren(...choices);
+    this.choices.hidden = !choices.length;
   }
 
   flipSwitch() {
@@ -257,7 +259,7 @@ class Spreadsheet {
     return element("label", { class: "choice" }, box, " Turn the kernel around (true convolution)");
   }
 
-  drawOutputMap() {
+  drawOutputMap(found) {
     const { main, then } = this.calculation;
     const shown = visiblePart(this.block, this.place.position);
     const key = JSON.stringify([main.name, this.flat ? null : this.place.channel, shown]);
@@ -267,9 +269,26 @@ class Spreadsheet {
       this.outputMap.replaceChildren(outputMapOf(this, from, shown));
     }
     this.outputGrid = this.outputMap.querySelector("[role=grid]");
+    markCells(this.outputGrid, "spread", this.scattered(found));
     markChosen(this.outputGrid, this.place);
     syncChooser(this.channelChooser, main.exact.channels.indexOf(this.chosen.channel));
     syncChooser(this.blockChooser, main.exact.blocks.indexOf(this.block));
+  }
+
+  /** The input of a transposed convolution whose scatter is shown: the one chosen, else the one that adds most. */
+  scatterSource(found) {
+    const sources = found.cells.filter((cell) => cell.kind === "real");
+    return sources.find((cell) => samePosition(cell.at, this.scatterFrom ?? []))
+      ?? sources.reduce((best, cell) => (!best || Math.abs(cell.product) > Math.abs(best.product) ? cell : best), null);
+  }
+
+  /** Keys of the outputs that this input adds to. */
+  scattered(found) {
+    const { main } = this.calculation;
+    if (main.operation !== "conv_transpose" || found.kind === "missing") return [];
+    const from = this.scatterSource(found);
+    const outputs = from ? scatterWindow(convolutionGeometry(main), from.at, main.shape.slice(0, -1)) : [];
+    return outputs.map((cell) => cell.at.join(","));
   }
 
   drawInputMap(found) {
@@ -432,6 +451,11 @@ function outputMapOf(sheet, node, part) {
     grid,
     element("p", { class: "note", id: hint }, "Point at a value to look; click, tap or use the arrow keys to stay.",
       sheet.flat ? "" : sheet.block.start.length > 2 ? " Page Up and Page Down change the depth." : " Page Up and Page Down change the channel."));
+}
+
+function markCells(grid, mark, keys) {
+  grid.querySelectorAll(`.${mark}`).forEach((cell) => cell.classList.remove(mark));
+  for (const key of keys) grid.querySelector(`[data-place="${key}"]`)?.classList.add(mark);
 }
 
 function markChosen(grid, place) {
