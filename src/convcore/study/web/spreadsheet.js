@@ -262,7 +262,7 @@ class Spreadsheet {
   drawOutputMap(found) {
     const { main, then } = this.calculation;
     const shown = visiblePart(this.block, this.place.position);
-    const key = JSON.stringify([main.name, this.flat ? null : this.place.channel, shown]);
+    const key = JSON.stringify([main.name, this.flat ? pageOfChannels(main.exact.channels, this.place.channel)[0] : this.place.channel, shown]);
     if (key !== this.outputKey) {
       this.outputKey = key;
       const from = then && engineValue(then, this.place.position, this.place.channel) !== undefined ? then : main;
@@ -302,7 +302,7 @@ class Spreadsheet {
     const { position, channel } = this.chosen;
     const { channels } = this.calculation.main.exact;
     if (this.flat) {
-      const to = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1, Home: -Infinity, End: Infinity }[key];
+      const to = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -MAP_SIDE, ArrowDown: MAP_SIDE, Home: -Infinity, End: Infinity }[key];
       return to === undefined ? null : { position, channel: entryAfter(channels, channel, to) };
     }
     const { start, size } = this.block;
@@ -369,6 +369,17 @@ function visiblePart({ start, size }, position) {
   return part;
 }
 
+/** Of an output without positions: the page of channels that holds this one, and a list in rows of MAP_SIDE. */
+function pageOfChannels(channels, channel) {
+  const size = MAP_SIDE * MAP_SIDE;
+  const first = Math.floor(channels.indexOf(channel) / size) * size;
+  return channels.slice(first, first + size);
+}
+
+function listInRows(list) {
+  return Array.from({ length: Math.ceil(list.length / MAP_SIDE) }, (_, row) => list.slice(row * MAP_SIDE, (row + 1) * MAP_SIDE));
+}
+
 /** Every position of a part, as rows of columns. */
 function inRows({ start, size }) {
   const columns = size.at(-1);
@@ -414,7 +425,7 @@ function outputMapOf(sheet, node, part) {
   const { channels } = sheet.calculation.main.exact;
   const { channel } = sheet.place;
   const places = sheet.flat
-    ? [channels.map((c) => ({ position: [], channel: c }))]
+    ? listInRows(pageOfChannels(channels, channel)).map((row) => row.map((c) => ({ position: [], channel: c })))
     : inRows(part).map((row) => row.map((position) => ({ position, channel })));
   const byKey = new Map(places.flat().map((place) => [keyOf(place), place]));
   const cells = places.map((row) => row.map((place) => {
@@ -445,7 +456,7 @@ function outputMapOf(sheet, node, part) {
       sheet.choose(place, "point");
     },
   });
-  const where = sheet.flat ? `${channels.length} of ${sheet.calculation.main.shape.at(-1)} channels` : boxText(part);
+  const where = sheet.flat ? `${channels.length} of ${sheet.calculation.main.shape.at(-1)} channels kept` : boxText(part);
   return element("figure", { class: "sheet-figure output" },
     element("figcaption", {}, element("b", {}, "Output"), sheet.flat ? "" : ` channel ${channel}`, element("span", {}, where)),
     grid,

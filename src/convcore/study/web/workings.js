@@ -8,15 +8,27 @@ const ROWS_A_PAGE = 12;
 function detailOf(sheet, found) {
   const { main } = sheet.calculation;
   return [
-    element("h4", {}, `Output at ${placeText(sheet.place)}`),
+    headline(sheet, found),
     element("p", { class: "formula" }, (FORMULAS[found.kind] ?? (() => ""))(main, found, sheet)),
     ...(WORKINGS[found.kind]?.(sheet, found) ?? []),
     element("div", { class: "sums" }, LISTS[found.kind]?.(sheet, found), totalsOf(sheet, found)),
   ];
 }
 
+/** The place and its result, in sight while the window walks. */
+function headline(sheet, found) {
+  const { main, then } = sheet.calculation;
+  const { position, channel } = sheet.place;
+  const value = then && found.value !== undefined ? applyActivation(then, found.value).value : found.value;
+  const engine = engineValue(then ?? main, position, channel);
+  return element("div", { class: "headline" },
+    element("h4", {}, `Output at ${placeText(sheet.place)}`),
+    element("p", {}, value === undefined ? null : element("b", {}, `= ${text9(value)}`),
+      engine === undefined ? null : element("span", { class: "note" }, ` engine ${text9(engine)}`)));
+}
+
 /** What is shown above the sums, and the list beside the total. */
-const WORKINGS = { products: productsShown, maximum: windowShown, mean: windowShown, terms: groupsShown, missing: missingShown };
+const WORKINGS = { products: productsShown, maximum: windowShown, mean: windowShown, missing: missingShown };
 const LISTS = {
   products: channelSums, terms: termsList, softmax: softmaxList, line: weightsList, combination: operandsList, mixture: pixelsList,
 };
@@ -258,9 +270,8 @@ function chosenGroup(sheet, found) {
   return found.groups[Math.min(sheet.group, found.groups.length - 1)];
 }
 
-function groupsShown(sheet, found) {
-  if (found.groups.length === 1) return [];
-  return [sortedTable(sheet, {
+function groupsList(sheet, found) {
+  return sortedTable(sheet, {
     name: "groups", caption: flattenedShape(sheet.calculation.main) ? "Sum of each pixel's inputs" : "Sums of groups of inputs",
     rows: found.groups, size: (group) => group.sum, columns: ["Group", "Sum of its products"],
     cells: (group) => [groupName(group), text9(group.sum)], marked: (group) => group === chosenGroup(sheet, found),
@@ -271,7 +282,7 @@ function groupsShown(sheet, found) {
       sheet.draw();
       announce(`${groupName(group)}: their products sum to ${text9(group.sum)}`);
     },
-  })];
+  });
 }
 
 function termsList(sheet, found) {
@@ -283,14 +294,17 @@ function termsList(sheet, found) {
   };
   const all = sheet.allTerms || found.groups.length === 1;
   const group = chosenGroup(sheet, found);
-  return element("div", { class: "list" },
-    found.groups.length > 1 && scopeChooser(sheet),
-    sortedTable(sheet, {
-      name: "terms", caption: all ? "Every product" : `Products of ${groupName(group)}`,
-      rows: all ? found.terms : found.terms.slice(group.first, group.first + group.count),
-      size: (term) => term.product, columns: ["Input", "x", "w", "x · w"],
-      cells: (term) => [inputText(term.index), text9(term.x), text9(term.k), text9(term.product)],
-    }));
+  return [
+    found.groups.length > 1 && groupsList(sheet, found),
+    element("div", { class: "list" },
+      found.groups.length > 1 && scopeChooser(sheet),
+      sortedTable(sheet, {
+        name: "terms", caption: all ? "Every product" : `Products of ${groupName(group)}`,
+        rows: all ? found.terms : found.terms.slice(group.first, group.first + group.count),
+        size: (term) => term.product, columns: ["Input", "x", "w", "x · w"],
+        cells: (term) => [inputText(term.index), text9(term.x), text9(term.k), text9(term.product)],
+      })),
+  ];
 }
 
 function scopeChooser(sheet) {
@@ -393,8 +407,10 @@ function resultRows(name, label, value, engine, sheet) {
   rows.push(totalRow(`${name}-engine`, "The engine's own, float32", text9(engine)));
   if (value === undefined) return rows;
   const { difference, units } = differenceTo(engine, value);
-  const words = sheet.flip ? "Difference that the turned kernel makes" : "Difference, engine − float64";
-  const apart = difference === 0 || !Number.isFinite(units) ? "" : ` (${short(units, 2)} units of the last place)`;
-  rows.push(totalRow(`${name}-difference`, words, text9(difference) + apart));
-  return rows;
+  const words = sheet.flip ? "What the turned kernel changes" : "Difference, engine − float64";
+  const row = totalRow(`${name}-difference`, words, text9(difference));
+  if (difference !== 0 && Number.isFinite(units)) {
+    row.lastChild.append(` = ${short(units, 2)}\u202f`, element("abbr", { title: "units of the last place of a float32" }, "ulp"));
+  }
+  return [...rows, row];
 }
