@@ -219,7 +219,7 @@ def test_default_part_is_eight_channels_and_two_blocks() -> None:
     kept = value[..., exact["channels"]].max(axis=-1)
     place = np.unravel_index(int(kept.argmax()), kept.shape)
     assert all(a <= p < a + n for a, p, n in zip(around["start"], place, around["size"], strict=True))
-    assert report.record["kept"]["positions"] == 64
+    assert report.record["kept"]["positions"] == 64 and report.record["kept"]["channels"] == 8
     assert report.record["nodes"]["last"]["exact"]["whole"]
 
 
@@ -371,3 +371,19 @@ def test_the_page_is_whole() -> None:
     assert all(f'id="blob-{n}"' in page for n in numbers)
     assert "{{" not in page.split("</style>")[0]
     assert "<iframe" in report._repr_html_() and len(report._repr_html_()) > len(page)
+
+
+def test_a_large_network_keeps_less_of_each_layer() -> None:
+    """80 layers, each with more weights and numbers than their share of the page."""
+    nodes = [conv("c0", "x", (12, 12, 256), (3, 3, 256, 256))]
+    shared = nodes[0].weights
+    for i in range(1, 80):
+        last = nodes[-1]
+        nodes.append(Node(f"c{i}", "conv", (last.name,), last.shape, last.attributes, shared))
+    report, _ = report_of(network((12, 12, 256), *nodes))
+    kept = report.record["kept"]
+    assert kept["positions"] < 64 and kept["channels"] < 8
+    exact = report.record["nodes"]["c40"]["exact"]
+    assert len(exact["channels"]) == kept["channels"]
+    assert sum(math.prod(block["size"]) for block in exact["blocks"]) == kept["positions"]
+    assert sum(map(len, report._blobs.encoded)) * 3 / 4 < (9 << 20) + 8_000_000
