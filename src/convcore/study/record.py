@@ -111,7 +111,7 @@ def make_record(run: Run, facts: InputFacts, selection: Selection) -> tuple[dict
     values = {name: value[0] for name, value in run.values.items()}
     if facts.labels and (count := _classes(graph)) not in (0, len(facts.labels)):
         raise ArgumentError("study", "names of classes", got=len(facts.labels), expected=str(count))
-    parts, positions = choose_parts(graph, values, selection)
+    parts, amount = choose_parts(graph, values, selection)
     blobs = Blobs()
     owners = _Owners(graph)
     nodes = _Nodes(graph, values, parts, run.algorithms, blobs, owners)
@@ -127,10 +127,13 @@ def make_record(run: Run, facts: InputFacts, selection: Selection) -> tuple[dict
         "steps": steps,
         "nodes": {node.name: nodes.describe(node) for node in graph.nodes},
         "kept": {
-            "positions": positions,
-            "layers": list(selection.layers),
-            "channels": list(selection.channels),
-            "at": [list(place) for place in selection.at],
+            "positions": amount.positions,
+            "channels": amount.channels,
+            "asked": {
+                "layers": list(selection.layers),
+                "channels": list(selection.channels),
+                "at": [list(place) for place in selection.at],
+            },
         },
     }
     return record, blobs
