@@ -41,6 +41,11 @@ function reluOf({ negative_slope: slope, max_value: most, threshold }) {
   };
 }
 
+function reluFormula({ negative_slope: slope, max_value: most, threshold }) {
+  if (slope === 0 && threshold === 0) return most === null ? "max(x, 0)" : "max(x, 0), at most the maximum";
+  return `x above the threshold, ${slope === 0 ? "0" : "slope · (x − threshold)"} below${most === null ? "" : ", at most the maximum"}`;
+}
+
 function geluOf(approximate) {
   if (!approximate) return { value: (x) => x * normalShare(x), derivative: (x) => normalShare(x) + x * normalDensity(x) };
   const inner = (x) => 2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3);
@@ -64,7 +69,7 @@ const FUNCTIONS = {
     of: () => ({ value: sigmoidOf, derivative: (x) => sigmoidOf(x) * sigmoidOf(-x) }) },
   tanh: { label: "tanh", article: true, formula: "(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ) = 2 sigmoid(2x) − 1",
     of: () => ({ value: Math.tanh, derivative: (x) => 4 * sigmoidOf(2 * x) * sigmoidOf(-2 * x) }) },
-  relu: { label: "ReLU", article: true, formula: "x above the threshold, slope · (x − threshold) below, at most the maximum",
+  relu: { label: "ReLU", article: true, formula: reluFormula,
     parameters: { negative_slope: parameter("slope below", 0, 0, 1, 0.01), max_value: parameter("maximum", null, 0, 20, 0.5),
       threshold: parameter("threshold", 0, -2, 4, 0.1) },
     of: reluOf, breaks: (p) => [p.threshold, p.max_value ?? p.threshold] },
@@ -119,7 +124,9 @@ function functionOf(name, given = {}) {
   for (const [key, { value }] of Object.entries(definition.parameters ?? {})) {
     parameters[key] = key in given ? (given[key] === null ? null : numberOf(given[key])) : value;
   }
-  return { name, ...definition, given: parameters, ...definition.of(parameters), breaks: definition.breaks?.(parameters) ?? [] };
+  const { formula } = definition;
+  return { name, ...definition, given: parameters, ...definition.of(parameters),
+    formula: typeof formula === "function" ? formula(parameters) : formula, breaks: definition.breaks?.(parameters) ?? [] };
 }
 
 // --- the layer's own function ---------------------------------------------------------------------------------
@@ -142,7 +149,7 @@ function ownFunction(node) {
 /** The curve of an activation node, for its layer's panel. */
 function ownCurve(node) {
   const { curve, through, alphas } = ownFunction(node);
-  const range = rangeFor(through, false);
+  const range = rangeFor(through, true);
   const box = drawToWidth(element("div", { class: "chart-box" }), (width) => curvesChart(width, [curve], { range, through, derivative: true }));
   return element("section", { "aria-labelledby": "own-curve-title" },
     element("h3", { id: "own-curve-title" }, `${curve.label}, and what went through it`),
@@ -153,7 +160,8 @@ function ownCurve(node) {
 }
 
 function givenText(curve) {
-  const given = Object.entries(curve.given).filter(([, value]) => value !== null && value !== false);
+  const given = Object.entries(curve.given).filter(([key, value]) => value !== null && value !== false
+    && !(curve.name === "relu" && value === 0));
   return given.length ? `, ${given.map(([key, value]) => `${curve.parameters[key].label} = ${value === true ? "on" : short(value, 6)}`).join(", ")}` : "";
 }
 
@@ -207,7 +215,7 @@ function shareWhere({ edges, counts }, holds) {
 /** From -6 to 6, or as far as the values went. */
 function rangeFor(through, whole_) {
   if (!through || !whole_) return [-6, 6];
-  const [low, high] = [Math.min(through.edges[0], -1), Math.max(through.edges.at(-1), 1)];
+  const [low, high] = [Math.min(through.edges[0], -3), Math.max(through.edges.at(-1), 3)];
   return [low - (high - low) * 0.02, high + (high - low) * 0.02];
 }
 

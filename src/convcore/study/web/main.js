@@ -186,5 +186,12 @@ function start() {
   fill("colophon", colophon());
 }
 
-window.convcore = { study: STUDY, visited: [], route, setRoute, text9, text32 };
+/** Values and derivatives of an activation function at `points`, as the curves draw them. */
+function curveAt(name, parameters, points) {
+  const curve = functionOf(name, parameters);
+  return { values: points.map(curve.value), derivatives: points.map(curve.derivative) };
+}
+
+// What tests look at; `visited` is filled by the animation.
+window.convcore = { study: STUDY, visited: [], route, setRoute, text9, text32, curveAt, layOut, stepFrom };
 start();
