@@ -14,7 +14,8 @@ function ctView() {
   let [level, extent] = hu.window;
   const canvas = element("canvas", { class: "slice", width, height, tabindex: "0", role: "img" });
   // Pixels of a scan need not be square.
-  canvas.style.aspectRatio = `${width * hu.spacing[1]} / ${height * hu.spacing[0]}`;
+  const [rowSpacing, columnSpacing] = hu.spacing ?? [1, 1];
+  canvas.style.aspectRatio = `${width * columnSpacing} / ${height * rowSpacing}`;
   const reading = element("p", { class: "detail", "aria-live": "polite" }, "Point at the slice, or move with the arrow keys in it, to read HU.");
   const box = drawToWidth(element("div", { class: "chart-box" }), (chartWidth) => huHistogram(hu, chartWidth, level, extent));
   const probe = { row: Math.floor(height / 2), column: Math.floor(width / 2), shown: false };
@@ -59,7 +60,7 @@ function ctView() {
   return [
     element("h2", { id: "ct-title" }, "The slice in Hounsfield units"),
     element("p", {}, "Air is −1000 HU, water 0, bone from some hundreds up. A screen has 256 greys, so a window is chosen: "
-      + "grey = 255 · (HU − (level − width / 2)) / width, cut to 0 and 255."),
+      + "grey = 255 · ((HU − level) / width + 1/2), cut to 0 and 255 (DICOM calls it LINEAR_EXACT)."),
     element("div", { class: "ct" },
       element("div", {}, canvas, reading),
       element("div", {},

@@ -42,8 +42,7 @@ function facts(pairs) {
 }
 
 function layerFacts(layer) {
-  const step = layer.step === null ? null : STUDY.steps[layer.step];
-  const companions = step ? step.layers.filter((i) => i !== layer.index) : [];
+  const companions = [...new Set(layer.steps.flatMap((i) => STUDY.steps[i].layers))].filter((i) => i !== layer.index);
   const readers = STUDY.layers.filter((other) => other.inputs.includes(layer.index));
   return facts([
     ["Output", shapeText(layer.shape)],
@@ -97,8 +96,9 @@ function operationName(node) {
 function nodeView(node) {
   return [
     attributeFacts(node),
-    node.maps ? mapsView(node) : node.bars ? barsView(node) : null,
-    node.histogram && valuesView(node),
+    node.maps?.sprite ? mapsView(node) : node.maps?.values ? barsView(node) : null,
+    isActivation(node) ? ownCurve(node) : null,
+    valuesView(node),
     exactView(node),
   ].filter(Boolean);
 }
@@ -147,7 +147,7 @@ function mapsView(node) {
     const i = tiles.indexOf(event.target.closest(".map"));
     if (i >= 0) tiles[i].focus();
   });
-  const first = Math.max(0, indexOfChannel(maps, route().channel ?? node.exact.channels[0] ?? 0));
+  const first = Math.max(0, indexOfChannel(maps, route().channel ?? node.exact?.channels[0] ?? 0));
   reach(first);
   choose_(first);
   const channels = node.shape.at(-1);
@@ -157,6 +157,7 @@ function mapsView(node) {
       maps.count < channels ? `${maps.count} of ${whole(channels)} channels. ` : `${whole(channels)} ${channels === 1 ? "channel" : "channels"}. `,
       element("strong", {}, "Rounded: "), "256 greys",
       scaleNote(maps.scale),
+      maps.depth === null ? null : `; of the volume, the slice at depth ${maps.depth}`,
       `. Black is ${short(numberOf(maps.low))}, white is ${short(numberOf(maps.high))}, the same for all channels.`),
     element("div", { class: "maps-split" }, list, large.element));
 }
@@ -195,7 +196,8 @@ function tilesPerRow(tiles) {
 
 /** One map enlarged, with the part that is kept exactly; a click in it goes to that value. */
 function largeMap(node) {
-  const { maps, exact } = node;
+  const { maps } = node;
+  const exact = node.exact ?? { whole: false, channels: [], blocks: [] };
   const [height, width] = maps.tile;
   const zoom = Math.max(1, Math.floor(280 / Math.max(height, width)));
   const canvas = element("canvas", { width: width * zoom, height: height * zoom, role: "img" });
@@ -217,7 +219,7 @@ function largeMap(node) {
     canvas.classList.toggle("kept", kept);
     caption.textContent = `Channel ${channel}. ` + (kept
       ? exact.whole ? "Kept exactly as a whole: click a value." : "The outlined parts are kept exactly: click a value in them."
-      : `Not kept exactly; channels ${rangesText(exact.channels)} are.`);
+      : exact.channels.length ? `Not kept exactly; channels ${rangesText(exact.channels)} are.` : "Not kept exactly.");
     if (picture.complete) draw();
   };
   picture.addEventListener("load", draw);
@@ -263,7 +265,7 @@ function rangesText(numbers) {
 
 /** A row of values without a picture, as bars. */
 function barsView(node) {
-  const values = array(node.bars.values);
+  const values = array(node.maps.values);
   const label = `${whole(values.length)} values, from ${short(numberOf(node.range.low))} to ${short(numberOf(node.range.high))}`;
   const box = element("div", { class: "chart-box" });
   drawToWidth(box, (width) => {
@@ -288,7 +290,7 @@ function barsView(node) {
 function valuesView(node) {
   const { range, histogram } = node;
   let log = true;
-  const label = `Histogram of ${whole(histogram.counts.reduce((a, b) => a + b, 0))} values of ${node.name}, from `
+  const label = `Histogram of ${whole(range.count)} values of ${node.name}, from `
     + `${short(numberOf(range.low))} to ${short(numberOf(range.high))}`;
   const box = drawToWidth(element("div", { class: "chart-box" }), (width) => histogramChart(numbers(histogram), { width, log, label }).svg);
   return element("section", { "aria-labelledby": "values-title" },

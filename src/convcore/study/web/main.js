@@ -101,7 +101,60 @@ function showChosenLayer() {
   const layer = layerNamed(chosen.layer);
   if (panel.dataset.layer === layer.name) return;
   panel.dataset.layer = layer.name;
-  panel.replaceChildren(layerPanel(layer));
+  panel.replaceChildren(...layerPanel(layer));
+}
+
+function fill(id, children) {
+  document.getElementById(id).replaceChildren(...children);
+}
+
+function showModel() {
+  const { model } = STUDY;
+  document.getElementById("model-name").textContent = model.name;
+  document.getElementById("model-facts").textContent = [
+    `${model.file} (${model.source})`, `${STUDY.layers.length} layers`, `${whole(model.parameters)} parameters`,
+    `${scaled(model.flops)} FLOPs`, `${milliseconds(model.ms)} for one example`,
+  ].join(" · ");
+}
+
+/** What went in and what came out. */
+function aboutView() {
+  const { input, answer } = STUDY;
+  const picture = input.picture && element("img", { class: "input", src: pictureAddress(input.picture), alt: `The input: ${input.name}` });
+  return [
+    element("div", { class: "about" },
+      picture && element("figure", {}, picture),
+      element("div", {},
+        element("h2", {}, "What went in"),
+        facts([["Input", input.name], ["Shape", shapeText(input.shape)], ["Made by", input.preprocess || null]])),
+      element("div", {}, element("h2", {}, "What came out"), answer.map(answerView))),
+  ];
+}
+
+function answerView({ output, shape, top }) {
+  const most = Math.max(...top.map(({ value }) => Math.abs(numberOf(value))));
+  if (top.length === 0) return element("p", {}, layerLink(layerNamed(output)), ` made ${shapeText(shape)} values.`);
+  return element("table", { class: "answer" },
+    element("caption", {}, layerLink(layerNamed(output)), `, ${shapeText(shape)}`),
+    element("tbody", {}, top.map(({ class: index, name, value }) => {
+      const cell = element("td", {}, text32(numberOf(value)));
+      cell.style.setProperty("--share", `${(100 * Math.max(0, numberOf(value)) / (most || 1)).toFixed(1)}%`);
+      return element("tr", {}, element("th", { scope: "row" }, name || `class ${index}`), cell);
+    })));
+}
+
+function partsOfPage() {
+  const parts = [["network", "Network"], ["panel", "Layer"], ["layers", "All layers"], ["roofline", "Roofline"], ["curves", "Activation functions"],
+    STUDY.input.hu && ["ct", "Hounsfield units"]];
+  return parts.filter(Boolean).map(([id, label]) => element("a", { href: `#${id}` }, label));
+}
+
+function colophon() {
+  const { machine, model } = STUDY;
+  const versions = Object.entries(machine.versions).map(([name, version]) => `${name} ${version}`).join(", ");
+  return [element("p", { class: "note" }, `Made on ${machine.date} with ${versions}. Times are medians of ${model.repeats ?? "several"} runs on `
+    + `${machine.device === "cuda" ? "a GPU beside " : ""}${machine.cpu}`
+    + `${machine.isa ? `, ${machine.isa}, ${machine.threads} ${machine.threads === 1 ? "thread" : "threads"}` : ""}.`)];
 }
 
 /** Links within the page move the focus and leave the address to the layer. */
@@ -121,7 +174,16 @@ function start() {
   setUpTheme();
   chosen = routeFrom(location.hash) ?? { layer: firstLayer().name, at: null, channel: null };
   onRoute(document.getElementById("panel"), showChosenLayer);
+  showModel();
   showChosenLayer();
+  fill("parts", partsOfPage());
+  fill("about", aboutView());
+  fill("network", networkView());
+  fill("layers", layersView());
+  fill("roofline", rooflineView());
+  fill("curves", curvesView());
+  if (STUDY.input.hu) fill("ct", ctView());
+  fill("colophon", colophon());
 }
 
 window.convcore = { study: STUDY, visited: [], route, setRoute, text9, text32 };

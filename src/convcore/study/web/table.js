@@ -61,7 +61,7 @@ function layersView() {
           element("td", {}, whole(model.parameters)), element("td", {}, scaled(model.flops)),
           element("td", {}, scaled(model.bytes, "B")), element("td", {}, milliseconds(model.ms)),
           element("td", {}, model.ms ? short(model.flops / model.ms / 1e6, 3) : "–"),
-          element("td", {}, model.ms ? percent(model.least_ms / model.ms, 2) : "–"), element("td"))))),
+          element("td", {}, model.least_ms ? percent(model.least_ms / model.ms, 2) : "–"), element("td"))))),
   ];
 }
 
