@@ -278,7 +278,7 @@ function explainPrelu(node, position, channel) {
   const alpha = weightAt(node, "alpha", [...position, channel]);
   const x = inputValue(node, position, channel);
   return {
-    kind: "function", x, name: "prelu", formula: `x where x ≥ 0, α x below; α = ${text9(alpha)}`,
+    kind: "function", x, formula: `x where x ≥ 0, α x below; α = ${text9(alpha)}`,
     value: x >= 0 ? x : alpha * x,
   };
 }
@@ -289,8 +289,14 @@ function explainActivation(node, position, channel) {
 
 /** An activation node's function at x. */
 function applyActivation(node, x) {
-  const { kind, parameters } = node.attributes;
-  return { kind: "function", x, name: kind, formula: activationFormula(kind, parameters), value: activate(kind, x, parameters) };
+  const curve = functionOf(node.attributes.kind, node.attributes.parameters);
+  return { kind: "function", x, formula: formulaOf(curve), value: Number.isNaN(x) ? NaN : curve.value(x) };
+}
+
+function formulaOf(curve) {
+  const { negative_slope: slope, max_value: most, threshold } = curve.given;
+  if (curve.name === "relu" && !slope && !threshold) return most === null ? "max(x, 0)" : `max(x, 0), at most ${text9(most)}`;
+  return curve.formula + givenText(curve);
 }
 
 function explainSoftmax(node, position, channel) {
@@ -321,7 +327,7 @@ function explainCombination(node, position, channel) {
   const { sign, of } = COMBINE[node.operation];
   const all = operands.map(({ x }) => x).reduce(of);
   const divisor = node.operation === "average" ? operands.length : null;
-  return { kind: "combination", operands, sign, divisor, value: divisor ? all / divisor : all };
+  return { kind: "combination", operands, sign, divisor, sum: all, value: divisor ? all / divisor : all };
 }
 
 // --- moving and resizing ------------------------------------------------------------------------------------------
@@ -378,115 +384,4 @@ function hidesUnknown(found) {
 
 function missing(reason, more = {}) {
   return { kind: "missing", reason, value: undefined, ...more };
-}
-
-// --- activations --------------------------------------------------------------------------------------------------
-
-const SELU_ALPHA = 1.6732632423543772;
-const SELU_SCALE = 1.0507009873554805;
-
-/** A product with a gate that is 0 at -inf and vanishes faster than x grows. */
-function gated(x, gate) {
-  return x === -Infinity ? -0 : x * gate;
-}
-
-function logistic(x) {
-  const e = Math.exp(-Math.abs(x));
-  return x >= 0 ? 1 / (1 + e) : e / (1 + e);
-}
-
-function softplusOf(x) {
-  return Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
-}
-
-function hardSigmoid(x, slope) {
-  return Math.min(Math.max(slope * x + 0.5, 0), 1);
-}
-
-/** The complementary error function, to about 14 digits; JavaScript has none. */
-function erfc(x) {
-  if (x < 0) return 2 - erfc(-x);
-  if (x < 2) {
-    // erf(x) = 2 / sqrt(pi) e^(-x^2) (x + 2 x^3 / 3 + 4 x^5 / 15 + ...): all terms positive, nothing cancels.
-    let [term, sum] = [x, x];
-    for (let n = 1; term > sum * 1e-17; n++) {
-      term *= (2 * x * x) / (2 * n + 1);
-      sum += term;
-    }
-    return 1 - (2 / Math.sqrt(Math.PI)) * Math.exp(-x * x) * sum;
-  }
-  // The continued fraction x + (1/2)/(x + (2/2)/(x + (3/2)/(x + ...))), from its far end.
-  let fraction = x;
-  for (let n = 120; n > 0; n--) fraction = x + n / 2 / fraction;
-  return Math.exp(-x * x) / Math.sqrt(Math.PI) / fraction;
-}
-
-function reluOf(x, { negative_slope: slope = 0, max_value: most = null, threshold = 0 }) {
-  if (x > threshold) return most === null ? x : Math.min(Math.max(x, 0), numberOf(most));
-  return slope ? slope * (x - threshold) : 0;
-}
-
-function geluOf(x, { approximate = false }) {
-  if (approximate) return gated(x, logistic(2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
-  return gated(x, 0.5 * erfc(-x / Math.SQRT2));
-}
-
-/** The functions by the names that the record uses: the same forms as in convcore.reference. */
-const ACTIVATION_FUNCTIONS = {
-  linear: (x) => x,
-  relu: reluOf,
-  leaky_relu: (x, { negative_slope: slope = 0.2 }) => (x >= 0 ? x : slope * x),
-  leaky_divide: (x, { a = 5.5 }) => (x >= 0 ? x : x / a),
-  rrelu: (x, { lower = 3, upper = 8 }) => (x >= 0 ? x : x / ((lower + upper) / 2)),
-  noisy_relu: (x) => Math.max(x, 0),
-  elu: (x, { alpha = 1 }) => (x > 0 ? x : alpha * Math.expm1(x)),
-  celu: (x, { alpha = 1 }) => (x > 0 ? x : alpha * Math.expm1(x / alpha)),
-  selu: (x) => SELU_SCALE * (x > 0 ? x : SELU_ALPHA * Math.expm1(x)),
-  gelu: geluOf,
-  silu: (x) => gated(x, logistic(x)),
-  softplus: softplusOf,
-  softsign: (x) => (Number.isFinite(x) ? x / (1 + Math.abs(x)) : Math.sign(x)),
-  sigmoid: logistic,
-  hard_sigmoid: (x, { slope = 1 / 6 }) => hardSigmoid(x, slope),
-  hard_silu: (x) => gated(x, hardSigmoid(x, 1 / 6)),
-  tanh: Math.tanh,
-  exponential: Math.exp,
-  mish: (x) => gated(x, Math.tanh(softplusOf(x))),
-};
-
-function activate(kind, x, parameters) {
-  return Number.isNaN(x) ? NaN : ACTIVATION_FUNCTIONS[kind](x, parameters ?? {});
-}
-
-const ACTIVATION_FORMULAS = {
-  linear: () => "x",
-  relu: reluFormula,
-  leaky_relu: ({ negative_slope: slope = 0.2 }) => `x where x ≥ 0, ${text9(slope)} x below`,
-  leaky_divide: ({ a = 5.5 }) => `x where x ≥ 0, x / ${text9(a)} below`,
-  rrelu: ({ lower = 3, upper = 8 }) => `x where x ≥ 0, x / ${text9((lower + upper) / 2)} below`,
-  noisy_relu: () => "max(x, 0)",
-  elu: ({ alpha = 1 }) => `x where x > 0, ${text9(alpha)} (eˣ − 1) below`,
-  celu: ({ alpha = 1 }) => `x where x > 0, ${text9(alpha)} (e^(x / ${text9(alpha)}) − 1) below`,
-  selu: () => `${text9(SELU_SCALE)} x where x > 0, ${text9(SELU_SCALE * SELU_ALPHA)} (eˣ − 1) below`,
-  gelu: ({ approximate = false }) => (approximate ? "x (1 + tanh(√(2/π) (x + 0.044715 x³))) / 2" : "x Φ(x)"),
-  silu: () => "x / (1 + e⁻ˣ)",
-  softplus: () => "log(1 + eˣ)",
-  softsign: () => "x / (1 + |x|)",
-  sigmoid: () => "1 / (1 + e⁻ˣ)",
-  hard_sigmoid: ({ slope = 1 / 6 }) => `${text9(slope)} x + 0.5, cut to 0 … 1`,
-  hard_silu: () => "x times (x / 6 + 0.5, cut to 0 … 1)",
-  tanh: () => "tanh x",
-  exponential: () => "eˣ",
-  mish: () => "x tanh(log(1 + eˣ))",
-};
-
-function reluFormula({ negative_slope: slope = 0, max_value: most = null, threshold = 0 }) {
-  if (slope === 0 && most === null && threshold === 0) return "max(x, 0)";
-  const below = slope ? `${text9(slope)} ${threshold ? `(x − ${text9(threshold)})` : "x"}` : "0";
-  const ceiling = most === null ? "" : `, at most ${text9(numberOf(most))}`;
-  return `x where x > ${text9(threshold)}${ceiling}, ${below} at and below it`;
-}
-
-function activationFormula(kind, parameters) {
-  return ACTIVATION_FORMULAS[kind](parameters ?? {});
 }

@@ -1,9 +1,7 @@
 // The spreadsheet view: point at an output value, and see every number that it is made of.
 
-/** Most rows and columns of a map that are drawn at once, and most cells of a window that are drawn as a grid. */
+/** Most rows and columns of a map that are drawn at once. */
 const MAP_SIDE = 28;
-const MOST_GRID_CELLS = 225;
-const ROWS_A_PAGE = 12;
 
 const AXIS_NAMES = [[], ["position"], ["row", "column"], ["depth", "row", "column"]];
 
@@ -33,10 +31,6 @@ function calculationsOf(layer) {
 }
 
 // --- positions in words -------------------------------------------------------------------------------------------
-
-function operationName(node) {
-  return node.operation === "activation" ? node.attributes.kind.replaceAll("_", " ") : node.operation.replaceAll("_", " ");
-}
 
 function calculationName({ main, then }) {
   return [main, then].filter(Boolean).map(operationName).join(", then ");
@@ -81,11 +75,11 @@ class Spreadsheet {
     });
     this.inputMap = element("div", {});
     this.outputMap = element("div", {});
-    this.detail = element("div", { class: "detail" });
+    this.detail = element("div", { class: "sheet-detail" });
     this.note = element("p", { class: "note" });
     this.root = element("div", { class: "spreadsheet" },
       this.choices, this.note, this.animation.controls,
-      element("div", { class: "maps" }, this.inputMap, this.outputMap), this.detail);
+      element("div", { class: "sheet-maps" }, this.inputMap, this.outputMap), this.detail);
     const { at, channel } = this.asked();
     this.start(this.calculations.findIndex(({ main }) => at && blockWith(main, at)), at, channel);
     onRoute(this.root, () => this.followRoute());
@@ -354,7 +348,7 @@ function visiblePart({ start, size }, position) {
 }
 
 /** Every position of a part, as rows of columns. */
-function rowsOf({ start, size }) {
+function inRows({ start, size }) {
   const columns = size.at(-1);
   const all = everyIndex(size).map((local) => local.map((p, axis) => p + start[axis]));
   return Array.from({ length: all.length / columns }, (_, row) => all.slice(row * columns, (row + 1) * columns));
@@ -375,15 +369,15 @@ let mapsDrawn = 0;
 
 /** Cells in rows that the eye can take in; each has value, kind, label and place. */
 function mapGrid(rows, attributes) {
-  const id = `map-${mapsDrawn++}`;
+  const id = `sheet-map-${mapsDrawn++}`;
   const most = largestSize(rows.flat().map((cell) => cell.value));
-  return element("div", { ...attributes, class: "map", style: `--columns: ${rows[0].length}` },
-    rows.map((row, r) => element("div", { role: attributes.role === "grid" ? "row" : null, class: "map-row" },
+  return element("div", { ...attributes, class: "sheet-map", style: `--columns: ${rows[0].length}` },
+    rows.map((row, r) => element("div", { role: attributes.role === "grid" ? "row" : null, class: "sheet-row" },
       row.map((cell, c) => {
         const { class: tint, style } = heat(cell.value, most);
         return element("div", {
           id: `${id}-${r}-${c}`, role: attributes.role === "grid" ? "gridcell" : null,
-          class: `map-cell ${cell.kind ?? ""} ${cell.marked ? "read" : ""} ${tint}`, style,
+          class: `sheet-cell ${cell.kind ?? ""} ${cell.marked ? "read" : ""} ${tint}`, style,
           title: cell.label, "aria-label": attributes.role === "grid" ? cell.label : null,
           dataset: { place: cell.key },
         });
@@ -399,14 +393,14 @@ function outputMapOf(sheet, node, part) {
   const { channel } = sheet.place;
   const places = sheet.flat
     ? [channels.map((c) => ({ position: [], channel: c }))]
-    : rowsOf(part).map((row) => row.map((position) => ({ position, channel })));
+    : inRows(part).map((row) => row.map((position) => ({ position, channel })));
   const byKey = new Map(places.flat().map((place) => [keyOf(place), place]));
   const cells = places.map((row) => row.map((place) => {
     const value = engineValue(node, place.position, place.channel);
     return { value, key: keyOf(place), label: `${placeText(place)}: ${text32(value)}` };
   }));
-  const placeUnder = (event) => byKey.get(event.target.closest(".map-cell")?.dataset.place);
-  const hint = `hint-${mapsDrawn}`;
+  const placeUnder = (event) => byKey.get(event.target.closest(".sheet-cell")?.dataset.place);
+  const hint = `sheet-hint-${mapsDrawn}`;
   const grid = mapGrid(cells, {
     role: "grid", tabindex: 0, "aria-label": "Output values; the arrow keys move", "aria-describedby": hint,
     onkeydown: (event) => {
@@ -430,7 +424,7 @@ function outputMapOf(sheet, node, part) {
     },
   });
   const where = sheet.flat ? `${channels.length} of ${sheet.calculation.main.shape.at(-1)} channels` : boxText(part);
-  return element("figure", { class: "map-figure output" },
+  return element("figure", { class: "sheet-figure output" },
     element("figcaption", {}, element("b", {}, "Output"), sheet.flat ? "" : ` channel ${channel}`, element("span", {}, where)),
     grid,
     element("p", { class: "note", id: hint }, "Point at a value to look; click, tap or use the arrow keys to stay.",
@@ -479,7 +473,7 @@ function inputMapOf(sheet, found) {
   const read = boxReader(box);
   const sizes = inputShapesOf(main)[0].slice(0, -1);
   const marked = new Set(cells.filter((cell) => cell.kind !== "gap").map((cell) => String(cell.at)));
-  const rows = rowsOf(part).map((row) => row.map((at) => {
+  const rows = inRows(part).map((row) => row.map((at) => {
     const inside = isInside(at, sizes);
     const value = inside ? read(at, inputChannel) : undefined;
     const words = !inside ? "padding" : value === undefined ? "not kept" : text32(value);
@@ -490,7 +484,7 @@ function inputMapOf(sheet, found) {
   }));
   const ghosts = cells.filter((cell) => cell.kind === "padding").length;
   const summary = `The window reads ${cells.length - ghosts} of ${cells.length} values inside the input`;
-  return element("figure", { class: "map-figure input" },
+  return element("figure", { class: "sheet-figure input" },
     element("figcaption", {}, element("b", {}, "Input"), ` channel ${inputChannel}`, element("span", {}, boxText(part))),
     mapGrid(rows, { role: "img", "aria-label": `${summary}.` }));
 }
