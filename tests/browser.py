@@ -100,6 +100,7 @@ class Browser:
             color_scheme="dark" if dark else "light",
             offline=True,
         )
+        context.set_default_timeout(8000)
         opened = Page(context.new_page())
         opened.goto(path, fragment)
         return opened
