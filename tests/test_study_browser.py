@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from importlib import resources
@@ -110,7 +111,8 @@ def test_tab_reaches_everything_that_can_be_operated(page: Page) -> None:
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     wanted = page.evaluate(
         """[...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
-           .filter((e) => !e.disabled && e.checkVisibility()).map((e, i) => { e.dataset.stop = i; return i; })"""
+           .filter((e) => !e.disabled && e.checkVisibility())
+           .map((e, i) => { e.dataset.stop = i; return i; })"""
     )
     reached = []
     for _ in range(len(wanted) + 5):
@@ -305,7 +307,7 @@ def test_boxes_of_the_graph_do_not_overlap(still: Page, inputs: list[list[int]])
     width, height = 190, 40
     for row in layout["ranks"]:
         lefts = sorted(boxes[i]["x"] for i in row)
-        assert all(b - a >= width for a, b in zip(lefts, lefts[1:], strict=False))
+        assert all(b - a >= width for a, b in itertools.pairwise(lefts))
         assert len({boxes[i]["y"] for i in row}) == 1
     assert sum(map(len, layout["ranks"])) == len(inputs)
     assert min(b["x"] for b in boxes) >= 0
@@ -414,7 +416,8 @@ def shown_pixels(page: Page) -> np.ndarray:
             """(() => {
               // From a copy: Chromium would warn of reading the page's own canvas often.
               const shown = document.querySelector("#ct canvas");
-              const copy = Object.assign(document.createElement("canvas"), { width: shown.width, height: shown.height });
+              const copy = document.createElement("canvas");
+              Object.assign(copy, { width: shown.width, height: shown.height });
               const context = copy.getContext("2d", { willReadFrequently: true });
               context.drawImage(shown, 0, 0);
               return [...context.getImageData(0, 0, copy.width, copy.height).data];
@@ -459,6 +462,11 @@ def test_arrow_keys_read_hu_in_the_slice(page: Page, slice_hu: np.ndarray) -> No
 # ---- values ---------------------------------------------------------------------------------------
 
 
+def digits(text: str) -> int:
+    """Significant digits of a decimal."""
+    return len(re.sub(r"e.*|[^\d]", "", text).strip("0"))
+
+
 def test_exact_values_are_printed_so_that_they_read_back(still: Page) -> None:
     rng = np.random.default_rng(4)
     values = (rng.normal(size=500) * 10.0 ** rng.integers(-12, 12, 500)).astype(np.float32)
@@ -466,9 +474,7 @@ def test_exact_values_are_printed_so_that_they_read_back(still: Page) -> None:
     back = np.array([float(t.replace("\u2212", "-")) for t in texts], np.float32)
     assert np.array_equal(back, values)
     # As short as NumPy's own shortest.
-    digits = [len(re.sub(r"e.*|[^\d]", "", t).strip("0")) for t in texts]
-    shortest = [len(re.sub(r"e.*|[^\d]", "", np.format_float_scientific(v, trim="-")).strip("0")) for v in values]
-    assert digits == shortest
+    assert list(map(digits, texts)) == [digits(np.format_float_scientific(v, trim="-")) for v in values]
 
 
 def test_the_table_of_exact_values_is_the_layers_output(page: Page, slice_hu: np.ndarray) -> None:

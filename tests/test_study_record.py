@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from convcore.loader.graph import Graph, Layer, Node, Source
 from convcore.plan import Device
 from convcore.study import InputFacts, Report
 from convcore.study.pictures import sprite
+from convcore.study.report import SCRIPTS
 
 RNG = np.random.default_rng(6)
 
@@ -388,3 +392,17 @@ def test_a_large_network_keeps_less_of_each_layer() -> None:
     assert len(exact["channels"]) == kept["channels"]
     assert sum(math.prod(block["size"]) for block in exact["blocks"]) == kept["positions"]
     assert sum(map(len, report._blobs.encoded)) * 3 / 4 < (9 << 20) + 8_000_000
+
+
+def test_no_name_is_declared_in_two_scripts() -> None:
+    """They become one function, where a later declaration takes an earlier one's place without a word."""
+    declared = re.compile(r"^(?:async )?(?:function\*?|const|let|class) (\w+)", re.MULTILINE)
+    folder = resources.files("convcore.study") / "web"
+    names = Counter(
+        name for script in SCRIPTS for name in declared.findall((folder / f"{script}.js").read_text())
+    )
+    assert len(names) > 100
+    assert [name for name, count in names.items() if count > 1] == []
+    assert {f"{script}.js" for script in SCRIPTS} == {
+        entry.name for entry in folder.iterdir() if entry.name.endswith(".js")
+    }

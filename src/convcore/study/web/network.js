@@ -107,12 +107,12 @@ function layerBox(layer, { x, y }, slowest) {
     svg("rect", { class: "plate", width: BOX.width, height: BOX.height, rx: 6 }),
     svg("rect", { class: "stripe", x: 0, y: 0, width: 6, height: BOX.height, rx: 3 }),
     svg("text", { class: "name", x: 14, y: 17 }, cut(layer.name, 25)),
-    svg("text", { class: "shape", x: 14, y: 33 }, classAndShape(layer)),
+    svg("text", { class: "shape", x: 14, y: 33 }, layerBoxText(layer)),
     share > 0 && svg("rect", { class: "time", x: 6, y: BOX.height - 3, width: share * (BOX.width - 8), height: 3 }));
 }
 
 /** The class as far as there is room beside the shape. */
-function classAndShape(layer) {
+function layerBoxText(layer) {
   const shape = shapeText(layer.shape);
   return `${cut(layer.class, Math.max(4, 29 - shape.replaceAll("\u202f", "").length))} ${shape}`;
 }
