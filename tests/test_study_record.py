@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
+from collections import Counter
 from collections.abc import Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from convcore.loader.graph import Graph, Layer, Node, Source
 from convcore.plan import Device
 from convcore.study import InputFacts, Report
 from convcore.study.pictures import sprite
+from convcore.study.report import SCRIPTS
 
 RNG = np.random.default_rng(6)
 
@@ -219,7 +223,7 @@ def test_default_part_is_eight_channels_and_two_blocks() -> None:
     kept = value[..., exact["channels"]].max(axis=-1)
     place = np.unravel_index(int(kept.argmax()), kept.shape)
     assert all(a <= p < a + n for a, p, n in zip(around["start"], place, around["size"], strict=True))
-    assert report.record["kept"]["positions"] == 64
+    assert report.record["kept"]["positions"] == 64 and report.record["kept"]["channels"] == 8
     assert report.record["nodes"]["last"]["exact"]["whole"]
 
 
@@ -371,3 +375,34 @@ def test_the_page_is_whole() -> None:
     assert all(f'id="blob-{n}"' in page for n in numbers)
     assert "{{" not in page.split("</style>")[0]
     assert "<iframe" in report._repr_html_() and len(report._repr_html_()) > len(page)
+
+
+def test_a_large_network_keeps_less_of_each_layer() -> None:
+    """110 layers, each with more weights and numbers than their share of the page."""
+    nodes = [conv("c0", "x", (12, 12, 256), (3, 3, 256, 256))]
+    # Numbers neither grow nor vanish: the strongest response is somewhere, and not infinite everywhere.
+    shared = {name: np.float32(1 / 48) * w for name, w in nodes[0].weights.items()}
+    for i in range(1, 110):
+        last = nodes[-1]
+        nodes.append(Node(f"c{i}", "conv", (last.name,), last.shape, last.attributes, shared))
+    report, _ = report_of(network((12, 12, 256), *nodes))
+    kept = report.record["kept"]
+    assert kept["positions"] < 64 and kept["channels"] < 8
+    exact = report.record["nodes"]["c40"]["exact"]
+    assert len(exact["channels"]) == kept["channels"]
+    assert sum(math.prod(block["size"]) for block in exact["blocks"]) == kept["positions"]
+    assert sum(map(len, report._blobs.encoded)) * 3 / 4 < (9 << 20) + 8_000_000
+
+
+def test_no_name_is_declared_in_two_scripts() -> None:
+    """They become one function, where a later declaration takes an earlier one's place without a word."""
+    declared = re.compile(r"^(?:async )?(?:function\*?|const|let|class) (\w+)", re.MULTILINE)
+    folder = resources.files("convcore.study") / "web"
+    names = Counter(
+        name for script in SCRIPTS for name in declared.findall((folder / f"{script}.js").read_text())
+    )
+    assert len(names) > 100
+    assert [name for name, count in names.items() if count > 1] == []
+    assert {f"{script}.js" for script in SCRIPTS} == {
+        entry.name for entry in folder.iterdir() if entry.name.endswith(".js")
+    }

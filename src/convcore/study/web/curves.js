@@ -41,6 +41,11 @@ function reluOf({ negative_slope: slope, max_value: most, threshold }) {
   };
 }
 
+function reluFormula({ negative_slope: slope, max_value: most, threshold }) {
+  if (slope === 0 && threshold === 0) return most === null ? "max(x, 0)" : "max(x, 0), at most the maximum";
+  return `x above the threshold, ${slope === 0 ? "0" : "slope · (x − threshold)"} below${most === null ? "" : ", at most the maximum"}`;
+}
+
 function geluOf(approximate) {
   if (!approximate) return { value: (x) => x * normalShare(x), derivative: (x) => normalShare(x) + x * normalDensity(x) };
   const inner = (x) => 2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3);
@@ -64,7 +69,7 @@ const FUNCTIONS = {
     of: () => ({ value: sigmoidOf, derivative: (x) => sigmoidOf(x) * sigmoidOf(-x) }) },
   tanh: { label: "tanh", article: true, formula: "(eˣ − e⁻ˣ) / (eˣ + e⁻ˣ) = 2 sigmoid(2x) − 1",
     of: () => ({ value: Math.tanh, derivative: (x) => 4 * sigmoidOf(2 * x) * sigmoidOf(-2 * x) }) },
-  relu: { label: "ReLU", article: true, formula: "x above the threshold, slope · (x − threshold) below, at most the maximum",
+  relu: { label: "ReLU", article: true, formula: reluFormula,
     parameters: { negative_slope: parameter("slope below", 0, 0, 1, 0.01), max_value: parameter("maximum", null, 0, 20, 0.5),
       threshold: parameter("threshold", 0, -2, 4, 0.1) },
     of: reluOf, breaks: (p) => [p.threshold, p.max_value ?? p.threshold] },
@@ -119,7 +124,9 @@ function functionOf(name, given = {}) {
   for (const [key, { value }] of Object.entries(definition.parameters ?? {})) {
     parameters[key] = key in given ? (given[key] === null ? null : numberOf(given[key])) : value;
   }
-  return { name, ...definition, given: parameters, ...definition.of(parameters), breaks: definition.breaks?.(parameters) ?? [] };
+  const { formula } = definition;
+  return { name, ...definition, given: parameters, ...definition.of(parameters),
+    formula: typeof formula === "function" ? formula(parameters) : formula, breaks: definition.breaks?.(parameters) ?? [] };
 }
 
 // --- the layer's own function ---------------------------------------------------------------------------------
@@ -142,7 +149,7 @@ function ownFunction(node) {
 /** The curve of an activation node, for its layer's panel. */
 function ownCurve(node) {
   const { curve, through, alphas } = ownFunction(node);
-  const range = rangeFor(through, false);
+  const range = rangeFor(through, true);
   const box = drawToWidth(element("div", { class: "chart-box" }), (width) => curvesChart(width, [curve], { range, through, derivative: true }));
   return element("section", { "aria-labelledby": "own-curve-title" },
     element("h3", { id: "own-curve-title" }, `${curve.label}, and what went through it`),
@@ -153,23 +160,37 @@ function ownCurve(node) {
 }
 
 function givenText(curve) {
-  const given = Object.entries(curve.given).filter(([, value]) => value !== null && value !== false);
+  const given = Object.entries(curve.given).filter(([key, value]) => value !== null && value !== false
+    && !(curve.name === "relu" && value === 0));
   return given.length ? `, ${given.map(([key, value]) => `${curve.parameters[key].label} = ${value === true ? "on" : short(value, 6)}`).join(", ")}` : "";
 }
 
 // --- where a derivative vanishes ------------------------------------------------------------------------------
 
-/** The parts of [low, high] in which |f'| is below VANISHED, found on a fine grid: [[from, to], ...]. */
+/** The parts of [low, high] in which |f'| is below VANISHED: [[from, to], ...], found on a grid and then halved. */
 function vanishingParts(curve, [low, high]) {
-  const steps = 2000, parts = [];
-  for (let i = 0; i < steps; i++) {
-    const from = low + (high - low) * i / steps, to = low + (high - low) * (i + 1) / steps;
-    if (Math.abs(curve.derivative((from + to) / 2)) >= VANISHED) continue;
-    if (parts.length && Math.abs(parts.at(-1)[1] - from) < 1e-9 * (high - low)) parts.at(-1)[1] = to;
-    else parts.push([from, to]);
-  }
+  const steps = 800, parts = [];
+  const vanishes = (x) => Math.abs(curve.derivative(x)) < VANISHED;
+  // Between grid points, and so not on a kink that is a round number.
+  const grid = Array.from({ length: steps }, (_, i) => low + (high - low) * (i + 0.4714) / steps);
+  grid.forEach((x, i) => {
+    if (!vanishes(x)) return;
+    const before = i === 0 ? low : vanishes(grid[i - 1]) ? null : boundary(vanishes, grid[i - 1], x);
+    if (before !== null) parts.push([before, x]);
+    parts.at(-1)[1] = i === steps - 1 ? high : vanishes(grid[i + 1]) ? x : boundary(vanishes, grid[i + 1], x);
+  });
   // A point at which a derivative passes through 0 is no place where it stays there.
   return parts.filter(([from, to]) => to - from > (high - low) / 100);
+}
+
+/** Where `holds` begins to, between `outside`, where it does not, and `inside`. */
+function boundary(holds, outside, inside) {
+  for (let i = 0; i < 40; i++) {
+    const middle = (outside + inside) / 2;
+    if (holds(middle)) inside = middle;
+    else outside = middle;
+  }
+  return roundOff(inside);
 }
 
 function vanishingText(curve, range, through) {
@@ -178,14 +199,19 @@ function vanishingText(curve, range, through) {
   const words = parts.map(([from, to], i) => {
     const open = { left: i === 0 && from <= -20, right: i === parts.length - 1 && to >= 20 };
     if (open.left && open.right) return "everywhere";
-    if (open.left) return `below ${short(to, 3)}`;
-    if (open.right) return `above ${short(from, 3)}`;
-    return `from ${short(from, 3)} to ${short(to, 3)}`;
+    if (open.left) return `below ${short(withoutDust(to), 3)}`;
+    if (open.right) return `above ${short(withoutDust(from), 3)}`;
+    return `from ${short(withoutDust(from), 3)} to ${short(withoutDust(to), 3)}`;
   });
   const zero = parts.every(([from, to]) => curve.derivative((from + to) / 2) === 0);
   const where = `Its derivative ${zero ? "is 0" : "vanishes (less than 0.01)"} ${words.join(" and ")}`;
   if (!through) return `${where}: there no gradient comes back.`;
   return `${where}: about ${percent(shareWhere(through, (x) => Math.abs(curve.derivative(x)) < VANISHED), 2)} of the values that went through it lay there.`;
+}
+
+// Halving comes to 1e-12 where it means 0.
+function withoutDust(x) {
+  return Math.abs(x) < 1e-9 ? 0 : x;
 }
 
 function leastSlope(curve) {
@@ -207,7 +233,7 @@ function shareWhere({ edges, counts }, holds) {
 /** From -6 to 6, or as far as the values went. */
 function rangeFor(through, whole_) {
   if (!through || !whole_) return [-6, 6];
-  const [low, high] = [Math.min(through.edges[0], -1), Math.max(through.edges.at(-1), 1)];
+  const [low, high] = [Math.min(through.edges[0], -3), Math.max(through.edges.at(-1), 3)];
   return [low - (high - low) * 0.02, high + (high - low) * 0.02];
 }
 

@@ -1,18 +1,21 @@
 // One layer: facts, feature maps, histogram, exact values, and its arithmetic one value at a time.
 
 function layerPanel(layer) {
-  const arithmetic = spreadsheetView(layer);
   const { previous, next } = neighbours(layer);
+  const { chooser, maps, below } = nodeChooser(nodesOf(layer));
+  const arithmetic = spreadsheetView(layer);
   return [
     element("div", { class: "panel-head" },
-      element("h2", { id: "panel-title" }, layer.name, " ", element("span", { class: "badge", dataset: { kind: kindOf(layer) } }, layer.class)),
-      element("div", { class: "buttons" },
-        stepButton("← Previous", previous), stepButton("Next →", next))),
+      element("h2", { id: "panel-title" }, layer.name, " ",
+        element("span", { class: "badge", dataset: { kind: kindOf(layer) } }, layer.class)),
+      element("div", { class: "buttons" }, stepButton("← Previous", previous), stepButton("Next →", next))),
     element("p", {}, layer.summary),
     layerFacts(layer),
-    nodeChooser(nodesOf(layer)),
+    chooser,
+    maps,
     arithmetic && element("section", { class: "arithmetic", "aria-labelledby": "arithmetic-title" },
       element("h3", { id: "arithmetic-title" }, "One value at a time"), arithmetic),
+    below,
   ].filter(Boolean);
 }
 
@@ -69,38 +72,34 @@ function links(layers) {
 
 // --- the operations of a layer --------------------------------------------------------------------------------
 
-/** A layer that is several operations shows one of them at a time, at first the last: the layer's output. */
+/**
+ * A layer that is several operations shows one of them at a time, at first the last: the layer's output. Returns the
+ * buttons to choose with (null for a single one), the maps and what is below them.
+ */
 function nodeChooser(nodes) {
-  const box = element("div", { class: "node" });
-  let buttons = [];
+  const maps = element("div"), below = element("div");
+  const buttons = nodes.length < 2 ? [] : nodes.map((node, i) => element("button", {
+    type: "button", onclick: () => { show(node); announce(`Showing what ${operationName(node)} made`); },
+  }, `${i + 1}. ${operationName(node)}`));
   const show = (node) => {
-    box.replaceChildren(...nodeView(node));
+    maps.replaceChildren(...[attributeFacts(node), mapsOrBars(node)].filter(Boolean));
+    below.replaceChildren(...[isActivation(node) && ownCurve(node), valuesView(node), exactView(node)].filter(Boolean));
     buttons.forEach((button, i) => button.setAttribute("aria-pressed", nodes[i] === node));
   };
-  if (nodes.length > 1) {
-    buttons = nodes.map((node, i) => element("button", {
-      type: "button", onclick: () => { show(node); announce(`Showing what ${operationName(node)} made`); },
-    }, `${i + 1}. ${operationName(node)}`));
-  }
   show(nodes.at(-1));
-  return element("div", {},
-    buttons.length > 0 && element("div", { class: "buttons controls", role: "group", "aria-label": "Operations of this layer, in order" }, buttons),
-    box);
+  const chooser = buttons.length > 0 && element("div", {
+    class: "buttons controls", role: "group", "aria-label": "Operations of this layer, in order" }, buttons);
+  return { chooser, maps, below };
+}
+
+function mapsOrBars(node) {
+  if (!node.maps) return null;
+  return node.maps.sprite ? mapsView(node) : barsView(node);
 }
 
 function operationName(node) {
   const kind = node.attributes.kind;
   return (kind ? `${kind}` : node.operation).replaceAll("_", " ");
-}
-
-function nodeView(node) {
-  return [
-    attributeFacts(node),
-    node.maps?.sprite ? mapsView(node) : node.maps?.values ? barsView(node) : null,
-    isActivation(node) ? ownCurve(node) : null,
-    valuesView(node),
-    exactView(node),
-  ].filter(Boolean);
 }
 
 function attributeFacts(node) {

@@ -22,7 +22,8 @@ function kindOf(layer) {
 }
 
 function networkView() {
-  const layout = layOut(STUDY.layers.map((layer) => layer.inputs));
+  const inputs = STUDY.layers.map((layer) => layer.inputs);
+  const layout = layOut(inputs);
   const outputs = outputsOf(STUDY.layers);
   const slowest = Math.max(...STUDY.layers.map((layer) => layer.ms ?? 0));
   const boxes = STUDY.layers.map((layer, i) => layerBox(layer, layout.boxes[i], slowest));
@@ -34,7 +35,7 @@ function networkView() {
   const window_ = element("div", { class: "graph-window" }, graph);
   const zoom = zoomControls(graph, window_, layout);
 
-  const reach = rovingFocus(graph, boxes, (from, key) => stepFrom(from, key, layout, outputs));
+  const reach = rovingFocus(graph, boxes, (from, key) => stepFrom(from, key, layout, inputs, outputs));
   graph.addEventListener("click", (event) => choose(event.target.closest(".box")));
   graph.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" && event.key !== " ") return;
@@ -53,7 +54,6 @@ function networkView() {
     bringIntoView(window_, boxes[index]);
   };
   onRoute(graph, showChosen);
-  drawToWidth(element("div"), () => element("span"));
   requestAnimationFrame(showChosen);
   return [
     element("h2", { id: "network-title" }, "The network"),
@@ -77,7 +77,7 @@ function outputsOf(layers) {
 }
 
 /** Where a key leads: down and up along connections, left and right in a rank, by pages and to the ends. */
-function stepFrom(index, key, { boxes, ranks }, outputs) {
+function stepFrom(index, key, { boxes, ranks }, inputs, outputs) {
   const nearest = (candidates, better) => candidates.length === 0 ? null : candidates.reduce((best, i) =>
     better(boxes[i].rank, boxes[best].rank)
       || (boxes[i].rank === boxes[best].rank && gap(i) < gap(best)) ? i : best);
@@ -86,7 +86,7 @@ function stepFrom(index, key, { boxes, ranks }, outputs) {
   switch (key) {
     // The nearest rank first, so that no rank is passed over for good.
     case "ArrowDown": return nearest(outputs[index], (a, b) => a < b);
-    case "ArrowUp": return nearest(STUDY.layers[index].inputs, (a, b) => a > b);
+    case "ArrowUp": return nearest(inputs[index], (a, b) => a > b);
     case "ArrowLeft": return row[row.indexOf(index) - 1];
     case "ArrowRight": return row[row.indexOf(index) + 1];
     case "PageDown": return Math.min(index + 10, boxes.length - 1);
@@ -98,7 +98,7 @@ function stepFrom(index, key, { boxes, ranks }, outputs) {
 }
 
 function layerBox(layer, { x, y }, slowest) {
-  const share = slowest > 0 ? (layer.ms ?? 0) / slowest : 0;
+  const share = leadsStep(layer) && slowest > 0 ? (layer.ms ?? 0) / slowest : 0;
   return svg("g", {
     class: "box", role: "option", "aria-selected": "false", "aria-label": `${layer.name}: ${layer.summary}`,
     transform: `translate(${x} ${y})`, dataset: { layer: layer.index, kind: kindOf(layer) },
@@ -107,8 +107,14 @@ function layerBox(layer, { x, y }, slowest) {
     svg("rect", { class: "plate", width: BOX.width, height: BOX.height, rx: 6 }),
     svg("rect", { class: "stripe", x: 0, y: 0, width: 6, height: BOX.height, rx: 3 }),
     svg("text", { class: "name", x: 14, y: 17 }, cut(layer.name, 25)),
-    svg("text", { class: "shape", x: 14, y: 33 }, cut(`${layer.class} ${shapeText(layer.shape)}`, 31)),
+    svg("text", { class: "shape", x: 14, y: 33 }, layerBoxText(layer)),
     share > 0 && svg("rect", { class: "time", x: 6, y: BOX.height - 3, width: share * (BOX.width - 8), height: 3 }));
+}
+
+/** The class as far as there is room beside the shape. */
+function layerBoxText(layer) {
+  const shape = shapeText(layer.shape);
+  return `${cut(layer.class, Math.max(4, 29 - shape.replaceAll("\u202f", "").length))} ${shape}`;
 }
 
 // The ends of names tell more than their middles: block5_conv3.
