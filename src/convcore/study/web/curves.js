@@ -348,15 +348,15 @@ function curvesView() {
     box.redraw?.();
   };
   const parameters = element("div", { class: "controls" });
-  const choose_ = (names) => {
+  const showFunctions = (names) => {
     shown = names;
     parameters.replaceChildren(...parameterControls(shown[0], given, refresh));
     refresh();
   };
   const toggle = (name) => {
     const rest = shown.filter((other) => other !== name);
-    if (!shown.includes(name)) choose_([name, ...shown]);
-    else if (rest.length) choose_(rest);
+    if (!shown.includes(name)) showFunctions([name, ...shown]);
+    else if (rest.length) showFunctions(rest);
   };
   const group = (label, names) => element("div", { class: "buttons controls", role: "group", "aria-label": label }, names.map((name) =>
     (buttons[name] = element("button", { type: "button", onclick: () => toggle(name) }, FUNCTIONS[name].label))));
@@ -370,8 +370,8 @@ function curvesView() {
       : "The chosen layer has no activation function of its own.";
     if (own) {
       given[own.curve.name] = own.curve.given;
-      choose_([own.curve.name]);
-    } else choose_(shown);
+      showFunctions([own.curve.name]);
+    } else showFunctions(shown);
   };
   onRoute(box, follow);
   follow();

@@ -132,7 +132,7 @@ function mapsView(node) {
   }, tiles);
   // One copy of the picture for all tiles.
   list.style.setProperty("--sprite", `url(${pictureAddress(maps.sprite)})`);
-  const choose_ = (i) => {
+  const showMap = (i) => {
     tiles.forEach((tile, j) => tile.setAttribute("aria-selected", i === j));
     large.show(i);
   };
@@ -141,14 +141,19 @@ function mapsView(node) {
     return { ArrowRight: from + 1, ArrowLeft: from - 1, ArrowDown: from + perRow, ArrowUp: from - perRow,
       Home: 0, End: tiles.length - 1 }[key];
   });
-  list.addEventListener("focusin", (event) => choose_(tiles.indexOf(event.target)));
+  list.addEventListener("focusin", (event) => showMap(tiles.indexOf(event.target)));
   list.addEventListener("click", (event) => {
     const i = tiles.indexOf(event.target.closest(".map"));
     if (i >= 0) tiles[i].focus();
   });
   const first = Math.max(0, indexOfChannel(maps, route().channel ?? node.exact?.channels[0] ?? 0));
   reach(first);
-  choose_(first);
+  showMap(first);
+  // The spreadsheet below moves too: the maps follow it.
+  onRoute(list, ({ channel }) => {
+    const i = channel === null ? -1 : indexOfChannel(maps, channel);
+    if (i >= 0) { reach(i); showMap(i); } else large.draw();
+  });
   const channels = node.shape.at(-1);
   return element("section", { "aria-labelledby": "maps-title" },
     element("h3", { id: "maps-title" }, "Feature maps"),
@@ -209,6 +214,8 @@ function largeMap(node) {
     context.drawImage(picture, (shown % maps.columns) * width, Math.floor(shown / maps.columns) * height, width, height,
       0, 0, canvas.width, canvas.height);
     if (exact.channels.includes(channelOf(maps, shown))) outlineBlocks(context, exact.blocks, zoom / maps.scale);
+    const { at } = route();
+    if (at?.length === 2) outline(context, at, [1, 1], zoom / maps.scale, []);
   };
   const show = (i) => {
     shown = i;
@@ -229,7 +236,7 @@ function largeMap(node) {
     const channel = channelOf(maps, shown);
     if (exact.channels.includes(channel) && exact.blocks.some((block) => contains(block, at))) setRoute({ at, channel });
   });
-  return { element: element("figure", { class: "large-map" }, canvas, caption), show };
+  return { element: element("figure", { class: "large-map" }, canvas, caption), show, draw };
 }
 
 function contains({ start, size }, at) {
@@ -237,18 +244,20 @@ function contains({ start, size }, at) {
 }
 
 function outlineBlocks(context, blocks, zoom) {
+  for (const { start, size } of blocks) if (start.length === 2) outline(context, start, size, zoom, [4, 4]);
+}
+
+/** A frame that is seen on black and on white: dark below, and bright, in `dashes`, above. */
+function outline(context, start, size, zoom, dashes) {
+  const [top, left, height, width] = [...start, ...size].map((v) => v * zoom);
   context.lineWidth = 2;
-  for (const { start, size } of blocks) {
-    if (start.length !== 2) continue;
-    const [top, left, height, width] = [...start, ...size].map((v) => v * zoom);
-    // Seen on black and on white.
-    context.strokeStyle = "#000";
-    context.strokeRect(left + 1, top + 1, width - 2, height - 2);
-    context.strokeStyle = "#ffb000";
-    context.setLineDash([4, 4]);
-    context.strokeRect(left + 1, top + 1, width - 2, height - 2);
-    context.setLineDash([]);
+  for (const [colour, dash] of [["#000", []], ["#ffb000", dashes]]) {
+    context.strokeStyle = colour;
+    context.setLineDash(dash);
+    // A position smaller than a pixel is still to be seen.
+    context.strokeRect(left + 1, top + 1, Math.max(3, width - 2), Math.max(3, height - 2));
   }
+  context.setLineDash([]);
 }
 
 /** [0, 1, 2, 5] -> "0–2, 5". */
@@ -293,7 +302,7 @@ function valuesView(node) {
     + `${short(numberOf(range.low))} to ${short(numberOf(range.high))}`;
   const box = drawToWidth(element("div", { class: "chart-box" }), (width) => histogramChart(numbers(histogram), { width, log, label }).svg);
   return element("section", { "aria-labelledby": "values-title" },
-    element("h3", { id: "values-title" }, "What came out"),
+    element("h3", { id: "values-title" }, "Distribution of the values"),
     facts([
       ["Least", short(numberOf(range.low))], ["Largest", short(numberOf(range.high))], ["Mean", short(numberOf(range.mean))],
       ["Standard deviation", short(numberOf(range.deviation))], ["Zeros", percent(range.zeros)],

@@ -134,14 +134,26 @@ function aboutView() {
 
 function answerView({ output, shape, top }) {
   const most = Math.max(...top.map(({ value }) => Math.abs(numberOf(value))));
-  if (top.length === 0) return element("p", {}, layerLink(layerNamed(output)), ` made ${shapeText(shape)} values.`);
+  if (top.length === 0) return mapAnswer(layerNamed(output), shape);
   return element("table", { class: "answer" },
     element("caption", {}, layerLink(layerNamed(output)), `, ${shapeText(shape)}`),
     element("tbody", {}, top.map(({ class: index, name, value }) => {
       const cell = element("td", {}, text32(numberOf(value)));
-      cell.style.setProperty("--share", `${(100 * Math.max(0, numberOf(value)) / (most || 1)).toFixed(1)}%`);
-      return element("tr", {}, element("th", { scope: "row" }, name || `class ${index}`), cell);
+      const share = top.length > 1 ? Math.max(0, numberOf(value)) / (most || 1) : 0;
+      cell.style.setProperty("--share", `${(100 * share).toFixed(1)}%`);
+      const label = name || (top.length > 1 ? `class ${index}` : "value");
+      return element("tr", {}, element("th", { scope: "row" }, label), cell);
     })));
+}
+
+/** An answer that is a picture itself, such as a mask. */
+function mapAnswer(layer, shape) {
+  const { maps } = nodesOf(layer).at(-1);
+  return element("div", {},
+    element("p", {}, layerLink(layer), ` made ${shapeText(shape)} values.`),
+    maps?.sprite && maps.count <= 4 && element("img", {
+      class: "input", src: pictureAddress(maps.sprite), alt: `What ${layer.name} made, rounded to 256 greys`,
+    }));
 }
 
 function partsOfPage() {

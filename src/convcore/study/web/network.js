@@ -32,8 +32,8 @@ function networkView() {
       + "connections, Enter shows a layer", "aria-orientation": "vertical",
   },
     svg("g", { class: "edges", "aria-hidden": "true" }, layout.edges.map(edgePath)), boxes);
-  const window_ = element("div", { class: "graph-window" }, graph);
-  const zoom = zoomControls(graph, window_, layout);
+  const view = element("div", { class: "graph-window" }, graph);
+  const zoom = zoomControls(graph, view, layout);
 
   const reach = rovingFocus(graph, boxes, (from, key) => stepFrom(from, key, layout, inputs, outputs));
   graph.addEventListener("click", (event) => choose(event.target.closest(".box")));
@@ -43,7 +43,7 @@ function networkView() {
     choose(event.target.closest(".box"));
   });
   graph.addEventListener("focusin", (event) => {
-    bringIntoView(window_, event.target.closest(".box"));
+    bringIntoView(view, event.target.closest(".box"));
   });
 
   const showChosen = () => {
@@ -51,14 +51,14 @@ function networkView() {
     boxes.forEach((box, i) => box.setAttribute("aria-selected", i === index));
     markNeighbours(graph, layout.edges, index);
     reach(index);
-    bringIntoView(window_, boxes[index]);
+    bringIntoView(view, boxes[index]);
   };
   onRoute(graph, showChosen);
   requestAnimationFrame(showChosen);
   return [
     element("h2", { id: "network-title" }, "The network"),
     element("div", { class: "controls" }, findLayer(), zoom),
-    window_,
+    view,
     legend(),
   ];
 }
@@ -144,27 +144,27 @@ function markNeighbours(graph, edges, index) {
 }
 
 /** Scrolls the graph's own window, and leaves the page where it is. */
-function bringIntoView(window_, box) {
+function bringIntoView(view, box) {
   if (!box) return;
-  const outer = window_.getBoundingClientRect(), inner = box.getBoundingClientRect();
+  const outer = view.getBoundingClientRect(), inner = box.getBoundingClientRect();
   const margin = Math.min(70, outer.height / 4);
   if (inner.top < outer.top + margin || inner.bottom > outer.bottom - margin) {
-    window_.scrollTop += inner.top + inner.height / 2 - outer.top - outer.height / 2;
+    view.scrollTop += inner.top + inner.height / 2 - outer.top - outer.height / 2;
   }
   if (inner.left < outer.left || inner.right > outer.right) {
-    window_.scrollLeft += inner.left + inner.width / 2 - outer.left - outer.width / 2;
+    view.scrollLeft += inner.left + inner.width / 2 - outer.left - outer.width / 2;
   }
 }
 
-function zoomControls(graph, window_, { width, height }) {
+function zoomControls(graph, view, { width, height }) {
   let scale = 1;
   const apply = (wanted) => {
-    const middle = (window_.scrollTop + window_.clientHeight / 2) / scale;
+    const middle = (view.scrollTop + view.clientHeight / 2) / scale;
     scale = Math.min(2, Math.max(0.1, wanted));
     graph.setAttribute("viewBox", `0 0 ${width} ${height}`);
     graph.setAttribute("width", width * scale);
     graph.setAttribute("height", height * scale);
-    window_.scrollTop = middle * scale - window_.clientHeight / 2;
+    view.scrollTop = middle * scale - view.clientHeight / 2;
   };
   const button = (text, label, action) =>
     element("button", { type: "button", "aria-label": label, title: label, onclick: action }, text);
@@ -172,7 +172,17 @@ function zoomControls(graph, window_, { width, height }) {
   return element("div", { class: "buttons", role: "group", "aria-label": "Size of the graph" },
     button("−", "Smaller", () => apply(scale / 1.25)),
     button("+", "Larger", () => apply(scale * 1.25)),
-    button("Width", "Fit the width", () => apply((window_.clientWidth - 2) / width)));
+    button("Fit", "Fit the width", () => apply((view.clientWidth - 2) / width)),
+    wideButton());
+}
+
+/** Gives the graph the whole width of the page, with the layer below it. */
+function wideButton() {
+  const button = element("button", { type: "button", "aria-pressed": "false", title: "Use the whole width", onclick: () => {
+    const wide = document.querySelector(".split").classList.toggle("wide");
+    button.setAttribute("aria-pressed", wide);
+  } }, "Wide");
+  return button;
 }
 
 function findLayer() {

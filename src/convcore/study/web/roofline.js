@@ -64,8 +64,8 @@ function rooflineChart(width, peaks, steps, detail) {
     open(event.target);
   });
   const mark = () => {
-    const chosen_ = layerNamed(route().layer);
-    dots.forEach((dot, i) => dot.setAttribute("aria-selected", byIntensity[i].layers.includes(chosen_.index)));
+    const chosen = layerNamed(route().layer);
+    dots.forEach((dot, i) => dot.setAttribute("aria-selected", byIntensity[i].layers.includes(chosen.index)));
   };
   onRoute(drawn.svg, mark);
   mark();
