@@ -1,0 +1,64 @@
+"""The article as something you can run: chapters that are programs, and the pages that they make.
+
+A chapter is a Python file in the percent format (``chapters/01_images.py``): prose in ``# %% [markdown]`` cells,
+code in ``# %%`` cells. :func:`write_article` runs chapters and writes a page for each; the notebooks in
+``examples/notebooks`` are made from the same files. Chapters use what a reader has: convcore's public functions,
+NumPy, matplotlib and what the ``app`` extra brings, and :func:`find` for the reader's own files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from convcore.study.article.chapter import chapter_files, read_chapter, select_chapters
+from convcore.study.article.files import MissingDataError, find
+from convcore.study.article.page import chapter_page, index_page
+from convcore.study.article.runner import run_chapter
+from convcore.writers import write_bytes
+
+__all__ = ["MissingDataError", "chapter_files", "find", "read_chapter", "run_chapter", "write_article"]
+
+
+def write_article(
+    folder: str | os.PathLike[str],
+    data: str | os.PathLike[str] | None = None,
+    chapters: Sequence[str] | None = None,
+) -> list[Path]:
+    """Run chapters of the article and write their pages, and an index.
+
+    Nothing is written before every chapter has run.
+
+    Parameters
+    ----------
+    folder
+        Where the pages go; made if it is not there.
+    data
+        The reader's folder, in which chapters look for files by name. What needs a file that is not there is
+        left out, and the page says where to get it.
+    chapters
+        Which chapters: ``"02_dicom"``, ``"dicom"`` or ``"2"``; all by default.
+
+    Returns
+    -------
+    list of pathlib.Path
+        ``index.html``, then the chapters' pages in order.
+
+    Raises
+    ------
+    ArgumentError
+        No such chapter.
+    InputError
+        No such data folder, or a page cannot be written.
+    MissingExtraError
+        matplotlib, Markdown-It, Pygments, or what a chapter uses is not installed.
+    """
+    selected = [read_chapter(path) for path in select_chapters(chapters)]
+    ran = [(chapter, run_chapter(chapter, data)) for chapter in selected]
+    pages = {"index": index_page(ran)}
+    for index, (chapter, results) in enumerate(ran):
+        previous = selected[index - 1] if index else None
+        following = selected[index + 1] if index + 1 < len(selected) else None
+        pages[chapter.name] = chapter_page(chapter, results, previous, following)
+    return [write_bytes(Path(folder, f"{name}.html"), page.encode()) for name, page in pages.items()]
