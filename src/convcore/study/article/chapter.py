@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -56,7 +57,7 @@ def chapter_files() -> list[Path]:
     return sorted(_FOLDER.glob("[0-9][0-9]_*.py"))
 
 
-def select_chapters(names: list[str] | tuple[str, ...] | None = None) -> list[Path]:
+def select_chapters(names: Sequence[str] | None = None) -> list[Path]:
     """Return the files of some chapters, in the article's order; of all by default.
 
     Parameters

@@ -22,7 +22,7 @@ _VARIABLES = {
 }
 
 #: What matplotlib draws with while a chapter runs.
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "figure.figsize": (6.6, 3.6),
     "figure.constrained_layout.use": True,
     "figure.facecolor": PAPER,
@@ -119,6 +119,6 @@ def formula(tex: str) -> Formula:
     letters = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
     pieces = []
     for points, code in outline.iter_segments(simplify=False):
-        pairs = [] if code == Path.CLOSEPOLY else points.reshape(-1, 2) / size
+        pairs: Any = [] if code == Path.CLOSEPOLY else points.reshape(-1, 2) / size
         pieces.append(letters[code] + " ".join(f"{x:.3f} {-y:.3f}" for x, y in pairs))
     return Formula("".join(pieces), width / size, height / size, depth / size)

@@ -17,7 +17,7 @@ __all__ = ["WHERE", "MissingDataError", "data_folder", "find", "reading_from"]
 WHERE: dict[str, str] = {
     "astronaut.png": "scikit-image's `data` folder (a portrait by NASA, public domain)",
     "chelsea.png": "scikit-image's `data` folder (a cat, CC0)",
-    "sonar.csv": "the UCI Machine Learning Repository, *Connectionist Bench (Sonar, Mines vs. Rocks)*, where it"
+    "sonar.csv": "UCI's Machine Learning Repository, *Connectionist Bench (Sonar, Mines vs. Rocks)*, where it"
     " is called `sonar.all-data`: 208 rows, no header",
 }
 

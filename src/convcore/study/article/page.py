@@ -60,8 +60,8 @@ def index_page(chapters: Sequence[tuple[Chapter, Sequence[Result]]]) -> str:
         )
     about = (
         "Every page here is a program: prose, code, and what the code gave when it ran on this machine. "
-        "The subject is that of a series of articles from 2017, told in our own words, with today's tools; where "
-        "the series was wrong, or Keras does something else, the chapter says so. "
+        "The subject is that of a series of articles from 2017, told in our own words, with today's tools; "
+        "where the series was wrong, or Keras does something else, the chapter says so."
     )
     content = f'<h1>{_TITLE}</h1>\n<p>{about}</p>\n<ol class="chapters">\n{chr(10).join(items)}\n</ol>'
     return _page(_TITLE, content, f"<span>convcore {__version__}</span>", "")
@@ -107,13 +107,13 @@ def _figure(drawing: Drawing) -> str:
 
 
 def _missing(names: Sequence[str], words: _Words) -> str:
-    items = "".join(
-        f"<li><strong>{html.escape(name)}</strong>{words.line(f', from {WHERE[name]}') if name in WHERE else ''}</li>"
-        for name in names
-    )
+    items = []
+    for name in names:
+        where = words.line(f", from {WHERE[name]}") if name in WHERE else ""
+        items.append(f"<li><strong>{html.escape(name)}</strong>{where}</li>")
     return (
-        '<div class="missing"><p>Not run: this needs a file that is not part of convcore. Put it anywhere into a '
-        f"folder and name the folder with <code>--data</code>.</p><ul>{items}</ul></div>"
+        '<div class="missing"><p>Not run: this needs a file that is not part of convcore. Put it anywhere '
+        f"into a folder and name the folder with <code>--data</code>.</p><ul>{''.join(items)}</ul></div>"
     )
 
 
@@ -189,6 +189,6 @@ def _formula_html(self: Any, tokens: Any, index: int, options: Any, env: Any) ->
     box = f"0 {-(drawn.height - drawn.depth):.3f} {drawn.width:.3f} {drawn.height:.3f}"
     return (
         f'<svg class="formula" role="img" aria-label="{label}" viewBox="{box}" '
-        f'style="width:{drawn.width:.3f}em;height:{drawn.height:.3f}em;vertical-align:{-drawn.depth:.3f}em">'
+        f'style="--w:{drawn.width:.3f}em;--h:{drawn.height:.3f}em;--d:{-drawn.depth:.3f}em">'
         f'<path d="{drawn.path}"/></svg>'
     )

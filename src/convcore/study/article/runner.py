@@ -6,6 +6,7 @@ import ast
 import contextlib
 import io
 import linecache
+import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ class _Run:
 
 
 def run_chapter(
-    chapter: Chapter, data: str | Path | None = None, namespace: dict[str, Any] | None = None
+    chapter: Chapter, data: str | os.PathLike[str] | None = None, namespace: dict[str, Any] | None = None
 ) -> list[Result]:
     """Run a chapter's cells in order.
 

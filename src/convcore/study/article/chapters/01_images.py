@@ -10,7 +10,6 @@
 
 # %%
 import cv2
-import numpy as np
 from matplotlib import cbook
 from matplotlib import pyplot as plt
 
