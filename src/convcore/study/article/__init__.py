@@ -26,12 +26,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from convcore.study.article.chapter import chapter_files, read_chapter, select_chapters
-from convcore.study.article.files import MissingDataError, find
+from convcore.study.article.files import MissingDataError, find, find_series
 from convcore.study.article.page import chapter_page, index_page
 from convcore.study.article.runner import run_chapter
 from convcore.writers import write_bytes
 
-__all__ = ["MissingDataError", "chapter_files", "find", "read_chapter", "run_chapter", "write_article"]
+__all__ = [
+    "MissingDataError",
+    "chapter_files",
+    "find",
+    "find_series",
+    "read_chapter",
+    "run_chapter",
+    "write_article",
+]
 
 
 def write_article(

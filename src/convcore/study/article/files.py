@@ -9,12 +9,18 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
-from convcore.errors import InputError
+from convcore.errors import ConvcoreError, InputError
 
-__all__ = ["WHERE", "MissingDataError", "data_folder", "find", "reading_from"]
+__all__ = ["WHERE", "MissingDataError", "data_folder", "find", "find_series", "reading_from"]
+
+#: What :func:`find_series` is said to miss.
+CT_SERIES = "a CT series"
+_LEAST_SLICES = 8
 
 #: What chapters may ask for, and where a reader gets it. Nothing is downloaded by convcore itself.
 WHERE: dict[str, str] = {
+    CT_SERIES: "any scanner, as a folder of DICOM files, or from a public collection of The Cancer Imaging Archive"
+    " such as *LIDC-IDRI* or *RIDER Pilot*",
     "astronaut.png": "scikit-image's `data` folder (a portrait by NASA, public domain)",
     "chelsea.png": "scikit-image's `data` folder (a cat, CC0)",
     "sonar.csv": "UCI's Machine Learning Repository, *Connectionist Bench (Sonar, Mines vs. Rocks)*, where it"
@@ -96,6 +102,54 @@ def find(*names: str, default: Any = _REQUIRED) -> Any:
         got=None if root is None else str(root),
         remedy=f"Get it from {WHERE[names[0]]}." if names[0] in WHERE else "",
     )
+
+
+def find_series(*names: str, default: Any = _REQUIRED) -> Any:
+    """Return the folder of a CT series below the data folder: one of `names` if it is there, else the first.
+
+    Parameters
+    ----------
+    names
+        Names of folders to prefer.
+    default
+        What to return if there is none; without it that is an error.
+
+    Returns
+    -------
+    pathlib.Path
+        A folder whose files :func:`convcore.medical.read_series` reads as one series of 8 slices or more.
+
+    Raises
+    ------
+    MissingDataError
+        There is none, and no `default`.
+
+    Examples
+    --------
+    >>> find_series(default=None) is None
+    True
+    """
+    root = data_folder()
+    preferred = [path for name in names if (path := find(name, default=None)) is not None]
+    others = [] if root is None else [root, *(path for path in _below(root) if path.is_dir())]
+    for folder in [*preferred, *others]:
+        if _is_series(folder):
+            return folder
+    if default is not _REQUIRED:
+        return default
+    raise MissingDataError(CT_SERIES, "is not in the data folder" if root else "no data folder is given")
+
+
+def _is_series(folder: Path) -> bool:
+    from convcore.medical import read_series
+
+    files = [path for path in folder.iterdir() if path.suffix.lower() in ("", ".dcm") and path.is_file()]
+    if len(files) < _LEAST_SLICES:
+        return False
+    try:
+        return len(read_series(files).slices) >= _LEAST_SLICES
+    except ConvcoreError:  # several series, no CT, slices that are missing
+        return False
 
 
 def _below(root: Path) -> Iterator[Path]:
