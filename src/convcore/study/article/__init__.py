@@ -9,7 +9,7 @@ A chapter is a Python file in the percent format, ``chapters/NN_name.py``:
   a paragraph that says what the chapter is about, which the index shows too. Formulas are TeX between ``$``
   signs, as far as matplotlib knows it. A quotation (``> ``) says where the article is wrong or Keras differs.
 - It imports what it uses, all that a reader has: convcore's public functions, NumPy, matplotlib and what the
-  ``app`` extra brings. Lines have at most 96 columns.
+  ``app`` extra brings. Lines of code have at most 100 columns.
 - What a cell prints, the value of its last expression and the figures that it opened are shown. A figure's
   name says in words what is to be seen, for the caption and for those who cannot see it:
   ``plt.subplots(num="Two pulses, and the triangle that they make")``. Colours come from matplotlib's cycle

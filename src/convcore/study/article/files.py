@@ -19,7 +19,7 @@ _LEAST_SLICES = 8
 
 #: What chapters may ask for, and where a reader gets it. Nothing is downloaded by convcore itself.
 WHERE: dict[str, str] = {
-    CT_SERIES: "any scanner, as a folder of DICOM files, or from a public collection of The Cancer Imaging Archive"
+    CT_SERIES: "any scanner, as a folder of DICOM files, or a public collection of The Cancer Imaging Archive"
     " such as *LIDC-IDRI* or *RIDER Pilot*",
     "astronaut.png": "scikit-image's `data` folder (a portrait by NASA, public domain)",
     "chelsea.png": "scikit-image's `data` folder (a cat, CC0)",

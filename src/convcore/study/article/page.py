@@ -31,11 +31,15 @@ def chapter_page(
     """Return a chapter's page: prose, code and what the code gave, in order."""
     words = _Words()
     parts = []
+    told: set[str] = set()
     for result in results:
         if result.cell.kind == "markdown":
             parts.append(words.html(result.cell.text))
         else:
-            parts.append(_cell(result, words))
+            parts.append(_cell(result))
+        if result.missing:
+            parts.append(_missing(result.missing, words, told.issuperset(result.missing)))
+            told.update(result.missing)
     content = "\n".join(parts).replace("<h1>", f'<h1><span class="number">{_number(chapter)}</span>', 1)
     navigation = '<a href="index.html">All chapters</a>'
     before = (
@@ -89,14 +93,12 @@ def _plain(markdown: str) -> str:
 # ---- cells ----------------------------------------------------------------------------------------
 
 
-def _cell(result: Result, words: _Words) -> str:
+def _cell(result: Result) -> str:
     parts = [_code(result.cell.text)]
     for text in (result.printed, result.value):
         if text.strip():
             parts.append(f'<pre class="out" tabindex="0"><samp>{html.escape(text.rstrip())}</samp></pre>')
     parts += [_figure(drawing) for drawing in result.figures]
-    if result.missing:
-        parts.append(_missing(result.missing, words))
     return f'<div class="cell">{"".join(parts)}</div>'
 
 
@@ -106,7 +108,10 @@ def _figure(drawing: Drawing) -> str:
     return f"<figure>{svg}<figcaption>{html.escape(drawing.caption)}</figcaption></figure>"
 
 
-def _missing(names: Sequence[str], words: _Words) -> str:
+def _missing(names: Sequence[str], words: _Words, told: bool) -> str:
+    """Say what a cell lacks; at length the first time."""
+    if told:
+        return f'<p class="missing">Not run: this needs {_files(names)}, too.</p>'
     items = []
     for name in names:
         where = words.line(f", from {WHERE[name]}") if name in WHERE else ""

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from symtable import symtable
 from typing import Any
 
 from convcore.extras import import_matplotlib
@@ -99,7 +100,7 @@ def _run_cell(cell: Cell, chapter: Chapter, run: _Run) -> Result:
     if cell.kind == "markdown":
         return Result(cell)
     tree = cell.tree
-    made, used = _names(tree)
+    made, used = _names(cell)
     lacking = sorted({file for name in used if name in run.missing for file in run.missing[name]})
     printed = io.StringIO()
     value = None
@@ -126,17 +127,16 @@ def _execute(tree: ast.Module, path: Path, names: dict[str, Any]) -> Any:
     return None
 
 
-def _names(tree: ast.Module) -> tuple[set[str], set[str]]:
-    """Names that a cell makes, and names that it uses."""
-    made: set[str] = set()
-    used: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            (used if isinstance(node.ctx, ast.Load) else made).add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            made.add(node.name)
-        elif isinstance(node, ast.alias):
-            made.add((node.asname or node.name).split(".")[0])
+def _names(cell: Cell) -> tuple[set[str], set[str]]:
+    """Names that a cell makes in the chapter, and names of the chapter that it uses."""
+    top = symtable(cell.text, "cell", "exec")
+    made = {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()}
+    used = {s.get_name() for s in top.get_symbols() if s.is_referenced()}
+    inner = list(top.get_children())
+    while inner:
+        table = inner.pop()
+        used |= {s.get_name() for s in table.get_symbols() if s.is_global()}
+        inner += table.get_children()
     return made, used
 
 
