@@ -21,6 +21,19 @@ _LEAST_SLICES = 8
 WHERE: dict[str, str] = {
     CT_SERIES: "any scanner, as a folder of DICOM files, or a public collection of The Cancer Imaging Archive"
     " such as *LIDC-IDRI* or *RIDER Pilot*",
+    "vgg16_weights_tf_dim_ordering_tf_kernels.h5": "Keras, which keeps it in `~/.keras/models` once"
+    " `keras.applications.VGG16()` has been called (553 MB)",
+    "mobilenet_2_5_224_tf.h5": "Keras, which keeps it in `~/.keras/models` once"
+    " `keras.applications.MobileNet(alpha=0.25)` has been called (2 MB)",
+    "imagenet_class_index.json": "Keras, which keeps it in `~/.keras/models` once"
+    " `keras.applications.vgg16.decode_predictions` has been called",
+    "engineer0940_cats_vs_dogs.keras": "GitHub, engineer0940/Task-3_CatvsDog_Classifier, where it is called"
+    " `cats_vs_dogs.keras`",
+    "JeanXL_cats_vs_dogs.h5": "GitHub, JeanXL/CatsVSDogs, where it is called `cats_vs_dogs.h5`",
+    "dogs-vs-cats": "Kaggle's competition of that name: a folder of photographs `cat.1.jpg`, `dog.1.jpg`",
+    "ct2d_vigneshannaraj_lungs.h5": "GitHub, vigneshannaraj/lung-segmentation, where it is called `lungs.h5`",
+    "dsb2017_dhammack_model_LUNA_64_v29_14.h5": "GitHub, dhammack/DSB2017, where it is called"
+    " `model_LUNA_64_v29_14.h5`",
     "astronaut.png": "scikit-image's `data` folder (a portrait by NASA, public domain)",
     "chelsea.png": "scikit-image's `data` folder (a cat, CC0)",
     "sonar.csv": "UCI's Machine Learning Repository, *Connectionist Bench (Sonar, Mines vs. Rocks)*, where it"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dis
 import io
-import linecache
 import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from symtable import symtable
+from types import CodeType
 from typing import Any
 
 from convcore.extras import import_matplotlib
@@ -49,9 +49,15 @@ class Result:
 
 @dataclass(slots=True)
 class _Run:
-    """A chapter while it runs: its names, and those that a missing file kept from being made."""
+    """A chapter while it runs.
 
+    `names` are its own, `missing` those that a missing file kept from being made, with the files; `not_ours`
+    are the numbers of figures that were open before.
+    """
+
+    chapter: Chapter
     names: dict[str, Any]
+    not_ours: frozenset[int]
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -80,41 +86,37 @@ def run_chapter(
 
     names = {} if namespace is None else namespace
     names["__name__"] = "__main__"
-    run = _Run(names)
+    run = _Run(chapter, names, frozenset(pyplot.get_fignums()))
     backend = pyplot.get_backend()
-    before = pyplot.get_fignums()
-    # Numbers beside the file's own lines: a traceback shows what the author wrote.
-    linecache.checkcache(str(chapter.path))
     try:
-        with pyplot.rc_context(STYLE), reading_from(data), warnings.catch_warnings():
+        with pyplot.style.context(["default", STYLE]), reading_from(data), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "FigureCanvasAgg is non-interactive")
             pyplot.switch_backend("Agg")
-            return [_run_cell(cell, chapter, run) for cell in chapter.cells]
+            return [_run_cell(cell, run) for cell in chapter.cells]
     finally:
-        for number in set(pyplot.get_fignums()) - set(before):
+        for number in set(pyplot.get_fignums()) - run.not_ours:
             pyplot.close(number)
         pyplot.switch_backend(backend)
 
 
-def _run_cell(cell: Cell, chapter: Chapter, run: _Run) -> Result:
+def _run_cell(cell: Cell, run: _Run) -> Result:
     if cell.kind == "markdown":
         return Result(cell)
     tree = cell.tree
-    made, used = _names(cell)
+    made, used = _names(compile(tree, str(run.chapter.path), "exec"))
     lacking = sorted({file for name in used if name in run.missing for file in run.missing[name]})
     printed = io.StringIO()
     value = None
     if not lacking:
         try:
             with contextlib.redirect_stdout(printed):
-                value = _execute(tree, chapter.path, run.names)
+                value = _execute(tree, run.chapter.path, run.names)
         except MissingDataError as error:
             lacking = [error.where]
-    run.missing.update(dict.fromkeys(made, tuple(lacking)) if lacking else {})
-    if not lacking:
-        for name in made:
-            run.missing.pop(name, None)
-    return Result(cell, printed.getvalue(), _shown(value), tuple(_figures(chapter)), tuple(lacking))
+    run.missing = {name: files for name, files in run.missing.items() if name not in made}
+    if lacking:
+        run.missing |= dict.fromkeys(made, tuple(lacking))
+    return Result(cell, printed.getvalue(), _shown(value), tuple(_figures(run)), tuple(lacking))
 
 
 def _execute(tree: ast.Module, path: Path, names: dict[str, Any]) -> Any:
@@ -127,16 +129,22 @@ def _execute(tree: ast.Module, path: Path, names: dict[str, Any]) -> Any:
     return None
 
 
-def _names(cell: Cell) -> tuple[set[str], set[str]]:
-    """Names that a cell makes in the chapter, and names of the chapter that it uses."""
-    top = symtable(cell.text, "cell", "exec")
-    made = {s.get_name() for s in top.get_symbols() if s.is_assigned() or s.is_imported()}
-    used = {s.get_name() for s in top.get_symbols() if s.is_referenced()}
-    inner = list(top.get_children())
-    while inner:
-        table = inner.pop()
-        used |= {s.get_name() for s in table.get_symbols() if s.is_global()}
-        inner += table.get_children()
+def _names(code: CodeType) -> tuple[set[str], set[str]]:
+    """Names that a cell makes in the chapter, and names that it uses and that earlier cells must have made.
+
+    Read from the instructions, which know whose a name is (those of a comprehension or a function are not the
+    chapter's) and in which order: what a cell stores before it first loads it is its own.
+    """
+    made: set[str] = set()
+    used: set[str] = set()
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("STORE_NAME", "STORE_GLOBAL"):
+            made.add(instruction.argval)
+        elif instruction.opname in ("LOAD_NAME", "LOAD_GLOBAL") and instruction.argval not in made:
+            used.add(instruction.argval)
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            used |= _names(inner)[1] - made
     return made, used
 
 
@@ -149,11 +157,11 @@ def _shown(value: Any) -> str:
     return repr(value)
 
 
-def _figures(chapter: Chapter) -> Iterator[Drawing]:
-    """Draw the figures that are open, and close them."""
+def _figures(run: _Run) -> Iterator[Drawing]:
+    """Draw the figures that the cell has opened, and close them."""
     from matplotlib import pyplot
 
-    for number in pyplot.get_fignums():
+    for number in sorted(set(pyplot.get_fignums()) - run.not_ours):
         figure = pyplot.figure(number)
-        yield draw(figure, chapter.name)
+        yield draw(figure, run.chapter.name)
         pyplot.close(figure)

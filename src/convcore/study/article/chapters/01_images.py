@@ -62,7 +62,7 @@ print("largest difference to OpenCV's grey:", np.abs(grey - by_hand).max().round
 figure, panels = plt.subplots(
     1, 4, figsize=(6.6, 2.1), num="The red, green and blue of the picture, and its grey"
 )
-for axes, plane, name in zip(panels, (*np.moveaxis(rgb, 2, 0), grey), ("red", "green", "blue", "grey")):
+for axes, name, plane in zip(panels, ("red", "green", "blue", "grey"), (*np.moveaxis(rgb, 2, 0), grey)):
     axes.imshow(plane, vmin=0, vmax=255)
     axes.set_title(name)
     axes.axis("off")
@@ -103,7 +103,7 @@ plt.show()
 
 # %%
 figure, panels = plt.subplots(
-    1, 3, figsize=(6.6, 2.6), num="More care in scaling and fewer neighbours: more faces, false ones too"
+    1, 3, figsize=(6.6, 2.6), num="Finer steps and fewer neighbours: more faces, false ones too"
 )
 for axes, (scale, neighbours) in zip(panels, ((1.3, 5), (1.1, 3), (1.1, 0))):
     boxes = detector.detectMultiScale(grey, scale, neighbours)
@@ -143,7 +143,8 @@ stages = [
     for stage in cascade.find("stages")
 ]
 sizes = [len(stumps) for _, stumps in stages]
-print(len(features), "features;", len(stages), "stages of", *sizes, "stumps")
+print(len(features), "features in", len(stages), "stages; stumps in each:")
+print(*sizes)
 
 # %% [markdown]
 # The sum over a rectangle costs four look-ups, however large it is, in the *integral image*: its
@@ -193,7 +194,8 @@ for threshold, stumps in stages:
     alive &= score >= threshold
     left_over.append(alive.sum())
     maps.append(alive.copy())
-print("windows left after each stage:", *left_over)
+print("windows, and how many are left after each stage:")
+print(*left_over)
 
 # %%
 figure, panels = plt.subplots(
@@ -201,18 +203,18 @@ figure, panels = plt.subplots(
 )
 for axes, count in zip(panels, (1, 3, 8, 22)):
     axes.imshow(maps[count - 1], vmin=0, vmax=1)
-    axes.set_title(f"{count} stages: {left_over[count]}" if count > 1 else f"1 stage: {left_over[1]}")
+    axes.set_title(f"after {count}: {left_over[count]}")
     axes.set(xticks=[], yticks=[])
 plt.show()
 
 # %% [markdown]
-# Three stumps throw most windows away; only a few windows ever see all 2,135 features. That is why
-# this was fast enough for the computers of 2001. The mean of the windows that are left, blown up again:
+# The first three stages, 40 stumps in all, throw three windows of four away; only a few ever see all
+# 2,135 features. That is why this was fast enough for the computers of 2001. The mean of the windows that are left, blown up again:
 
 # %%
 y, x = np.argwhere(maps[-1]).mean(axis=0) * width / 20
 figure, axes = plt.subplots(
-    figsize=(4, 4), num="OpenCV's box (wide line) and the mean of the windows that we found (thin line)"
+    figsize=(4, 4), num="OpenCV's box (wide line) and the mean of our windows (thin line)"
 )
 draw(axes, rgb, faces, "cyan")
 axes.add_patch(Rectangle((x, y), width, width, fill=False, edgecolor="yellow", linewidth=1))
