@@ -17,7 +17,7 @@ from typing import Any
 from convcore.extras import import_matplotlib
 from convcore.study.article.chapter import Cell, Chapter
 from convcore.study.article.figures import STYLE, Drawing, draw
-from convcore.study.article.files import MissingDataError, reading_from
+from convcore.study.article.files import MissingDataError, find, reading_from
 
 __all__ = ["Result", "run_chapter"]
 
@@ -113,10 +113,21 @@ def _run_cell(cell: Cell, run: _Run) -> Result:
                 value = _execute(tree, run.chapter.path, run.names)
         except MissingDataError as error:
             lacking = [error.where]
+    if lacking:
+        lacking = sorted({*lacking, *_asked_for(tree, run.names)})
     run.missing = {name: files for name, files in run.missing.items() if name not in made}
     if lacking:
         run.missing |= dict.fromkeys(made, tuple(lacking))
     return Result(cell, printed.getvalue(), _shown(value), tuple(_figures(run)), tuple(lacking))
+
+
+def _asked_for(tree: ast.Module, names: dict[str, Any]) -> Iterator[str]:
+    """Files that a cell would ask for in plain words and not find: told at once, not one after another."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
+            words = [word.value for word in node.args if isinstance(word, ast.Constant)]
+            if names.get(node.func.id) is find and words and find(*words, default=None) is None:
+                yield words[0]
 
 
 def _execute(tree: ast.Module, path: Path, names: dict[str, Any]) -> Any:

@@ -62,7 +62,8 @@ print("largest difference to OpenCV's grey:", np.abs(grey - by_hand).max().round
 figure, panels = plt.subplots(
     1, 4, figsize=(6.6, 2.1), num="The red, green and blue of the picture, and its grey"
 )
-for axes, name, plane in zip(panels, ("red", "green", "blue", "grey"), (*np.moveaxis(rgb, 2, 0), grey)):
+planes = {"red": rgb[:, :, 0], "green": rgb[:, :, 1], "blue": rgb[:, :, 2], "grey": grey}
+for axes, (name, plane) in zip(panels, planes.items()):
     axes.imshow(plane, vmin=0, vmax=255)
     axes.set_title(name)
     axes.axis("off")
@@ -209,7 +210,8 @@ plt.show()
 
 # %% [markdown]
 # The first three stages, 40 stumps in all, throw three windows of four away; only a few ever see all
-# 2,135 features. That is why this was fast enough for the computers of 2001. The mean of the windows that are left, blown up again:
+# 2,135 features. That is why this was fast enough for the computers of 2001. The mean of the windows
+# that are left, blown up again:
 
 # %%
 y, x = np.argwhere(maps[-1]).mean(axis=0) * width / 20

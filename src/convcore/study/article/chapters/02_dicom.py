@@ -68,7 +68,7 @@ for index, name in enumerate(lstFilesDCM):
 middle = len(lstFilesDCM) // 2
 x = np.arange(ConstPixelDims[1] + 1) * ConstPixelSpacing[1]
 y = np.arange(ConstPixelDims[0] + 1) * ConstPixelSpacing[0]
-figure, axes = plt.subplots(figsize=(4.4, 4), num="One slice in millimetres, stored values as they are")
+figure, axes = plt.subplots(figsize=(4.4, 4), num="One slice, its stored values, in millimetres")
 mesh = axes.pcolormesh(x, y, np.flipud(ArrayDicom[:, :, middle]), rasterized=True)
 axes.set(aspect="equal", xlabel="mm", ylabel="mm")
 figure.colorbar(mesh, label="stored value")
@@ -78,16 +78,17 @@ plt.show()
 # ## Four things to do better
 #
 # > **Files are in no order.** Neither names nor `InstanceNumber` say where a slice lies;
-# > `ImagePositionPatient` does.
+# > `ImagePositionPatient` does. In a tidy folder the two may agree; nothing promises it.
 #
 # `read_series` of convcore sorts by position along the slices' normal, and refuses a series that
 # has gaps, doubles or a tilt.
 
 # %%
 series = read_series(folder)
-by_name = [float(pydicom.dcmread(f, stop_before_pixels=True).ImagePositionPatient[2]) for f in lstFilesDCM]
+headers = [pydicom.dcmread(file, stop_before_pixels=True) for file in lstFilesDCM]
+by_name = [float(header.ImagePositionPatient[2]) for header in headers]
 positions = [header.position[2] for header in series.slices]
-figure, axes = plt.subplots(figsize=(6.6, 2.6), num="Height of the slices, by file name and in order")
+figure, axes = plt.subplots(figsize=(6.6, 2.6), num="Heights of slices, by name and in order")
 axes.plot(by_name, "o", label="by file name")
 axes.plot(positions, ".-", label="by position")
 axes.set(xlabel="number of the slice", ylabel="z, mm")
@@ -99,9 +100,9 @@ plt.show()
 # > that was averaged. Slices may overlap, or leave gaps.
 
 # %%
-print("thickness of a slice:", ConstPixelSpacing[2], "mm; step:", round(series.spacing[0], 4), "mm")
-print("height of the block: ", round(ConstPixelSpacing[2] * len(lstFilesDCM), 2), "mm by thickness,")
-print("                     ", round(series.spacing[0] * len(lstFilesDCM), 2), "mm in truth")
+count, thickness, step = len(lstFilesDCM), ConstPixelSpacing[2], series.spacing[0]
+print(f"a slice is {thickness:.2f} mm thick; the next one is {step:.2f} mm away")
+print(f"{count} slices: {count * thickness:.1f} mm by thickness, {count * step:.1f} mm in truth")
 
 # %% [markdown]
 # > **`PixelSpacing[0]` is the distance between rows**, so it belongs to y. The article's code takes it
@@ -128,7 +129,7 @@ print("smallest and largest stored value:", pixels.min(), pixels.max())
 print(f"-2000 in {outside.mean():.1%} of the slice")
 
 figure, (left, right) = plt.subplots(
-    1, 2, figsize=(6.6, 3), width_ratios=(1, 1.5), num="The circle, and the stored values of one slice"
+    1, 2, figsize=(6.6, 3), width_ratios=(1, 1.5), num="The circle, and a slice's stored values"
 )
 left.imshow(outside)
 left.axis("off")
@@ -142,10 +143,10 @@ plt.show()
 # What a scanner measures is how strongly a bit of body weakens X-rays, $\mu$. Hounsfield's scale
 # compares it with water and air:
 #
-# $$HU = 1000\,\frac{\mu - \mu_{water}}{\mu_{water} - \mu_{air}}$$
+# $$\mathrm{HU} = 1000\,\dfrac{\mu - \mu_\mathrm{water}}{\mu_\mathrm{water} - \mu_\mathrm{air}}$$
 #
 # so water is 0 and air -1000. Files store whole numbers and two more with which to get there, a
-# slope and an intercept: first the marks become 0, then $HU = slope \cdot stored + intercept$.
+# slope and an intercept: first the marks become 0, then $\mathrm{HU} = \mathrm{slope} \cdot \mathrm{stored} + \mathrm{intercept}$.
 
 # %%
 slope, intercept = float(RefDs.RescaleSlope), float(RefDs.RescaleIntercept)
@@ -166,9 +167,7 @@ for trial in (-1024, 0):
     article = cc.hu_rescale(stored, 1, trial, padding_value=-2000, padding_to="article")
     to_air = cc.hu_rescale(stored, 1, trial, padding_value=-2000, padding_to=-1000)
     if outside.any():
-        print(
-            f"intercept {trial:5}: the circle becomes {article[outside][0]:.0f} and {to_air[outside][0]:.0f}"
-        )
+        print(f"intercept {trial:5}: {article[outside][0]:.0f} and {to_air[outside][0]:.0f} HU")
 
 # %% [markdown]
 # > The article gives the scale 2000 units, up to 4000 on "some modern scanners". Twelve bits are
@@ -195,7 +194,7 @@ plt.show()
 #
 # Two thousand steps of grey are more than anybody can see. A *window* shows a part of the scale: its
 # level $L$ is the middle, its width $W$ what lies between black and white,
-# $grey = (HU - (L - W/2)) / W$, cut off at 0 and 1.
+# $(\mathrm{HU} - (L - W/2)) / W$, cut off at 0 and 1.
 
 
 # %%
@@ -223,7 +222,7 @@ plt.show()
 row = volume.shape[1] // 2
 article_cut = (slope * ArrayDicom[row].T.astype(float) + intercept)[::-1]
 width_mm = volume.shape[2] * volume.spacing[2]
-figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.4), num="A cut from front to back of the block")
+figure, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.4), num="A cut through all slices")
 for axes, cut, step, title in (
     (left, article_cut, ConstPixelSpacing[2], "by file name, thickness"),
     (right, volume.array[::-1, row], volume.spacing[0], "by position, true step"),

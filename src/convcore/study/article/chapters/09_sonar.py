@@ -22,7 +22,7 @@ from convcore.study.article import find
 # %%
 table = read_table(find("sonar.csv", "sonar.all-data"), columns=60)
 x, letters = table.values, np.array(table.labels)
-print(x.shape, {str(letter): int(n) for letter, n in zip(*np.unique(letters, return_counts=True))})
+print(x.shape, "rocks:", np.count_nonzero(letters == "R"), "mines:", np.count_nonzero(letters == "M"))
 print("the first ten letters:", *letters[:10], "and the last ten:", *letters[-10:])
 
 # %% [markdown]
@@ -32,7 +32,7 @@ print("the first ten letters:", *letters[:10], "and the last ten:", *letters[-10
 # > **There is no header.** A reader that expects one eats the first row: 207 rows are left.
 
 # %%
-figure, axes = plt.subplots(num="Mean echo of rocks and of mines, and where the middle half of each lies")
+figure, axes = plt.subplots(num="Mean echo of rocks and of mines, and the middle half of each")
 for colour, (letter, name) in zip(("C0", "C1"), (("R", "rocks"), ("M", "mines"))):
     rows = x[letters == letter]
     low, high = np.quantile(rows, (0.25, 0.75), axis=0)
@@ -123,7 +123,7 @@ print(f"rows that it has not:    {right[test].sum()} of {len(test)}: {right[test
 def train_network(x, y, seed, epochs=100, batch=5, rate=0.001):
     rng = np.random.default_rng(seed)
     shapes = ((60, 60), (60,), (60, 1), (1,))
-    weights = [np.zeros(s) if len(s) == 1 else rng.uniform(-1, 1, s) * (6 / sum(s)) ** 0.5 for s in shapes]
+    weights = [rng.uniform(-1, 1, s) * (len(s) - 1) * (6 / sum(s)) ** 0.5 for s in shapes]  # biases: 0
     first, second = ([np.zeros(s) for s in shapes] for _ in range(2))  # Adam's moving means
     step = 0
     for _ in range(epochs):
@@ -198,7 +198,7 @@ print(f"rows that it has not:    {right[test].sum()} of {len(test)}: {right[test
 # %%
 order = np.argsort(better.predict(x[test])[:, 0])
 figure, axes = plt.subplots(
-    num="Test rows in the order of the better network's answer; a good one has all mines left"
+    num="Test rows in the order of the answers; a perfect network has all mines on the left"
 )
 p = better.predict(x[test])[order, 0]
 rock = y[test][order] == 1

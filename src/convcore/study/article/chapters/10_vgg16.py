@@ -134,17 +134,20 @@ plt.show()
 #
 # The trained weights are a file of 553 MB, which is not part of convcore.
 
+
 # %%
-labels = read_labels(find("imagenet_class_index.json"))
-
-
 def load(layers, weights):
     """A network from its layers, as Keras's JSON, and a file of weights."""
     network = {"class_name": "Sequential", "config": {"name": "network", "layers": layers}}
     with tempfile.TemporaryDirectory() as folder:
         description = Path(folder, "network.json")
-        description.write_text(json.dumps(network | {"keras_version": "2.3.1", "backend": "tensorflow"}))
+        network |= {"keras_version": "2.3.1", "backend": "tensorflow"}
+        description.write_text(json.dumps(network))
         return cc.load_model(weights, architecture=description)
+
+
+# %%
+labels = read_labels(find("imagenet_class_index.json"))
 
 
 def best(row, count=3):
@@ -188,8 +191,9 @@ def zeros(name):
 
 mobilenet = [picture_input, zeros("conv1_pad"), convolution("conv1", 8, 3, 2, "valid", bias=False)]
 mobilenet += normalised("conv1")
-stages = ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *((128, 1),) * 5, (256, 2), (256, 1))
-for i, (filters, stride) in enumerate(stages, 1):
+widths = (16, 32, 32, 64, 64, *(128,) * 6, 256, 256)
+strides = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
+for i, (filters, stride) in enumerate(zip(widths, strides), 1):
     padding = "same"
     if stride == 2:
         mobilenet.append(zeros(f"conv_pad_{i}"))
@@ -228,7 +232,7 @@ for file, row in zip(files, answers):
 # %%
 trace = small.trace(preprocess(pictures[:1], "tf"))
 figure, panels = plt.subplots(
-    3, 8, figsize=(6.6, 2.7), num="Eight feature maps of an early, a middle and a late layer"
+    3, 8, figsize=(6.6, 2.7), num="Eight maps of an early, a middle and a late layer"
 )
 for line, name in zip(panels, ("conv_pw_1_relu", "conv_pw_5_relu", "conv_pw_11_relu")):
     maps = trace[name][0]
@@ -242,8 +246,8 @@ plt.show()
 # %% [markdown]
 # ## Cats and dogs without training
 #
-# Of the thousand classes 118 are dogs (151 to 268) and five are cats (281 to 285). Adding up is all it
-# takes to tell cats from dogs. The photographs are Kaggle's, from its competition *Dogs vs. Cats*.
+# Of the thousand classes 118 are dogs (151 to 268) and five are cats (281 to 285). We add
+# up, and see which sum is larger. The photographs are Kaggle's, from its competition *Dogs vs. Cats*.
 
 # %%
 folder = find("dogs-vs-cats", "kaggle")
@@ -284,7 +288,7 @@ for name, column in zip(("coloured", "grey"), p.T):
     print(f"{name:9} right: {np.count_nonzero((column > 0.5) == is_dog)} of {len(photos)}")
 
 figure, panels = plt.subplots(
-    2, 5, figsize=(6.6, 3.4), num="Probability of a dog, by the network of colours and by that of greys"
+    2, 5, figsize=(6.6, 3.4), num="Probability of a dog: from colours, and from greys"
 )
 for axes, file, (first, second) in zip(panels.ravel(), photos, p):
     show(axes, read_picture(file, (150, 150), interpolation="bilinear"))
