@@ -146,7 +146,7 @@ plt.show()
 # $$\mathrm{HU} = 1000\,\dfrac{\mu - \mu_\mathrm{water}}{\mu_\mathrm{water} - \mu_\mathrm{air}}$$
 #
 # so water is 0 and air -1000. Files store whole numbers and two more with which to get there, a
-# slope and an intercept: first the marks become 0, then $\mathrm{HU} = \mathrm{slope} \cdot \mathrm{stored} + \mathrm{intercept}$.
+# slope $a$ and an intercept $b$: first the marks become 0, then $\mathrm{HU} = a \cdot \mathrm{stored} + b$.
 
 # %%
 slope, intercept = float(RefDs.RescaleSlope), float(RefDs.RescaleIntercept)

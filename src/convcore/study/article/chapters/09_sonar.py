@@ -22,7 +22,7 @@ from convcore.study.article import find
 # %%
 table = read_table(find("sonar.csv", "sonar.all-data"), columns=60)
 x, letters = table.values, np.array(table.labels)
-print(x.shape, "rocks:", np.count_nonzero(letters == "R"), "mines:", np.count_nonzero(letters == "M"))
+print(x.shape, "rocks:", np.sum(letters == "R"), "mines:", np.sum(letters == "M"))
 print("the first ten letters:", *letters[:10], "and the last ten:", *letters[-10:])
 
 # %% [markdown]
@@ -123,7 +123,8 @@ print(f"rows that it has not:    {right[test].sum()} of {len(test)}: {right[test
 def train_network(x, y, seed, epochs=100, batch=5, rate=0.001):
     rng = np.random.default_rng(seed)
     shapes = ((60, 60), (60,), (60, 1), (1,))
-    weights = [rng.uniform(-1, 1, s) * (len(s) - 1) * (6 / sum(s)) ** 0.5 for s in shapes]  # biases: 0
+    # Glorot's limit is sqrt(6 / (inputs + outputs)); biases start at 0.
+    weights = [rng.uniform(-1, 1, s) * (len(s) - 1) * (6 / sum(s)) ** 0.5 for s in shapes]
     first, second = ([np.zeros(s) for s in shapes] for _ in range(2))  # Adam's moving means
     step = 0
     for _ in range(epochs):
