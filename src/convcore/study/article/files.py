@@ -32,8 +32,8 @@ WHERE: dict[str, str] = {
     "JeanXL_cats_vs_dogs.h5": "GitHub, JeanXL/CatsVSDogs, where it is called `cats_vs_dogs.h5`",
     "dogs-vs-cats": "Kaggle's competition of that name: a folder of photographs `cat.1.jpg`, `dog.1.jpg`",
     "ct2d_vigneshannaraj_lungs.h5": "GitHub, vigneshannaraj/lung-segmentation, where it is called `lungs.h5`",
-    "lidc-idri-0001": "The Cancer Imaging Archive, collection *LIDC-IDRI*: the CT series of patient LIDC-IDRI-0001, in"
-    " a folder of this name",
+    "lidc-idri-0001": "The Cancer Imaging Archive, collection *LIDC-IDRI*: the CT series of its"
+    " first patient, in a folder of this name",
     "dsb2017_dhammack_model_LUNA_64_v29_14.h5": "GitHub, dhammack/DSB2017, where it is called"
     " `model_LUNA_64_v29_14.h5`",
     "astronaut.png": "scikit-image's `data` folder (a portrait by NASA, public domain)",

@@ -54,7 +54,7 @@ def by_threshold(hu, threshold=-400):
     """A mask of air that does not touch the edge of its slice."""
     masks = []
     for picture in hu:
-        count, parts = cv2.connectedComponents((picture < threshold).astype(np.uint8))
+        _, parts = cv2.connectedComponents((picture < threshold).astype(np.uint8))
         edge = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
         masks.append((parts > 0) & ~np.isin(parts, edge))
     return np.array(masks)
@@ -82,7 +82,8 @@ print("slices of", card.size, "pixels, HU clipped to", card.clip_hu, "and scaled
 mask = segment(chest, unet, card)
 print(f"agreement with the truth (Dice): {dice(mask, phantom.lungs):.4f}")
 millilitres = np.prod(chest.spacing) / 1000
-print(f"volume: {mask.sum() * millilitres:.0f} ml, in truth {phantom.lungs.sum() * millilitres:.0f} ml")
+volumes = [one.sum() * millilitres for one in (mask, phantom.lungs)]
+print("volume: {:.0f} ml, in truth {:.0f} ml".format(*volumes))
 
 
 # %%
@@ -158,7 +159,7 @@ axes.add_patch(Circle((column, row), radius + 4, fill=False, color="cyan"))
 plt.show()
 distances = np.linalg.norm(grid - (row, column), axis=1) * chest.spacing[1]
 inside = distances < largest.diameter_mm / 2
-print(f"mean score in the nodule: {scores[inside].mean():.3f}, elsewhere: {scores[~inside].mean():.3f}")
+print(f"mean in the nodule: {scores[inside].mean():.3f}, elsewhere: {scores[~inside].mean():.3f}")
 
 # %% [markdown]
 # ## A patient's scan
@@ -193,7 +194,8 @@ other_card = parse_card(
     name = "lungs"
     meaning = "Probability that the pixel lies in a lung"
     threshold = 0.5
-    """
+    """,
+    "the card above",
 )
 other = cc.load_model(find("ct2d_vigneshannaraj_lungs.h5", "lungs.h5"))
 print(f"{len(other.layers)} layers, {other.graph.parameters:,} parameters")
@@ -261,7 +263,7 @@ channel = "first"
 """
 for i, (name, meaning) in enumerate([*answers.items(), ("o_fp", "probability of a nodule")]):
     description += f'\n[[outputs]]\nname = "{name}"\nindex = {i}\nmeaning = "{meaning}"\n'
-bowl_card = parse_card(description)
+bowl_card = parse_card(description, "the card above")
 file = find("dsb2017_dhammack_model_LUNA_64_v29_14.h5", "model_LUNA_64_v29_14.h5")
 load = partial(cc.load_model, file)
 for flip in (False, True):
