@@ -182,6 +182,8 @@ print("voxels:", scan.shape, " millimetres between them:", [round(s, 2) for s in
 other_card = parse_card(
     """
     name = "CT lung segmentation"
+    model = "ct2d_vigneshannaraj_lungs.h5"
+    source = "github.com/vigneshannaraj/lung-segmentation"
     description = "Marks both lungs on one axial slice."
     kind = "mask2d"
 
@@ -189,6 +191,8 @@ other_card = parse_card(
     size = [256, 256]
     clip_hu = [-1024, 3071]
     scale = "none"
+    channel = "last"
+    padding_hu = -1024
 
     [[outputs]]
     name = "lungs"
@@ -250,6 +254,8 @@ print(f"{np.count_nonzero(scores > 0.5)} of {len(scores)} places look like a nod
 answers = {"o_d": "diameter", "o_lob": "lobulation", "o_spic": "spiculation", "o_mal": "malignancy"}
 description = """
 name = "Data Science Bowl 2017, second place"
+model = "dsb2017_dhammack_model_LUNA_64_v29_14.h5"
+source = "github.com/dhammack/DSB2017"
 description = "Describes what lies in the middle of a 64 mm cube."
 kind = "score3d"
 
@@ -260,6 +266,7 @@ clip_hu = [-1000, 400]
 scale = "unit"
 axes = "zyx"
 channel = "first"
+padding_hu = -1000
 """
 for i, (name, meaning) in enumerate([*answers.items(), ("o_fp", "probability of a nodule")]):
     description += f'\n[[outputs]]\nname = "{name}"\nindex = {i}\nmeaning = "{meaning}"\n'
