@@ -238,17 +238,17 @@ plt.show()
 print(f"{np.count_nonzero(scores > 0.5)} of {len(scores)} places look like a nodule to it")
 
 # %% [markdown]
-# Not all of them can be nodules: vessels of a patient are not those of the phantom. A detector is a
-# network *and* everything that it has been shown.
+# One slice of one patient proves nothing, in either direction: a detector is a network *and* everything
+# that it has been shown, and this one has been shown phantoms.
 #
 # ## A network of the Data Science Bowl
 #
 # The second place of Kaggle's lung cancer contest of 2017: three-dimensional convolutions on a cube of
 # 64 mm, five answers about what is in its middle.
 #
-# > The file was written by Keras 1.2, which ran on Theano or TensorFlow, and does not say which.
-# > Theano turned kernels round, TensorFlow does not: on the wrong guess every answer is another one.
-# > `kernel_flip=` says it; taken as they are, the kernels give sensible answers here.
+# > The file was written by Keras 1.2, which ran on Theano or on TensorFlow, and does not say which.
+# > Theano turned kernels round, TensorFlow does not; `kernel_flip=` says what to do. The answers differ,
+# > but both make sense, so this nodule does not tell which it was. Always ask who trained a file.
 
 # %%
 answers = {"o_d": "diameter", "o_lob": "lobulation", "o_spic": "spiculation", "o_mal": "malignancy"}
