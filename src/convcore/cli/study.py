@@ -125,8 +125,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _article(args: argparse.Namespace) -> int:
-    from convcore.study.article import write_article
-
     if args.model or args.input:
         raise UsageError("--article takes no MODEL and no INPUT; its files come from --data DIR")
     for name in _FOR_REPORT:
@@ -136,6 +134,8 @@ def _article(args: argparse.Namespace) -> int:
         raise InputError(f"--data {args.data}", "no such folder")
     out = Path(args.output)
     check_folder(out, overwrite=args.overwrite, remedy="say --overwrite to replace it")
+    from convcore.study.article import write_article
+
     with whole_folder(out) as folder:
         pages = write_article(folder, data=args.data)
     print(f"{out / 'index.html'}: {len(pages)} pages; open it in a browser")

@@ -18,12 +18,14 @@ from convcore.loader.graph import Graph, Node
 
 __all__ = ["Block", "InputPart", "NodePart", "Selection", "choose_parts"]
 
-#: A node whose inputs, outputs and weights are no larger than this is kept whole.
+#: A node whose inputs, outputs and weights are no larger than this is kept whole, if all of them can be.
 _WHOLE_BYTES = 64 << 10
 #: What one block may need of one input; beyond it, the outputs alone are kept.
 _INPUT_BYTES = 512 << 10
 #: What all nodes together may need: base64 makes 4/3 of it.
 _ALL_BYTES = 9 << 20
+#: Positions and channels kept of a node: the first that all nodes together have room for.
+_AMOUNTS = ((64, 8), (16, 8), (16, 4), (4, 4), (4, 2), (1, 1))
 
 #: Positions of a block of 32, by the number of spatial axes; half as many along the last until it fits.
 _BLOCK_SHAPES = {0: (), 1: (32,), 2: (4, 8), 3: (2, 4, 4)}
@@ -48,20 +50,16 @@ class Selection:
     at
         Output positions to keep as well, each with its surroundings; a position has one index for each
         spatial axis.
-    positions
-        Output positions kept of a layer, in two blocks: one in the first corner, where padding is seen, one
-        round the strongest response.
 
     Examples
     --------
-    >>> Selection(channels=(0, 3)).positions
-    64
+    >>> Selection(channels=(0, 3)).layers
+    ()
     """
 
     layers: tuple[str, ...] = ()
     channels: tuple[int, ...] = ()
     at: tuple[tuple[int, ...], ...] = ()
-    positions: int = 64
 
 
 class InputPart(NamedTuple):
@@ -90,6 +88,18 @@ class Block(NamedTuple):
     inputs: tuple[InputPart | None, ...]
 
 
+class Amount(NamedTuple):
+    """How much of a node is kept where it is too large to be kept whole.
+
+    `positions` are in two blocks: one in the first corner, where padding is seen, one around the strongest
+    response. Half of the `channels` are the first ones, half those with the strongest response.
+    """
+
+    positions: int
+    channels: int
+    whole_bytes: int
+
+
 class NodePart(NamedTuple):
     """What is kept of a node: output channels, and blocks of output positions."""
 
@@ -100,10 +110,8 @@ class NodePart(NamedTuple):
 
 def choose_parts(
     graph: Graph, values: Mapping[str, np.ndarray], selection: Selection
-) -> tuple[dict[str, NodePart], int]:
-    """Choose what is kept of every node, and how many positions of each that are.
-
-    Where the positions asked for would need more than 9 MiB, a quarter of them is kept, and so on.
+) -> tuple[dict[str, NodePart], Amount]:
+    """Choose what is kept of every node: 64 positions and 8 channels, or fewer if that is above 9 MiB.
 
     Parameters
     ----------
@@ -118,13 +126,13 @@ def choose_parts(
         A layer, a channel or a position that the network does not have.
     """
     chosen = _chosen_nodes(graph, selection)
-    positions = selection.positions
-    while True:
-        parts = {node.name: _node_part(graph, node, values, selection, positions) for node in chosen}
-        size = sum(_bytes(graph, graph.node(name), part) for name, part in parts.items())
-        if size <= _ALL_BYTES or positions <= 1:
-            return parts, positions
-        positions //= 4
+    whole_bytes = min(_WHOLE_BYTES, _ALL_BYTES // max(len(chosen), 1))
+    for positions, channels in _AMOUNTS:
+        amount = Amount(positions, channels, whole_bytes)
+        parts = {node.name: _node_part(graph, node, values, selection, amount) for node in chosen}
+        if sum(_bytes(graph, graph.node(name), part) for name, part in parts.items()) <= _ALL_BYTES:
+            break
+    return parts, amount
 
 
 def _chosen_nodes(graph: Graph, selection: Selection) -> list[Node]:
@@ -172,18 +180,18 @@ def _inside(place: Sequence[int], node: Node) -> bool:
 
 
 def _node_part(
-    graph: Graph, node: Node, values: Mapping[str, np.ndarray], selection: Selection, positions: int
+    graph: Graph, node: Node, values: Mapping[str, np.ndarray], selection: Selection, amount: Amount
 ) -> NodePart:
     inputs = [graph.node(name) for name in node.inputs]
     arrays = [*(math.prod(_shape(n)) for n in (node, *inputs)), *(w.size for w in node.weights.values())]
     value = values[node.name]
-    if 4 * sum(arrays) <= _WHOLE_BYTES:
+    if 4 * sum(arrays) <= amount.whole_bytes:
         channels = tuple(range(_channels(node)))
         boxes = [((0,) * len(_spatial(node)), _spatial(node))]
         whole = True
     else:
-        channels = _some_channels(value, selection.channels)
-        boxes = _boxes(node, value[..., list(channels)], selection.at, positions)
+        channels = _some_channels(value, selection.channels, amount.channels)
+        boxes = _boxes(node, value[..., list(channels)], selection.at, amount.positions)
         whole = False
     blocks = []
     for start, size in boxes:
@@ -208,13 +216,14 @@ def _bytes(graph: Graph, node: Node, part: NodePart) -> int:
     return 4 * (outputs + inputs + weights)
 
 
-def _some_channels(value: np.ndarray, asked: Sequence[int]) -> tuple[int, ...]:
+def _some_channels(value: np.ndarray, asked: Sequence[int], number: int) -> tuple[int, ...]:
     count = value.shape[-1]
     if asked:
-        return tuple(sorted({c for c in asked if c < count})) or tuple(range(min(count, 8)))
+        return tuple(sorted({c for c in asked if c < count})) or tuple(range(min(count, number)))
+    half = number // 2
     peaks = np.nan_to_num(value.reshape(-1, count).max(axis=0), nan=-np.inf)
-    first = range(min(4, count))
-    strongest = [int(c) for c in np.argsort(-peaks, kind="stable") if c >= 4][:4]
+    first = range(min(half, count))
+    strongest = [int(c) for c in np.argsort(-peaks, kind="stable") if c >= half][: number - half]
     return tuple(sorted({*first, *strongest}))
 
 

@@ -111,7 +111,7 @@ def make_record(run: Run, facts: InputFacts, selection: Selection) -> tuple[dict
     values = {name: value[0] for name, value in run.values.items()}
     if facts.labels and (count := _classes(graph)) not in (0, len(facts.labels)):
         raise ArgumentError("study", "names of classes", got=len(facts.labels), expected=str(count))
-    parts, positions = choose_parts(graph, values, selection)
+    parts, amount = choose_parts(graph, values, selection)
     blobs = Blobs()
     owners = _Owners(graph)
     nodes = _Nodes(graph, values, parts, run.algorithms, blobs, owners)
@@ -127,10 +127,13 @@ def make_record(run: Run, facts: InputFacts, selection: Selection) -> tuple[dict
         "steps": steps,
         "nodes": {node.name: nodes.describe(node) for node in graph.nodes},
         "kept": {
-            "positions": positions,
-            "layers": list(selection.layers),
-            "channels": list(selection.channels),
-            "at": [list(place) for place in selection.at],
+            "positions": amount.positions,
+            "channels": amount.channels,
+            "asked": {
+                "layers": list(selection.layers),
+                "channels": list(selection.channels),
+                "at": [list(place) for place in selection.at],
+            },
         },
     }
     return record, blobs
@@ -489,12 +492,15 @@ def _answer(graph: Graph, values: Mapping[str, np.ndarray], labels: Sequence[str
     for name in graph.outputs:
         y = values[name]
         top: list[dict[str, Any]] = []
-        if y.size == max(y.shape, default=1):
+        if y.size == 1:
+            # One number decides between two classes, if it is about classes at all.
+            p = float(y.reshape(()))
+            called = labels[int(p > 0.5)] if len(labels) == 2 else "value"
+            top.append({"class": None, "name": called, "value": _number(p)})
+        elif y.size == max(y.shape):
             numbers = y.reshape(-1)
-            for i in np.argsort(-numbers, kind="stable")[:_TOP]:
-                # One number decides between two classes.
-                c = int(numbers[0] > 0.5) if numbers.size == 1 else int(i)
-                text = labels[c] if len(labels) > c and len(labels) in (numbers.size, 2) else ""
-                top.append({"class": int(i), "name": text, "value": _number(float(numbers[i]))})
+            for i in np.argsort(-numbers, kind="stable")[:_TOP].tolist():
+                called = labels[i] if len(labels) == numbers.size else ""
+                top.append({"class": i, "name": called, "value": _number(float(numbers[i]))})
         answers.append({"output": layer_of.get(name, name), "shape": list(y.shape), "top": top})
     return answers

@@ -18,8 +18,8 @@ __all__ = ["Report"]
 
 #: In the order in which they are read: what comes later may use what came before.
 SCRIPTS = (
-    "base", "window", "arithmetic", "spreadsheet", "animation", "curves", "roofline", "ct", "network",
-    "layer", "main",
+    "base", "chart", "window", "arithmetic", "workings", "spreadsheet", "animation", "curves", "roofline", "ct",
+    "layout", "network", "table", "layer", "main",
 )  # fmt: skip
 STYLES = ("style", "spreadsheet")
 
