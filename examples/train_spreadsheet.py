@@ -271,7 +271,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = time.perf_counter()
     keras.utils.set_random_seed(args.seed)
     model = build()
-    report: dict[str, Any] = {"seed": args.seed, "training": train(model, args.digits, args.epochs, args.seed)}
+    report: dict[str, Any] = {
+        "seed": args.seed,
+        "training": train(model, args.digits, args.epochs, args.seed),
+    }
     model.save(args.output)
     network = cc.load_model(args.output)
     report["held_out"] = held_out_scores(network, args.held_out, args.seed)

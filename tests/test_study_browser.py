@@ -452,7 +452,9 @@ def test_exact_values_are_printed_so_that_they_read_back(page: Page) -> None:
     assert np.array_equal(back, values)
     # As short as NumPy's own shortest.
     digits = [len(re.sub(r"e.*|[^\d]", "", t).strip("0")) for t in texts]
-    shortest = [len(re.sub(r"e.*|[^\d]", "", np.format_float_scientific(v, trim="-")).strip("0")) for v in values]
+    shortest = [
+        len(re.sub(r"e.*|[^\d]", "", np.format_float_scientific(v, trim="-")).strip("0")) for v in values
+    ]
     assert digits == shortest
 
 
