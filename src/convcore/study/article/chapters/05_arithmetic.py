@@ -25,7 +25,7 @@ import convcore as cc
 # %%
 def squares(axes, left, top, rows, columns, **look):
     for r, c in product(range(rows), range(columns)):
-        axes.add_patch(Rectangle((left + c, top + r), 1, 1, **look))
+        axes.add_patch(Rectangle((left + c, -top - r), 1, -1, **look))
 
 
 def draw(axes, i, k, s=1, pads=(0, 0), d=1, holes=1, title=""):
@@ -34,20 +34,25 @@ def draw(axes, i, k, s=1, pads=(0, 0), d=1, holes=1, title=""):
     low, high = pads
     wide = (i - 1) * holes + 1
     reach = (k - 1) * d + 1
-    o = (wide + low + high - reach) // s + 1
-    size = wide + low + high
+    size = low + wide + high
+    o = (size - reach) // s + 1
     squares(axes, -low, -low, size, size, fill=False, edgecolor=quiet, linestyle=":", linewidth=0.8)
     for r, c in product(range(i), repeat=2):
         squares(axes, c * holes, r * holes, 1, 1, facecolor="C0", alpha=0.45, linewidth=0)
     for r, c in product(range(k), repeat=2):
         squares(axes, c * d - low, r * d - low, 1, 1, facecolor="C1", alpha=0.45, linewidth=0)
     middles = np.arange(o) * s - low + reach / 2
-    axes.plot(np.tile(middles, o), np.repeat(middles, o), ".", markersize=3.5, color=quiet)
-    right = wide + high + 1
-    squares(axes, right, -low, o, o, facecolor="C2", alpha=0.45, edgecolor=quiet, linewidth=0.8)
-    axes.set(xlim=(-low - 0.2, right + o + 0.2), ylim=(size - low + 0.2, -low - 0.2), aspect="equal")
+    axes.plot(np.tile(middles, o), -np.repeat(middles, o), ".", markersize=3.5, color=quiet)
+    squares(axes, wide + high + 1, -low, o, o, facecolor="C2", alpha=0.45, edgecolor=quiet)
     axes.set_title(title or f"i={i}, k={k}, s={s}, p={low}: o={o}")
+    axes.set_aspect("equal")
     axes.axis("off")
+
+
+def panels(title, height):
+    """Two by two, all in one scale."""
+    figure, axes = plt.subplots(2, 2, figsize=(5, height), sharex=True, sharey=True, num=title)
+    return axes.flat
 
 
 # %% [markdown]
@@ -58,10 +63,8 @@ def draw(axes, i, k, s=1, pads=(0, 0), d=1, holes=1, title=""):
 # input with one corner at first, and the output grows by $k - 1$: *full* padding.
 
 # %%
-figure, axes = plt.subplots(
-    2, 2, figsize=(5, 4.4), num="No padding, some padding, half padding, full padding"
-)
-for ax, (i, k, p) in zip(axes.flat, ((4, 3, 0), (5, 4, 2), (5, 3, 1), (5, 3, 2))):
+axes = panels("No padding, some padding, half padding, full padding", height=4)
+for ax, (i, k, p) in zip(axes, ((4, 3, 0), (5, 4, 2), (5, 3, 1), (5, 3, 2))):
     draw(ax, i, k, pads=(p, p))
 plt.show()
 
@@ -70,18 +73,16 @@ plt.show()
 #
 # A stride of $s$ keeps every $s$-th place:
 #
-# $$o = \left\lfloor \frac{i + 2p - k}{s} \right\rfloor + 1$$
+# $$o = \left\lfloor \dfrac{i + 2p - k}{s} \right\rfloor + 1$$
 #
 # The brackets round down. In the third drawing the kernel cannot step any further, and the last row
 # and column of zeros are never seen: 5 and 6 pixels give the same 3.
 
 # %%
-figure, axes = plt.subplots(
-    2, 2, figsize=(5, 4.8), num="Stride 2: without padding, with it, a size that does not fit, Keras's"
-)
-for ax, (i, p) in zip(axes.flat, ((5, 0), (5, 1), (6, 1))):
+axes = panels("Stride 2: without padding, with it, a size that does not fit, Keras's", height=3.8)
+for ax, (i, p) in zip(axes, ((5, 0), (5, 1), (6, 1))):
     draw(ax, i, 3, s=2, pads=(p, p))
-draw(axes[1, 1], 6, 3, s=2, pads=(0, 1), title='i=6, "same" of Keras: o=3')
+draw(axes[3], 6, 3, s=2, pads=(0, 1), title='i=6, "same" of Keras: o=3')
 plt.show()
 
 # %% [markdown]
@@ -140,13 +141,12 @@ plain = dilated = impulse
 for layer in range(4):
     plain = cc.conv1d(plain, three, padding="same")
     dilated = cc.conv1d(dilated, three, padding="same", dilation_rate=2**layer)
-    print(f"after {layer + 1} layers: plain {np.count_nonzero(plain)} pixels,"
-          f" dilation 1, 2, 4... {np.count_nonzero(dilated)}")  # fmt: skip
+    reached = np.count_nonzero(plain), np.count_nonzero(dilated)
+    print("layers: %d   plain: %d pixels   dilation 1, 2, 4...: %d pixels" % (layer + 1, *reached))
 
 # %% [markdown]
-# > Keras says in its documentation that a stride above 1 together with a dilation above 1 is not
-# > supported: some of its backends refuse it. Nothing in the definition forbids it, and convcore computes
-# > it.
+# > Keras's layers refuse a stride above 1 together with a dilation above 1. Nothing in the definition
+# > forbids it: the formula and the check above have both, and convcore computes it.
 #
 # ## The way back: transposed convolution
 #
@@ -192,15 +192,13 @@ cc.conv1d(stretched.reshape(1, 7, 1), kernel[::-1].reshape(3, 1, 1)).ravel()
 # In a drawing of this kind, $i'$ and $o'$ are the sizes seen from the transposed side.
 
 # %%
-figure, axes = plt.subplots(
-    2, 2, figsize=(5, 4.8), num="Transposed convolutions as convolutions over a stretched input"
-)
-for ax, (i, k, s, p, a) in zip(
-    axes.flat, ((2, 3, 1, 0, 0), (2, 3, 2, 0, 0), (3, 3, 2, 1, 0), (3, 3, 2, 1, 1))
-):
+axes = panels("Transposed convolutions as convolutions over a stretched input", height=4)
+sizes = ((2, 3, 1, 0, 0), (2, 3, 2, 0, 0), (3, 3, 2, 1, 0), (3, 3, 2, 1, 1))
+for ax, (i, k, s, p, a) in zip(axes, sizes):
     border = k - p - 1
-    title = f"i'={i}, s={s}, p={p}" + f", a={a}" * a
-    draw(ax, i, k, pads=(border, border + a), holes=s, title=f"{title}: o'={s * (i - 1) + a + k - 2 * p}")
+    o = s * (i - 1) + a + k - 2 * p
+    title = f"i'={i}, s={s}, p={p}" + f", a={a}" * a + f": o'={o}"
+    draw(ax, i, k, pads=(border, border + a), holes=s, title=title)
 plt.show()
 
 # %% [markdown]
