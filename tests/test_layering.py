@@ -39,7 +39,18 @@ ALLOWED: dict[str, set[str]] = {
     "run": {"_native", "cuda", "errors", "loader", "memory", "plan", "reference", "tables"},
     # "study" is imported when a model is asked for a report: it is given what the engine has computed.
     "engine": {"errors", "loader", "plan", "run", "study", "tables"},
-    "study": {"_native", "bench", "errors", "extras", "loader", "medical", "plan", "reference", "run", "writers"},
+    "study": {
+        "_native",
+        "bench",
+        "errors",
+        "extras",
+        "loader",
+        "medical",
+        "plan",
+        "reference",
+        "run",
+        "writers",
+    },
     "inputs": {"errors", "extras"},
     "medical": {"data", "errors", "extras", "inputs", "ops", "writers"},
     "bench": {
