@@ -293,113 +293,136 @@ function curveLegend(curves, derivative, through) {
 // --- comparing all functions ----------------------------------------------------------------------------------
 
 function curvesView() {
-  const given = {}; // name -> parameters that were changed
-  let shown = ["relu"]; // the first is the one whose parameters and vanishing parts are shown
-  let options = { derivative: true, whole: false, through: true };
-  let own = null;
-  const box = element("div", { class: "chart-box" });
-  const buttons = {},
-    below = element("div"),
-    words = element("p"),
-    source = element("p", { class: "note" });
-  const curvesShown = () => shown.map((name) => functionOf(name, given[name]));
-  const values = () => (options.through ? own?.through : null);
-  drawToWidth(box, (width) =>
-    curvesChart(width, curvesShown(), {
-      range: rangeFor(own?.through, options.whole),
-      through: values(),
-      derivative: options.derivative,
-    }),
-  );
-  const refresh = () => {
-    const curves = curvesShown();
-    for (const [name, button] of Object.entries(buttons))
-      button.setAttribute("aria-pressed", shown.includes(name));
-    words.replaceChildren(
+  return new Comparison().parts;
+}
+
+/** The functions that are compared; the first is the one whose parameters and vanishing parts are shown. */
+class Comparison {
+  constructor() {
+    this.given = {}; // name -> parameters that were changed
+    this.shown = ["relu"];
+    this.own = null; // the chosen layer's function, and the values that went through it
+    this.source = element("p", { class: "note" });
+    this.parameters = element("div", { class: "controls" });
+    this.words = element("p");
+    this.legend = element("div");
+    this.options = {
+      derivative: this.option("Derivatives", true),
+      whole: this.option("As far as the layer's values went", false),
+      through: this.option("The layer's values", true),
+    };
+    this.box = drawToWidth(element("div", { class: "chart-box" }), (width) => this.chart(width));
+    this.buttons = {};
+    this.parts = this.build();
+    onLayer(this.box, () => this.follow());
+    this.follow();
+  }
+
+  build() {
+    const names = Object.keys(FUNCTIONS);
+    const article = names.filter((name) => FUNCTIONS[name].article);
+    const others = names.filter((name) => !FUNCTIONS[name].article);
+    const all = element("button", { type: "button", onclick: () => this.show([this.shown[0], ...article]) });
+    all.textContent = "All of these";
+    return [
+      element("h2", { id: "curves-title" }, "Activation functions"),
+      this.source,
+      this.choice("The article's functions", article, all),
+      element("details", {}, element("summary", {}, "More functions"), this.choice("More functions", others)),
+      this.parameters,
+      this.words,
+      this.box,
+      this.legend,
+      element(
+        "div",
+        { class: "controls" },
+        Object.values(this.options).map((option) => option.element),
+      ),
+    ];
+  }
+
+  option(label, on) {
+    const option = { on };
+    option.element = checkbox(label, on, (now) => {
+      option.on = now;
+      this.refresh();
+    });
+    option.set = (now) => {
+      option.on = option.element.querySelector("input").checked = now;
+    };
+    return option;
+  }
+
+  choice(label, names, ...more) {
+    const button = (name) =>
+      element("button", { type: "button", onclick: () => this.toggle(name) }, FUNCTIONS[name].label);
+    for (const name of names) this.buttons[name] = button(name);
+    const group = { class: "buttons controls", role: "group", "aria-label": label };
+    return element(
+      "div",
+      group,
+      names.map((name) => this.buttons[name]),
+      more,
+    );
+  }
+
+  /** Shows the function of the layer that was chosen, if it has one. */
+  follow() {
+    const node = nodesOf(layerNamed(route().layer)).findLast(isActivation);
+    this.own = node ? ownFunction(node) : null;
+    this.source.textContent = node
+      ? `In ${node.name}: ${this.own.curve.label}. The grey bars are the values that went through it.`
+      : "The chosen layer has no activation function of its own.";
+    if (!node) return this.refresh();
+    const { curve, through } = this.own;
+    this.given[curve.name] = curve.given;
+    // Where the values went much farther, the part around zero alone would hide them.
+    this.options.whole.set(Boolean(through) && (through.edges[0] < -12 || through.edges.at(-1) > 12));
+    return this.show([curve.name]);
+  }
+
+  toggle(name) {
+    const rest = this.shown.filter((other) => other !== name);
+    if (!this.shown.includes(name)) this.show([name, ...this.shown]);
+    else if (rest.length) this.show(rest);
+  }
+
+  show(names) {
+    this.shown = [...new Set(names)];
+    this.parameters.replaceChildren(...parameterControls(this.shown[0], this.given, () => this.refresh()));
+    this.refresh();
+  }
+
+  refresh() {
+    const curves = this.curves();
+    for (const [name, button] of Object.entries(this.buttons)) {
+      button.setAttribute("aria-pressed", this.shown.includes(name));
+    }
+    this.words.replaceChildren(
       element("strong", {}, curves[0].label),
       `: f(x) = ${curves[0].formula}. `,
-      vanishingText(curves[0], rangeFor(own?.through, options.whole), values()),
+      vanishingText(curves[0], this.range(), this.through()),
     );
-    below.replaceChildren(curveLegend(curves, options.derivative, values()));
-    box.redraw?.();
-  };
-  const parameters = element("div", { class: "controls" });
-  const showFunctions = (names) => {
-    shown = names;
-    parameters.replaceChildren(...parameterControls(shown[0], given, refresh));
-    refresh();
-  };
-  const toggle = (name) => {
-    const rest = shown.filter((other) => other !== name);
-    if (!shown.includes(name)) showFunctions([name, ...shown]);
-    else if (rest.length) showFunctions(rest);
-  };
-  const group = (label, names) =>
-    element(
-      "div",
-      { class: "buttons controls", role: "group", "aria-label": label },
-      names.map(
-        (name) =>
-          (buttons[name] = element(
-            "button",
-            { type: "button", onclick: () => toggle(name) },
-            FUNCTIONS[name].label,
-          )),
-      ),
-    );
-  const names = Object.keys(FUNCTIONS);
-  const article = group(
-    "The article's functions",
-    names.filter((name) => FUNCTIONS[name].article),
-  );
-  const others = element(
-    "details",
-    {},
-    element("summary", {}, "More functions"),
-    group(
-      "More functions",
-      names.filter((name) => !FUNCTIONS[name].article),
-    ),
-  );
-  const follow = () => {
-    const node = nodesOf(layerNamed(route().layer)).findLast(isActivation);
-    own = node ? ownFunction(node) : null;
-    source.textContent = own
-      ? `In ${node.name}: ${own.curve.label}. The grey bars are the values that went through it.`
-      : "The chosen layer has no activation function of its own.";
-    if (own) {
-      given[own.curve.name] = own.curve.given;
-      showFunctions([own.curve.name]);
-    } else showFunctions(shown);
-  };
-  onRoute(box, follow);
-  follow();
-  return [
-    element("h2", { id: "curves-title" }, "Activation functions"),
-    source,
-    article,
-    others,
-    parameters,
-    words,
-    box,
-    below,
-    element(
-      "div",
-      { class: "controls" },
-      checkbox("Derivatives", true, (on) => {
-        options.derivative = on;
-        refresh();
-      }),
-      checkbox("As far as the layer's values went", false, (on) => {
-        options.whole = on;
-        refresh();
-      }),
-      checkbox("The layer's values", true, (on) => {
-        options.through = on;
-        refresh();
-      }),
-    ),
-  ];
+    this.legend.replaceChildren(curveLegend(curves, this.options.derivative.on, this.through()));
+    this.box.redraw();
+  }
+
+  chart(width) {
+    const derivative = this.options.derivative.on;
+    return curvesChart(width, this.curves(), { range: this.range(), through: this.through(), derivative });
+  }
+
+  curves() {
+    return this.shown.map((name) => functionOf(name, this.given[name]));
+  }
+
+  range() {
+    return rangeFor(this.own?.through, this.options.whole.on);
+  }
+
+  through() {
+    return this.options.through.on ? this.own?.through : null;
+  }
 }
 
 function parameterControls(name, given, changed) {

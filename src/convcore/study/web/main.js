@@ -21,7 +21,22 @@ function setRoute(changes) {
 
 /** Calls `listener(route())` after each change, for as long as `owner` is on the page. */
 function onRoute(owner, listener) {
-  routeListeners.push({ owner, listener, seen: owner.isConnected });
+  const entry = { owner, listener, seen: false };
+  routeListeners.push(entry);
+  // An owner is put on the page after it is made; from then on its absence means that it is gone.
+  queueMicrotask(() => {
+    entry.seen = owner.isConnected;
+  });
+}
+
+/** The same, but only when another layer was chosen. */
+function onLayer(owner, listener) {
+  let last = chosen.layer;
+  onRoute(owner, () => {
+    if (chosen.layer === last) return;
+    last = chosen.layer;
+    listener();
+  });
 }
 
 function tellListeners() {
@@ -100,8 +115,6 @@ function firstLayer() {
 function showChosenLayer() {
   const panel = document.getElementById("panel");
   const layer = layerNamed(chosen.layer);
-  if (panel.dataset.layer === layer.name) return;
-  panel.dataset.layer = layer.name;
   panel.replaceChildren(...layerPanel(layer));
 }
 
@@ -126,7 +139,7 @@ function start() {
   setUpTheme();
   beginning = { layer: firstLayer().name, at: null, channel: null };
   chosen = routeFrom(location.hash) ?? beginning;
-  onRoute(document.getElementById("panel"), showChosenLayer);
+  onLayer(document.getElementById("panel"), showChosenLayer);
   showModel();
   showChosenLayer();
   fill("parts", partsOfPage());

@@ -66,7 +66,7 @@ function networkView() {
     reach(index);
     bringIntoView(view, boxes[index]);
   };
-  onRoute(graph, showChosen);
+  onLayer(graph, showChosen);
   requestAnimationFrame(showChosen);
   return [
     element("h2", { id: "network-title" }, "The network"),
@@ -150,7 +150,7 @@ function layerBox(layer, { x, y }, slowest) {
 /** The class as far as there is room beside the shape. */
 function layerBoxText(layer) {
   const shape = shapeText(layer.shape);
-  return `${cut(layer.class, Math.max(4, 29 - shape.replaceAll("\u202f", "").length))} ${shape}`;
+  return `${cut(layer.class, Math.max(4, 27 - shape.replaceAll("\u202f", "").length))} ${shape}`;
 }
 
 // The ends of names tell more than their middles: block5_conv3.

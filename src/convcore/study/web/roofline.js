@@ -6,7 +6,8 @@ function rooflineView() {
     .map((step, index) => ({ ...step, index, intensity: step.flops / step.bytes }))
     .filter((step) => step.flops > 0 && step.bytes > 0 && step.ms > 0);
   const heading = element("h2", { id: "roofline-title" }, "Roofline of this machine");
-  if (!peaks || steps.length === 0) return [heading, element("p", {}, "No step was measured.")];
+  if (!peaks) return [heading, element("p", {}, "The peaks of this device were not measured.")];
+  if (steps.length === 0) return [heading, element("p", {}, "No step of the network does arithmetic.")];
   const detail = element("p", { class: "detail" }, "\u00a0");
   const box = element("div", { class: "chart-box" });
   drawToWidth(box, (width) => rooflineChart(width, peaks, steps, detail));
@@ -118,7 +119,7 @@ function rooflineChart(width, peaks, steps, detail) {
     const chosen = layerNamed(route().layer);
     dots.forEach((dot, i) => dot.setAttribute("aria-selected", byIntensity[i].layers.includes(chosen.index)));
   };
-  onRoute(drawn.svg, mark);
+  onLayer(drawn.svg, mark);
   mark();
   return drawn.svg;
 }

@@ -68,7 +68,7 @@ function layersView() {
       row.classList.toggle("chosen", STUDY.layers[i].name === route().layer);
     });
   order();
-  onRoute(body, showChosen);
+  onLayer(body, showChosen);
   showChosen();
   const { model } = STUDY;
   return [
