@@ -18,8 +18,8 @@ __all__ = ["Report"]
 
 #: In the order in which they are read: what comes later may use what came before.
 SCRIPTS = (
-    "base", "chart", "window", "arithmetic", "workings", "spreadsheet", "animation", "curves", "roofline",
-    "ct", "layout", "network", "table", "layer", "main",
+    "base", "chart", "window", "arithmetic", "workings", "spreadsheet", "animation", "functions", "curves",
+    "roofline", "ct", "layout", "network", "table", "maps", "layer", "about", "main",
 )  # fmt: skip
 STYLES = ("style", "spreadsheet")
 
