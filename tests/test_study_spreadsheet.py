@@ -1,4 +1,4 @@
-"""The spreadsheet view of a report in a browser: what it prints beside the reference, ghosts, animation, keyboard."""
+"""The spreadsheet view of a report in a browser: its numbers, ghosts, animation and keyboard."""
 
 from __future__ import annotations
 
@@ -665,7 +665,8 @@ def test_windows_are_those_of_a_padded_array(geometry: Page) -> None:
     read = geometry.evaluate(
         """(cases) => cases.map((c) => {
             const [low, high] = c.padding[0];
-            const outputs = Math.floor((c.size + low + high - (c.kernel[0] - 1) * c.dilation[0] - 1) / c.strides[0]) + 1;
+            const extent = (c.kernel[0] - 1) * c.dilation[0] + 1;
+            const outputs = Math.floor((c.size + low + high - extent) / c.strides[0]) + 1;
             return Array.from({length: outputs}, (_, o) => g.readWindow(c, [o], [c.size])
                 .map((cell) => (cell.kind === "real" ? cell.at[0] : -1)));
         })""",
@@ -687,10 +688,12 @@ def test_gather_and_scatter_are_one_relation(geometry: Page) -> None:
             const [low, high] = c.padding[0];
             const outputs = (c.size - 1) * c.strides[0] + (c.kernel[0] - 1) * c.dilation[0] + 1 - low - high;
             const range = (n) => Array.from({length: Math.max(n, 0)}, (_, i) => i);
-            const real = (cells) => cells.filter((cell) => cell.kind === "real");
+            const real = (cells, found) => cells.filter((cell) => cell.kind === "real").map(found);
             return {
-                gathered: range(outputs).flatMap((q) => real(g.gatherWindow(c, [q], [c.size])).map((cell) => [cell.at[0], cell.tap[0], q])),
-                scattered: range(c.size).flatMap((i) => real(g.scatterWindow(c, [i], [outputs])).map((cell) => [i, cell.tap[0], cell.at[0]])),
+                gathered: range(outputs).flatMap((q) =>
+                    real(g.gatherWindow(c, [q], [c.size]), (cell) => [cell.at[0], cell.tap[0], q])),
+                scattered: range(c.size).flatMap((i) =>
+                    real(g.scatterWindow(c, [i], [outputs]), (cell) => [i, cell.tap[0], cell.at[0]])),
             };
         })""",
         cases,
