@@ -126,7 +126,7 @@ def _asked_for(tree: ast.Module, names: dict[str, Any]) -> Iterator[str]:
     """Files that a cell would ask for in plain words and not find: told at once, not one after another."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-            words = [word.value for word in node.args if isinstance(word, ast.Constant)]
+            words = [str(word.value) for word in node.args if isinstance(word, ast.Constant)]
             if names.get(node.func.id) is find and words and find(*words, default=None) is None:
                 yield words[0]
 
