@@ -90,7 +90,9 @@ def _own(svg: str, prefix: str) -> str:
         svg,
         count=1,
     )
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    # Most ids are there for nobody, and some twice.
+    wanted = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda own: f' id="{prefix}-{own[1]}"' if own[1] in wanted else "", svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href=", "href=")
     for colour, variable in _VARIABLES.items():

@@ -162,7 +162,7 @@ class _Words:
 
     def __init__(self) -> None:
         markdown_it = import_markdown_it()
-        self._markdown: Any = markdown_it.MarkdownIt("commonmark", {"typographer": False}).enable("table")
+        self._markdown: Any = markdown_it.MarkdownIt("commonmark", {"html": False}).enable("table")
         self._markdown.inline.ruler.before("escape", "formula", _formula_rule)
         self._markdown.add_render_rule("formula", _formula_html)
 
