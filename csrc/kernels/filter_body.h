@@ -34,9 +34,9 @@ typedef struct FV_NAME(filter_source) {
 } FV_NAME(filter_source);
 
 /* vectors x FILTER_ROWS outputs, of which `rows` rows, and `lanes` of the last vector, exist. kh_known is kh if that
- * is less than FILTER_ROWS, else 0. */
-CC_INLINE void FV_NAME(filter_tile)(const int kh_known, const int vectors, const FV_NAME(filter_source) *s, FV_REAL *y,
-                                    int64_t ldy, int rows, int lanes)
+ * is less than FILTER_ROWS, else 0; kw_known is kw or 0. */
+CC_INLINE void FV_NAME(filter_tile)(const int kh_known, const int kw_known, const int vectors,
+                                    const FV_NAME(filter_source) *s, FV_REAL *y, int64_t ldy, int rows, int lanes)
 {
     FV acc[FILTER_ROWS][FILTER_VECTORS];
 #pragma GCC unroll 8
@@ -44,7 +44,8 @@ CC_INLINE void FV_NAME(filter_tile)(const int kh_known, const int vectors, const
 #pragma GCC unroll 8
         for (int j = 0; j < vectors; j++)
             acc[r][j] = FV_ZERO();
-    const int64_t kh = kh_known ? kh_known : s->kh, kw = s->kw, step = s->step, column = s->column;
+    const int64_t kh = kh_known ? kh_known : s->kh, kw = kw_known ? kw_known : s->kw;
+    const int64_t step = s->step, column = s->column;
     const FV_REAL *w = s->w;
     const FV_REAL *const *row = s->rows;
     for (int64_t z = 0; z < s->kd; z++, row += s->slice, w += kh * kw) {
@@ -129,8 +130,8 @@ CC_INLINE void FV_NAME(filter_line)(const int vectors, const FV_NAME(filter_sour
 }
 
 /* A segment of a row of tiles: `columns` outputs of `rows` rows, at y. */
-CC_INLINE void FV_NAME(filter_tiles)(const int kh_known, FV_NAME(filter_source) *s, FV_REAL *y, int64_t ldy, int rows,
-                                     int64_t columns)
+CC_INLINE void FV_NAME(filter_tiles)(const int kh_known, const int kw_known, FV_NAME(filter_source) *s, FV_REAL *y,
+                                     int64_t ldy, int rows, int64_t columns)
 {
     enum { WIDTH = FILTER_VECTORS * FV_LANES, LINE = 64 / sizeof(FV_REAL) };
     for (; columns >= WIDTH; columns -= WIDTH, s->column += WIDTH, y += WIDTH) {
@@ -142,7 +143,7 @@ CC_INLINE void FV_NAME(filter_tiles)(const int kh_known, FV_NAME(filter_source) 
                 vf_prefetch_l2((const char *)(below[r] + s->column + c));
                 vf_prefetch_write((const float *)(y + r * ldy + WIDTH + c));
             }
-        FV_NAME(filter_tile)(kh_known, FILTER_VECTORS, s, y, ldy, rows, FV_LANES);
+        FV_NAME(filter_tile)(kh_known, kw_known, FILTER_VECTORS, s, y, ldy, rows, FV_LANES);
     }
     if (columns <= 0)
         return;
@@ -150,16 +151,16 @@ CC_INLINE void FV_NAME(filter_tiles)(const int kh_known, FV_NAME(filter_source) 
     const int lanes = (int)(columns - (vectors - 1) * FV_LANES);
 #if FILTER_VECTORS > 3
     if (vectors == 4)
-        FV_NAME(filter_tile)(kh_known, 4, s, y, ldy, rows, lanes);
+        FV_NAME(filter_tile)(kh_known, kw_known, 4, s, y, ldy, rows, lanes);
 #endif
 #if FILTER_VECTORS > 2
     if (vectors == 3)
-        FV_NAME(filter_tile)(kh_known, 3, s, y, ldy, rows, lanes);
+        FV_NAME(filter_tile)(kh_known, kw_known, 3, s, y, ldy, rows, lanes);
 #endif
     if (vectors == 2)
-        FV_NAME(filter_tile)(kh_known, 2, s, y, ldy, rows, lanes);
+        FV_NAME(filter_tile)(kh_known, kw_known, 2, s, y, ldy, rows, lanes);
     if (vectors == 1)
-        FV_NAME(filter_tile)(kh_known, 1, s, y, ldy, rows, lanes);
+        FV_NAME(filter_tile)(kh_known, kw_known, 1, s, y, ldy, rows, lanes);
 }
 
 static void FV_NAME(filter_segment)(FV_NAME(filter_source) *s, FV_REAL *y, int64_t ldy, int rows, int64_t columns)
@@ -175,21 +176,24 @@ static void FV_NAME(filter_segment)(FV_NAME(filter_source) *s, FV_REAL *y, int64
             FV_NAME(filter_line)(1, s, y, (int)min_i64(columns, FV_LANES));
         return;
     case 2:
-        FV_NAME(filter_tiles)(2, s, y, ldy, rows, columns);
+        FV_NAME(filter_tiles)(2, 0, s, y, ldy, rows, columns);
         return;
     case 3:
-        FV_NAME(filter_tiles)(3, s, y, ldy, rows, columns);
+        if (s->kw == 3)
+            FV_NAME(filter_tiles)(3, 3, s, y, ldy, rows, columns);
+        else
+            FV_NAME(filter_tiles)(3, 0, s, y, ldy, rows, columns);
         return;
 #if FILTER_ROWS > 4
     case 4:
-        FV_NAME(filter_tiles)(4, s, y, ldy, rows, columns);
+        FV_NAME(filter_tiles)(4, 0, s, y, ldy, rows, columns);
         return;
     case 5:
-        FV_NAME(filter_tiles)(5, s, y, ldy, rows, columns);
+        FV_NAME(filter_tiles)(5, 0, s, y, ldy, rows, columns);
         return;
 #endif
     default:
-        FV_NAME(filter_tiles)(0, s, y, ldy, rows, columns);
+        FV_NAME(filter_tiles)(0, 0, s, y, ldy, rows, columns);
     }
 }
 
