@@ -32,6 +32,8 @@ html_css_files = ["tables.css"]
 myst_heading_anchors = 4
 # Blocks of code say what language they are in. Those that do not are formulas and shell sessions.
 highlight_language = "text"
+# `name` in a docstring is an argument or an attribute.
+default_role = "literal"
 
 # The docstrings say in words what an argument may be: signatures are easier to read without types.
 autodoc_typehints = "none"
@@ -47,8 +49,6 @@ nitpicky = True
 nitpick_ignore_regex = [("py:class", ".*")]
 
 _DEFINITION = re.compile(r"^Definition: docs/([\w/.-]+)\.md#([\w-]+)$")
-#: Pages and ids that docstrings link to, checked when the pages are written.
-_linked: set[tuple[str, str]] = set()
 
 
 def _link_definition(
@@ -56,23 +56,16 @@ def _link_definition(
 ) -> None:
     """Make a link of the line of a docstring that says where an operation is defined."""
     for number, line in enumerate(lines):
-        found = _DEFINITION.match(line)
-        if found:
-            page, heading = found.group(1), make_id(found.group(2))
-            _linked.add((page, heading))
-            text = found.group(2).replace("-", " ")
-            lines[number] = f"Definition: `{text} <../{page}.html#{heading}>`__"
-
-
-def _check_definitions(app: Sphinx, exception: Exception | None) -> None:
-    """Warn of every link of a docstring that leads nowhere."""
-    if exception is not None or app.builder.name != "html":
-        return
-    for page, heading in sorted(_linked):
-        if f'id="{heading}"' not in Path(app.outdir, f"{page}.html").read_text():
-            logging.getLogger(__name__).warning("no heading %s in docs/%s.md", heading, page)
+        if found := _DEFINITION.match(line):
+            page, anchor = found.groups()
+            headings = re.findall(r"^## (.+)$", Path(app.srcdir, f"{page}.md").read_text(), re.MULTILINE)
+            # Sphinx's own identifiers have no underscores.
+            heading = next((h for h in headings if make_id(h) == make_id(anchor)), None)
+            if heading is None:
+                logging.getLogger(__name__).warning("%s: docs/%s.md has no section %s", name, page, anchor)
+            else:
+                lines[number] = f"Definition: `{heading} <../{page}.html#{make_id(heading)}>`__"
 
 
 def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", _link_definition)
-    app.connect("build-finished", _check_definitions)
