@@ -40,3 +40,19 @@ def cuda_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         pytest.skip(f"kernels cannot be compiled here: {reason}")
     yield compiler
     compiler.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A :class:`browser.Browser`: opens pages from the file system, without a network.
+
+    Not for the whole session: while Playwright is started, no test can start an event loop of its own.
+    """
+    from .browser import Browser, NotAvailable
+
+    try:
+        opened = Browser()
+    except NotAvailable as reason:
+        pytest.skip(f"no page can be opened here: {reason}")
+    yield opened
+    opened.close()

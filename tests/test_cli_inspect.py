@@ -15,7 +15,7 @@ import pytest
 
 from convcore import data
 from convcore.cli import main
-from convcore.cli.inspect import node_flops
+from convcore.loader.flops import node_flops
 from convcore.loader.graph import Node
 
 from .judges import import_keras

@@ -37,7 +37,9 @@ ALLOWED: dict[str, set[str]] = {
     "loader": {"errors", "shapes"},
     "plan": {"_native", "activations", "cuda", "errors", "loader", "memory", "tables", "writers"},
     "run": {"_native", "cuda", "errors", "loader", "memory", "plan", "reference", "tables"},
-    "engine": {"errors", "loader", "plan", "run", "tables"},
+    # "study" is imported when a model is asked for a report: it is given what the engine has computed.
+    "engine": {"errors", "loader", "plan", "run", "study", "tables"},
+    "study": {"_native", "errors", "extras", "loader", "run", "writers"},
     "inputs": {"errors", "extras"},
     "medical": {"data", "errors", "extras", "inputs", "ops", "writers"},
     "bench": {
@@ -72,6 +74,7 @@ ALLOWED: dict[str, set[str]] = {
         "linking",
         "loader",
         "medical",
+        "study",
         "tables",
         "writers",
     },

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from convcore.run.cuda import CudaRunner
     from convcore.run.profile import CudaProfile, Profile
     from convcore.run.verify import Verification
+    from convcore.study import InputFacts, Report
 
     FloatArray = NDArray[np.float32]
     Inputs = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike]
@@ -438,6 +439,65 @@ class Model:
         if isinstance(runner, CpuRunner):
             return profile(runner, inputs, repeats)
         return profile_cuda(runner, inputs, repeats)
+
+    def study(
+        self,
+        x: Inputs,
+        *,
+        layers: Sequence[str] = (),
+        channels: Sequence[int] = (),
+        at: Sequence[Sequence[int]] = (),
+        facts: InputFacts | None = None,
+        repeats: int = 20,
+    ) -> Report:
+        """Run one example and return everything that happened, as a page to save or to show in a notebook.
+
+        Every layer has its feature maps, a histogram, and its time beside this machine's roofline; of a part
+        of its outputs every number that they were computed from is kept.
+
+        Parameters
+        ----------
+        x
+            One example, as for :meth:`predict`, with the batch axis.
+        layers
+            Names of the layers of which numbers are kept exactly; by default all.
+        channels
+            Output channels of which they are kept; by default the first 4 and the 4 with the strongest
+            response.
+        at
+            Output positions to keep beside a corner and the surroundings of the strongest response.
+        facts
+            What is known about the input: its name, the picture or CT slice that it was made of, the names
+            of the classes.
+        repeats
+            Runs to take median times of.
+
+        Raises
+        ------
+        ArgumentError, DTypeError
+            More than one example, an input of the wrong shape or type, or a layer, channel or position that
+            the network does not have.
+        MissingExtraError
+            OpenCV, which draws the feature maps, is not installed.
+
+        Examples
+        --------
+        >>> from convcore import data
+        >>> model = load_model(data.path("sonar.keras"))
+        >>> report = model.study(np.full((1, 60), 0.2, np.float32), repeats=2)
+        >>> report.record["layers"][1]["class"]
+        'Dense'
+        """
+        from convcore.study import InputFacts, Run, Selection, study
+
+        inputs = self._inputs(x)
+        if len(inputs[0]) != 1:
+            raise ArgumentError(f"{self.name}, study", "examples", got=len(inputs[0]), expected="one")
+        graph = self._graph_for(tuple(i.shape[1:] for i in inputs))
+        values, algorithms = self._trace_nodes(inputs, None)
+        run = Run(graph, values, algorithms, self.profile(inputs, repeats=repeats), self.device.name)
+        selection = Selection(tuple(layers), tuple(channels), tuple(tuple(place) for place in at))
+        return study(run, facts or InputFacts(), selection)
 
     def verify(self, x: Inputs | None = None) -> Verification:
         """Check every layer against float64, and the outputs against Keras where it is installed.

@@ -31,6 +31,7 @@ VERBS = {
     "predict": "classify pictures, class folders, .npy arrays or .csv rows",
     "ct": "mask the lungs of a CT series, or score places in it",
     "inspect": "show a model file's layers, shapes, parameters and FLOPs",
+    "study": "look inside every layer of a network on one input, or run the article's chapters",
     "verify": "compare every layer of a model with Keras or the reference",
     "bench": "measure the machine's roofline, networks and kernels, and other libraries beside them",
     "info": "show the CPU, the instruction set chosen, the GPU, threads and versions",

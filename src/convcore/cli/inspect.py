@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from convcore.cli.models import add_device_options, add_model_options, kernel_flip
@@ -12,14 +11,9 @@ from convcore.cli.terminal import note, print_json, print_table
 from convcore.errors import ModelError, UnsafeModelError, UnsupportedLayerError, WeightsError
 
 if TYPE_CHECKING:
-    from convcore.loader.graph import Graph, Node, Shape
+    from convcore.loader.graph import Graph
 
-__all__ = ["add_arguments", "node_flops", "run"]
-
-#: Operations that move numbers and compute none.
-_FREE = frozenset(
-    {"input", "identity", "reshape", "permute", "reverse", "pad", "crop", "upsample", "concatenate"}
-)
+__all__ = ["add_arguments", "run"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +59,8 @@ def _plan(args: argparse.Namespace, graph: Graph) -> str | None:
 
 
 def _describe(graph: Graph) -> dict[str, Any]:
+    from convcore.loader.flops import node_flops
+
     flops: Counter[str] = Counter()
     unknown = set()
     for node in graph.nodes:
@@ -98,44 +94,6 @@ def _describe(graph: Graph) -> dict[str, Any]:
         "flops": None if unknown else sum(flops.values()),
         "unsupported": [],
     }
-
-
-def node_flops(node: Node, inputs: list[Shape]) -> int | None:
-    """Count the floating-point operations of one node for one example; None where a size is open.
-
-    A multiplication and an addition are two. Of convolutions and dense layers every multiply-add of
-    the definition counts, those with padding too (the usual convention: VGG16 has 31.0 GFLOP); an
-    activation counts one operation an element, whatever its function costs. Moving numbers is free.
-    """
-    if node.operation in _FREE:
-        return 0
-    if any(n is None for shape in (node.shape, *inputs) for n in shape):
-        return None
-    size = prod(n or 0 for n in node.shape)
-    operation, weights = node.operation, node.weights
-    bias = size if "bias" in weights else 0
-    if operation in ("conv", "dense"):
-        return 2 * size * prod(weights["kernel"].shape[:-1]) + bias
-    if operation == "depthwise_conv":
-        return 2 * size * prod(weights["kernel"].shape[:-2]) + bias
-    if operation == "conv_transpose":
-        # Every input number meets the whole kernel of its channel.
-        return 2 * prod(n or 0 for n in inputs[0]) * prod(weights["kernel"].shape[:-1]) + bias
-    if operation in ("max_pool", "average_pool"):
-        return size * int(prod(node.attributes["pool_size"]))
-    if operation in ("global_max_pool", "global_average_pool"):
-        return prod(n or 0 for n in inputs[0])
-    if operation in ("batch_norm", "affine"):
-        return 2 * size
-    if operation in ("add", "subtract", "multiply", "average", "maximum", "minimum"):
-        return size * (len(inputs) - 1)
-    if operation == "softmax":
-        return 3 * size
-    if operation in ("activation", "prelu"):
-        return size
-    if operation == "resize" and node.attributes["interpolation"] == "bilinear":
-        return 7 * size
-    return 0
 
 
 def _print(record: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from convcore.cli import UsageError
 from convcore.cli.answers import Answer, Head, answer, as_json, class_indices, confusion, head_of
 from convcore.cli.models import add_device_options, add_model_options, open_model
+from convcore.cli.preprocessing import add_picture_options, known_preprocessing
 from convcore.cli.sources import Options, PictureFiles, Source, open_source
 from convcore.cli.terminal import note, plain, print_json, print_table, progress
 from convcore.errors import InputError
@@ -25,20 +26,10 @@ from convcore.writers import write_bytes, write_json, write_npy
 
 if TYPE_CHECKING:
     from convcore.engine import Model
-    from convcore.loader.graph import Graph
 
 __all__ = ["add_arguments", "run"]
 
 OUTPUT_SUFFIXES = (".csv", ".json", ".npy")
-#: Layers that scale their input themselves: a model that starts with one takes plain 0..255 pixels.
-_SCALING_LAYERS = frozenset({"Rescaling", "Normalization", "Lambda"})
-#: How the networks of keras.applications were trained, by the names that they give themselves.
-_TRAINED_WITH = {
-    "vgg16": "caffe", "vgg19": "caffe", "resnet50": "caffe", "resnet101": "caffe", "resnet152": "caffe",
-    "resnet50v2": "tf", "resnet101v2": "tf", "resnet152v2": "tf", "mobilenet": "tf", "mobilenetv2": "tf",
-    "xception": "tf", "inception_v3": "tf", "inception_resnet_v2": "tf", "nasnet": "tf",
-    "densenet121": "torch", "densenet169": "torch", "densenet201": "torch",
-}  # fmt: skip
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,25 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top", type=_positive, default=1, metavar="K", help="how many classes to show (default 1)"
     )
-    parser.add_argument(
-        "--labels", metavar="FILE", help="class names: .txt, one a line, or .json as ImageNet's index"
-    )
-    parser.add_argument(
-        "--preprocess",
-        choices=list(PREPROCESSING),
-        metavar="MODE",
-        help="what the network was trained on: caffe (BGR minus mean: VGG, ResNet), tf (-1..1: "
-        "MobileNet), torch, scale (0..1) or none; known for models that scale by themselves or are named as "
-        "in keras.applications",
-    )
-    parser.add_argument(
-        "--interpolation",
-        choices=["nearest", "bilinear"],
-        help="how pictures are resized (default nearest, as Keras's load_img)",
-    )
-    parser.add_argument(
-        "--size", type=_size, metavar="HxW", help="picture size, for models that leave it open"
-    )
+    add_picture_options(parser)
     parser.add_argument(
         "--batch-size", type=_positive, default=32, metavar="N", help="examples at a time (default 32)"
     )
@@ -103,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(
             args.labels, "names of classes", got=len(names), expected=f"{head.classes}, as the model has"
         )
-    mode = args.preprocess or _known_preprocessing(model.graph) or ""
+    mode = args.preprocess or known_preprocessing(model.graph) or ""
     options = Options(mode, args.interpolation or "nearest", args.size)
     source = open_source(args.inputs, model.input_shapes, options)
     if not isinstance(source, PictureFiles):
@@ -202,19 +175,6 @@ def _deliver(report: _Report, args: argparse.Namespace, target: Path | None, mod
 
 
 # ---------------------------------------------------------------------------------- what it knows
-
-
-def _known_preprocessing(graph: Graph) -> str | None:
-    """Return the preprocessing that the file itself makes certain, or None."""
-    early = [layer.layer_class for layer in graph.layers if layer.layer_class != "InputLayer"][:2]
-    if _SCALING_LAYERS & set(early):
-        return "none"
-    name = (
-        re.sub(r"_?[\d.]+_\d{3}$", "", graph.name.lower())
-        if graph.name.lower().startswith("mobilenet")
-        else graph.name
-    )
-    return _TRAINED_WITH.get(name.lower())
 
 
 def _names_from(source: Source, head: Head) -> tuple[str, ...]:
@@ -361,10 +321,3 @@ def _positive(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,9}", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
     return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9][0-9]{0,4})x([1-9][0-9]{0,4})", text.lower())
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no HEIGHTxWIDTH, such as 224x224")
-    return int(match[1]), int(match[2])

@@ -73,6 +73,8 @@ class PictureFiles:
         self.classes = only.classes if only else ()
         self.labels = tuple(only.classes[t] for t in only.truths) if only and only.classes else None
         self._first, self._channels, self._size = picture_size(shape, options.size)
+        #: (height, width, channels) of a picture when it has been read.
+        self.size = (*self._size, self._channels)
         self._options = options
 
     def batches(self, size: int) -> Iterator[Batch]:
