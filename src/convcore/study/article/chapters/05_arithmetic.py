@@ -51,8 +51,7 @@ def draw(axes, i, k, s=1, pads=(0, 0), d=1, holes=1, title=""):
 
 def panels(title, height):
     """Two by two, all in one scale."""
-    figure, axes = plt.subplots(2, 2, figsize=(5, height), sharex=True, sharey=True, num=title)
-    return axes.flat
+    return plt.subplots(2, 2, figsize=(5, height), sharex=True, sharey=True, num=title)[1].flat
 
 
 # %% [markdown]
@@ -141,8 +140,8 @@ plain = dilated = impulse
 for layer in range(4):
     plain = cc.conv1d(plain, three, padding="same")
     dilated = cc.conv1d(dilated, three, padding="same", dilation_rate=2**layer)
-    reached = np.count_nonzero(plain), np.count_nonzero(dilated)
-    print("layers: %d   plain: %d pixels   dilation 1, 2, 4...: %d pixels" % (layer + 1, *reached))
+    reached = [np.count_nonzero(y) for y in (plain, dilated)]
+    print(f"layers: {layer + 1}   plain: {reached[0]} pixels   dilated: {reached[1]} pixels")
 
 # %% [markdown]
 # > Keras's layers refuse a stride above 1 together with a dilation above 1. Nothing in the definition
