@@ -31,8 +31,8 @@ __all__ = [
 
 #: Kernels up to this size, and this many of them, have their numbers written in.
 _WRITTEN_SIZE, _WRITTEN_COUNT = 5, 40
-#: Most small pictures of one figure.
-_MOST_PICTURES = 256
+#: Most small pictures of one figure, and of a row of kernels unless more are asked for.
+_MOST_PICTURES, _MOST_ACROSS = 256, 16
 #: Points of a curve.
 _POINTS = 2001
 #: A slope below this share of the steepest one counts as vanished.
@@ -60,7 +60,7 @@ def plot_kernels(
     kernel
         Weights as Keras lays them out: shape (height, width), or (height, width, inputs, outputs).
     inputs, outputs
-        Channels to draw; by default as many from the first as make 256 pictures at most.
+        Channels to draw, 256 pictures at most; by default the first 16 of either.
     title
         What stands above.
 
@@ -91,10 +91,8 @@ def plot_kernels(
     if not np.isfinite(weights).all():
         raise ArgumentError(where, "weights that are not finite", got=int(np.sum(~np.isfinite(weights))))
     height, width, count_in, count_out = weights.shape
-    rows = _chosen(inputs, count_in, min(count_in, 16), where, "input channel")
-    columns = _chosen(
-        outputs, count_out, max(1, min(count_out, _MOST_PICTURES // len(rows))), where, "output channel"
-    )
+    rows = _chosen(inputs, count_in, min(count_in, _MOST_ACROSS), where, "input channel")
+    columns = _chosen(outputs, count_out, min(count_out, _MOST_ACROSS), where, "output channel")
     if len(rows) * len(columns) > _MOST_PICTURES:
         raise ArgumentError(where, "pictures", got=len(rows) * len(columns), expected=f"<= {_MOST_PICTURES}")
     written = max(height, width) <= _WRITTEN_SIZE and len(rows) * len(columns) <= _WRITTEN_COUNT
@@ -252,14 +250,14 @@ def plot_curves(
     if values is not None:
         _draw_histogram(left, _numbers(values, where, "values"), low, high)
     for number, (name, y) in enumerate(curves.items()):
-        slope, colour = np.gradient(y, x), f"C{number}"
+        slope, colour = _slope(x, y), f"C{number}"
         left.plot(x, y, label=name, color=colour)
         right.plot(x, slope, label=name, color=colour)
-        gone = np.abs(slope) < _VANISHED * np.nanmax(np.abs(slope))
+        gone = np.abs(slope) <= _VANISHED * np.nanmax(np.abs(slope))
         # Bars side by side below the axis, in units of its height.
         right.fill_between(
             x, -0.035 * number - 0.03, -0.035 * number, where=gone, color=colour, linewidth=0, clip_on=False,
-            transform=right.get_xaxis_transform(), label=f"{name}: slope below 1 %",
+            transform=right.get_xaxis_transform(),
         )  # fmt: skip
     right.tick_params(axis="x", pad=4 + 10 * len(curves))
     left.tick_params(axis="x", pad=4)
@@ -267,10 +265,17 @@ def plot_curves(
         axes.set(xlabel="x", ylabel=label, xlim=(low, high))
         axes.grid(True, linewidth=0.7, alpha=0.5)
         bare(axes)
+    right.set_xlabel("x (bars: the slope is below 1 % of its steepest)")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
     _titled(figure, title)
     return figure  # type: ignore[no-any-return]
+
+
+def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Central differences, one-sided at the ends; of equal numbers exactly 0, which np.gradient's are not."""
+    before, after = np.maximum(np.arange(len(x)) - 1, 0), np.minimum(np.arange(len(x)) + 1, len(x) - 1)
+    return (y[after] - y[before]) / (x[after] - x[before])
 
 
 def _draw_histogram(axes: Any, values: NDArray[np.float64], low: float, high: float) -> None:
@@ -375,11 +380,12 @@ def plot_times(profile: Profile | CudaProfile, *, title: str = "") -> Figure:
     steps, colours = profile.steps, _colours(profile.steps)
     figure = new_figure(8, 1.5 + 0.24 * len(steps), title or "Time of every step")
     axes = figure.subplots()
-    longest = max(s.ms for s in steps)
+    longest = max(max(s.ms, s.least_ms) if math.isfinite(s.least_ms) else s.ms for s in steps)
     for y, step in enumerate(steps):
         axes.barh(y, step.ms, height=0.72, color=colours[step.operation])
         share = 100 * step.ms / max(profile.ms, 1e-12)
-        axes.text(step.ms + 0.01 * longest, y, f"{step.ms:.3g} ms, {share:.0f} %", va="center", fontsize=8)
+        end = max(step.ms, step.least_ms if math.isfinite(step.least_ms) else 0.0)
+        axes.text(end + 0.01 * longest, y, f"{step.ms:.3g} ms, {share:.0f} %", va="center", fontsize=8)
         if math.isfinite(step.least_ms):
             axes.plot([step.least_ms] * 2, [y - 0.42, y + 0.42], color=ink(), linewidth=1.5, zorder=3)
     axes.set_yticks(range(len(steps)), [f"{_layers(s)}  {n}" for n, s in enumerate(steps, 1)], fontsize=8)
