@@ -52,12 +52,13 @@ class _Run:
     """A chapter while it runs.
 
     `names` are its own, `missing` those that a missing file kept from being made, with the files; `not_ours`
-    are the numbers of figures that were open before.
+    are the numbers of figures that were open before, `drawn` counts the chapter's own.
     """
 
     chapter: Chapter
     names: dict[str, Any]
     not_ours: frozenset[int]
+    drawn: int = 0
     missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -125,7 +126,7 @@ def _asked_for(tree: ast.Module, names: dict[str, Any]) -> Iterator[str]:
     """Files that a cell would ask for in plain words and not find: told at once, not one after another."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-            words = [word.value for word in node.args if isinstance(word, ast.Constant)]
+            words = [str(word.value) for word in node.args if isinstance(word, ast.Constant)]
             if names.get(node.func.id) is find and words and find(*words, default=None) is None:
                 yield words[0]
 
@@ -174,5 +175,6 @@ def _figures(run: _Run) -> Iterator[Drawing]:
 
     for number in sorted(set(pyplot.get_fignums()) - run.not_ours):
         figure = pyplot.figure(number)
-        yield draw(figure, run.chapter.name)
+        run.drawn += 1
+        yield draw(figure, f"figure-{run.drawn}")
         pyplot.close(figure)
