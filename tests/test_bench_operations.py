@@ -405,12 +405,11 @@ def test_pictures_say_what_was_not_measured() -> None:
         "",
         there.work,
     )
-    said = texts(plots.record_devices(as_record([there, absent]), "t"))
+    said = texts(plots._devices([there, absent], "t"))
     assert "not measured" in said and "GPU" in said and "PyTorch" in said
-    assert "not measured" not in texts(plots.record_devices(as_record([there, result("cuda")]), "t"))
-    assert plots.record_devices(as_record([there]), "t") is None
-    assert "100 GFLOP/s" in texts(plots.record_roofline(as_record([there]), "t"))
-    assert plots.record_roofline(as_record([absent]), "t") is None
+    assert "not measured" not in texts(plots._devices([there, result("cuda")], "t"))
+    assert plots._devices([there], "t") is None
+    assert "100 GFLOP/s" in texts(plots._roofline([there], "t")) and plots._roofline([absent], "t") is None
     assert plots._sizes([there], "t") is None
     sizes = [result(ms=n, case=f"dense:mb{n}ic4oc5") for n in (1, 2)]
     assert plots._sizes(sizes, "t") is None  # other batches are other problems

@@ -30,7 +30,6 @@ NEEDS = {
     "convcore.medical.volume": "pydicom",
     "convcore.numba_api": "numba",
     "convcore.scipy_api": "scipy",
-    "convcore.study.plots": "matplotlib",
     "convcore.run.cuda": "numba_cuda",
     "convcore.writers": "cv2",
 }

@@ -1,27 +1,24 @@
-"""Single things as matplotlib figures: kernels, feature maps, activation curves, times, rooflines, devices.
+"""Single things drawn as matplotlib figures, for a notebook, a page or a file: ``figure.savefig("x.png")``.
 
-No function here uses pyplot or its state: each returns a figure that shows itself in a notebook and saves
-itself with ``savefig``. Colours and letters are those of the caller's ``matplotlib.rcParams``.
+The figures belong to nobody but the caller: pyplot does not know them. Colours are matplotlib's current
+settings, so that ``matplotlib.style`` is obeyed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from convcore.errors import ArgumentError, ShapeError
-from convcore.extras import import_matplotlib
-from convcore.plan.printed import layer_span
-from convcore.reference import ACTIVATIONS
+from convcore.drawing import DEVICES, Bar, bare, draw_device_bars, draw_roof, grid_of_axes, ink, new_figure
+from convcore.errors import ArgumentError, DTypeError
+from convcore.run.profile import CudaProfile, Profile, StepProfile
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from convcore.run.profile import CudaProfile, Profile, StepProfile
 
 __all__ = [
     "plot_curves",
@@ -32,14 +29,18 @@ __all__ = [
     "plot_times",
 ]
 
-Function: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+#: Kernels up to this size, and this many of them, have their numbers written in.
+_WRITTEN_SIZE, _WRITTEN_COUNT = 5, 40
+#: Most small pictures of one figure, and of a row of kernels unless more are asked for.
+_MOST_PICTURES, _MOST_ACROSS = 256, 16
+#: Points of a curve.
+_POINTS = 2001
+#: A slope below this share of the steepest one counts as vanished.
+_VANISHED = 0.01
+_MOST_BARS = 120
 
-#: Activations whose curves are drawn if none are named.
-_CURVES = ("sigmoid", "tanh", "relu", "elu", "leaky_divide")
-#: Kernels up to so many values a side, and figures up to so many kernels, have their numbers written in.
-_WRITTEN_SIDE, _WRITTEN_KERNELS = 7, 16
-#: Panels of a row of feature maps.
-_ACROSS = 8
+
+# ---- weights and maps -----------------------------------------------------------------------------
 
 
 def plot_kernels(
@@ -49,20 +50,19 @@ def plot_kernels(
     outputs: Sequence[int] | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw a convolution's kernel: a row for each input channel, a column for each output channel.
+    """Draw the kernels of a 2-D convolution: a row for each input channel, a column for each output channel.
 
-    All panels share one scale, symmetric about 0: blue is negative, white is 0, red is positive. In small
-    figures of small kernels the numbers are written in.
+    All share one scale with white in its middle, so that the sign of a weight is seen. Kernels up to 5 x 5
+    have their numbers written in, where there are not too many.
 
     Parameters
     ----------
     kernel
-        Weights, (height, width, inputs, outputs) as Keras keeps them, or one kernel, (height, width).
-        A node of a model has them as ``node.weights["kernel"]``.
+        Weights as Keras lays them out: shape (height, width), or (height, width, inputs, outputs).
     inputs, outputs
-        Channels to draw; by default the first 8 of each.
+        Channels to draw, 256 pictures at most; by default the first 16 of either.
     title
-        A line above the figure.
+        What stands above.
 
     Returns
     -------
@@ -70,63 +70,76 @@ def plot_kernels(
 
     Raises
     ------
-    ShapeError
-        The kernel has neither 2 nor 4 axes, or is empty.
-    ArgumentError
-        A channel that the kernel does not have, or no channel at all.
+    ArgumentError, DTypeError
+        No such array, no such channel, or weights that are not finite.
     MissingExtraError
         matplotlib is not installed.
 
     Examples
     --------
-    >>> figure = plot_kernels([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], title="Sobel")
-    >>> figure.axes[0].images[0].get_clim()
-    (-2.0, 2.0)
+    >>> figure = plot_kernels([[1, 2, 1], [0, 0, 0], [-1, -2, -1]], title="Sobel's horizontal edges")
+    >>> figure.axes[0].images[0].get_array().shape
+    (3, 3)
     """
-    values = _array(
-        kernel, "plot_kernels, kernel", (2, 4), "(height, width) or (height, width, inputs, outputs)"
-    )
-    values = values.reshape(*values.shape[:2], -1, values.shape[3] if values.ndim == 4 else 1)
-    rows = _channels(inputs, values.shape[2], 8, "plot_kernels, inputs")
-    columns = _channels(outputs, values.shape[3], 8, "plot_kernels, outputs")
-    height, width = values.shape[:2]
-    few = len(rows) * len(columns) <= _WRITTEN_KERNELS
-    written = few and max(height, width) <= _WRITTEN_SIDE
-    side = 0.42 * max(height, width, 3) if written else 1.1
-    figure = _figure(side * len(columns) + 1.3, side * len(rows) * height / width + 0.9)
-    panels = figure.subplots(len(rows), len(columns), squeeze=False)
-    limit = float(np.nanmax(np.abs(values[:, :, rows][..., columns]))) or 1.0
-    for row, channel in enumerate(rows):
-        for column, output in enumerate(columns):
-            axes, shown = panels[row, column], values[:, :, channel, output]
-            image = axes.imshow(shown, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
-            _without_ticks(axes)
-            if written:
-                _write_numbers(axes, shown, limit)
-            if row == 0 and values.shape[3] > 1:
-                axes.set_title(f"output {output}", fontsize=9)
-            if column == 0 and values.shape[2] > 1:
-                axes.set_ylabel(f"input {channel}", fontsize=9)
-    figure.colorbar(image, ax=panels.ravel().tolist(), label="weight", shrink=0.9)
-    return _titled(figure, title)
+    where = "plot_kernels"
+    weights = _numbers(kernel, where, "kernel")
+    if weights.ndim == 2:
+        weights = weights[:, :, None, None]
+    if weights.ndim != 4 or not weights.size:
+        expected = "(height, width) or (height, width, inputs, outputs)"
+        raise ArgumentError(where, "shape of the kernel", got=np.shape(kernel), expected=expected)
+    if not np.isfinite(weights).all():
+        raise ArgumentError(where, "weights that are not finite", got=int(np.sum(~np.isfinite(weights))))
+    height, width, count_in, count_out = weights.shape
+    rows = _chosen(inputs, count_in, min(count_in, _MOST_ACROSS), where, "input channel")
+    columns = _chosen(outputs, count_out, min(count_out, _MOST_ACROSS), where, "output channel")
+    if len(rows) * len(columns) > _MOST_PICTURES:
+        raise ArgumentError(where, "pictures", got=len(rows) * len(columns), expected=f"<= {_MOST_PICTURES}")
+    written = max(height, width) <= _WRITTEN_SIZE and len(rows) * len(columns) <= _WRITTEN_COUNT
+    side = max(0.9, 0.38 * max(height, width)) if written else 0.7
+    figure = new_figure(1.5 + side * len(columns), 0.7 + side * len(rows), title or "Kernels")
+    most = float(np.abs(weights[:, :, rows][..., columns]).max()) or 1.0
+    panels = grid_of_axes(figure, len(rows) * len(columns), len(columns))
+    image = None
+    for number, axes in enumerate(panels):
+        i, o = rows[number // len(columns)], columns[number % len(columns)]
+        picture = weights[:, :, i, o]
+        image = axes.imshow(picture, cmap="RdBu", vmin=-most, vmax=most, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        if number < len(columns) and count_out > 1:
+            axes.set_title(f"out {o}", fontsize=8)
+        if number % len(columns) == 0 and count_in > 1:
+            axes.set_ylabel(f"in {i}", fontsize=8)
+        if written:
+            _write_numbers(axes, picture, most)
+    figure.colorbar(image, ax=panels, label="weight", shrink=0.9)
+    _titled(figure, title)
+    return figure  # type: ignore[no-any-return]
+
+
+def _write_numbers(axes: Any, picture: NDArray[np.float64], most: float) -> None:
+    """Write each number on its square, in the ink that can be read there."""
+    for (y, x), value in np.ndenumerate(picture):
+        dark = abs(value) > 0.6 * most
+        colour = "white" if dark else "black"  # the squares are no part of a theme
+        axes.text(x, y, f"{value:.2g}", ha="center", va="center", fontsize=6.5, color=colour)
 
 
 def plot_feature_maps(
-    maps: ArrayLike, *, channels: Sequence[int] | None = None, title: str = "", columns: int = _ACROSS
+    maps: ArrayLike, *, channels: Sequence[int] | None = None, columns: int | None = None, title: str = ""
 ) -> Figure:
-    """Draw feature maps, one panel a channel, all on the same scale of grey.
+    """Draw the channels of a feature map as grey pictures on one scale.
 
     Parameters
     ----------
     maps
-        What came out of a layer for one image, (height, width, channels), as :meth:`convcore.Model.trace`
-        has it also with a batch axis of 1 before; or one map, (height, width).
+        Shape (height, width, channels), as one example of a trace, or (height, width).
     channels
-        Which to draw; by default the first 64.
-    title
-        A line above the figure.
+        Which channels; by default the first 64.
     columns
-        Panels in a row.
+        Pictures of a row; by default as many as make the figure about twice as wide as high.
+    title
+        What stands above.
 
     Returns
     -------
@@ -134,206 +147,211 @@ def plot_feature_maps(
 
     Raises
     ------
-    ShapeError
-        Another number of axes, more than one image, or no values.
-    ArgumentError
-        A channel that there is not, or fewer than 1 column.
+    ArgumentError, DTypeError
+        No such array or channel, `columns` below 1, or no finite number.
     MissingExtraError
         matplotlib is not installed.
 
     Examples
     --------
-    >>> maps = np.arange(24.0).reshape(2, 4, 3)
-    >>> figure = plot_feature_maps(maps, channels=[0, 2])
-    >>> figure.axes[1].get_title(), np.array_equal(figure.axes[1].images[0].get_array(), maps[:, :, 2])
-    ('2', True)
+    >>> figure = plot_feature_maps(np.arange(24.0).reshape(2, 4, 3), channels=[0, 2])
+    >>> [axes.get_title() for axes in figure.axes[:2]]
+    ['0', '2']
     """
-    where = "plot_feature_maps, maps"
-    values = _array(
-        maps, where, (2, 3, 4), "(height, width), (height, width, channels), or with a batch axis"
-    )
-    if values.ndim == 4:
-        if len(values) != 1:
-            raise ShapeError(
-                where, "more than one image", got=values.shape, expected="(1, height, width, channels)"
-            )
-        values = values[0]
-    values = values.reshape(*values.shape[:2], -1)
-    if columns < 1:
-        raise ArgumentError("plot_feature_maps, columns", "no column", got=columns, expected="1 or more")
-    chosen = _channels(channels, values.shape[2], 64, "plot_feature_maps, channels")
-    across = min(columns, len(chosen))
-    down = math.ceil(len(chosen) / across)
-    side = 1.15 if len(chosen) > 4 else 2.6
-    figure = _figure(side * across + 1.0, (side * values.shape[0] / values.shape[1] + 0.25) * down + 0.5)
-    panels = figure.subplots(down, across, squeeze=False).ravel()
-    shown = values[..., chosen]
+    where = "plot_feature_maps"
+    values = _numbers(maps, where, "maps")
+    if values.ndim == 2:
+        values = values[:, :, None]
+    if values.ndim != 3 or not values.size:
+        expected = "(height, width, channels), without the batch"
+        raise ArgumentError(where, "shape of the maps", got=np.shape(maps), expected=expected)
+    chosen = _chosen(channels, values.shape[2], min(values.shape[2], 64), where, "channel")
+    if len(chosen) > _MOST_PICTURES:
+        raise ArgumentError(where, "channels", got=len(chosen), expected=f"{_MOST_PICTURES} at most")
+    if columns is not None and columns < 1:
+        raise ArgumentError(where, "columns", got=columns, expected="1 or more")
+    across = min(columns or math.ceil(math.sqrt(2 * len(chosen))), len(chosen))
+    shown = values[:, :, chosen]
     finite = shown[np.isfinite(shown)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    for axes, channel in zip(panels, chosen, strict=False):
-        image = axes.imshow(values[..., channel], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    if not finite.size:
+        raise ArgumentError(where, "no finite number to draw")
+    low, high = float(finite.min()), float(finite.max())
+    down = math.ceil(len(chosen) / across)
+    side = min(1.6, max(0.8, 9 / across))
+    tall = side * min(2.0, max(0.5, values.shape[0] / values.shape[1]))
+    figure = new_figure(1.3 + side * across, 0.6 + (tall + 0.15) * down, title or "Feature maps")
+    panels = grid_of_axes(figure, len(chosen), across)
+    image = None
+    for axes, channel in zip(panels, chosen, strict=True):
+        image = axes.imshow(values[:, :, channel], cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
         axes.set_title(str(channel), fontsize=8, pad=2)
-        _without_ticks(axes)
-    for axes in panels[len(chosen) :]:
-        axes.remove()
-    left = values.shape[2] - len(chosen)
-    figure.colorbar(image, ax=panels[: len(chosen)].tolist(), label="value", shrink=0.9)
-    more = f"{len(chosen)} of {values.shape[2]} channels" if left else ""
-    return _titled(figure, ", ".join(part for part in (title, more) if part))
+    figure.colorbar(image, ax=panels, label="value", shrink=0.9)
+    _titled(figure, title)
+    return figure  # type: ignore[no-any-return]
+
+
+# ---- functions ------------------------------------------------------------------------------------
 
 
 def plot_curves(
-    functions: str | Sequence[str] | Mapping[str, str | Function] = _CURVES,
+    functions: Mapping[str, Callable[[NDArray[np.float64]], ArrayLike]],
     *,
-    low: float = -5.0,
-    high: float = 5.0,
+    low: float = -6.0,
+    high: float = 6.0,
     values: ArrayLike | None = None,
     title: str = "",
 ) -> Figure:
-    """Draw activation functions, and beside them their derivatives.
+    """Draw functions of one number, their derivatives, and where these vanish.
+
+    The derivative is the central difference between the points drawn, in float64. Below the derivatives a
+    bar of a function's colour lies where its slope is below 1 % of its steepest.
 
     Parameters
     ----------
     functions
-        Names of activations (:data:`convcore.reference.ACTIVATIONS`), or labels with a name or with a
-        function of an array each, for other parameters:
-        ``{"leaky, a = 3": lambda x: ACTIVATIONS["leaky_divide"](x, a=3)}``.
+        Name to function; each is called once, with a float64 array.
     low, high
-        The range of x.
+        The interval.
     values
-        What really went into the layer, of any shape: a histogram of it is drawn below the curves.
+        Numbers that went through the functions: their histogram is drawn behind the curves.
     title
-        A line above the figure.
+        What stands above.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The first axes have the functions, the second the derivatives: central differences in float64, which
-        at a kink are the mean of both sides.
 
     Raises
     ------
-    ArgumentError
-        No such activation, none at all, or `low` is not below `high`.
+    ArgumentError, DTypeError
+        No function, an empty interval, or a function that does not give a number for each number.
     MissingExtraError
         matplotlib is not installed.
 
     Examples
     --------
-    >>> figure = plot_curves(["relu", "tanh"], low=-2, high=2)
-    >>> [line.get_label() for line in figure.axes[0].lines]
-    ['relu', 'tanh']
+    >>> figure = plot_curves({"tanh": np.tanh}, low=-3, high=3)
+    >>> [axes.get_ylabel() for axes in figure.axes]
+    ['f(x)', "f'(x)"]
     """
-    named = _functions(functions)
+    where = "plot_curves"
+    if not functions:
+        raise ArgumentError(where, "functions", got="none", expected="one at least")
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ArgumentError(
-            "plot_curves, low and high", "no range", got=(low, high), expected="low below high"
-        )
-    x = np.linspace(low, high, 801)
-    step = 1e-5
-    figure = _figure(9.0, 3.8 if values is None else 5.0)
-    below = (1,) if values is None else (3, 1)
-    panels = figure.subplots(len(below), 2, squeeze=False, sharex=True, height_ratios=below)
-    left, right = panels[0]
-    for number, (label, function) in enumerate(named.items()):
-        # Curves that lie on each other are told apart by their dashes.
-        style = {"label": label, "linestyle": ("-", "--", "-.", ":")[number % 4], "linewidth": 1.8}
-        left.plot(x, function(x), **style)
-        right.plot(x, (function(x + step) - function(x - step)) / (2 * step), **style)
-    left.set_ylabel("f(x)")
-    right.set_ylabel("f\N{PRIME}(x)")
-    for axes in (left, right):
-        axes.axhline(0, color="#888888", linewidth=0.8, zorder=0)
-        axes.axvline(0, color="#888888", linewidth=0.8, zorder=0)
-        axes.grid(True, alpha=0.3)
-        _bare(axes)
-    left.set_title("the function", fontsize=10, loc="left")
-    right.set_title("its derivative", fontsize=10, loc="left")
-    left.legend(fontsize=9, frameon=False)
+        raise ArgumentError(where, "interval", got=(low, high), expected="low < high, both finite")
+    x = np.linspace(low, high, _POINTS)
+    curves = {name: _numbers(function(x), where, name) for name, function in functions.items()}
+    for name, y in curves.items():
+        if y.shape != x.shape:
+            raise ArgumentError(where, f"what {name} gives", got=y.shape, expected=x.shape)
+    figure = new_figure(9, 3.8, title or f"{', '.join(functions)}, and the derivatives")
+    left, right = grid_of_axes(figure, 2, 2, sharex=True)
     if values is not None:
-        flat = np.asarray(values, np.float64).ravel()
-        inside = np.count_nonzero((flat >= low) & (flat <= high))
-        for axes in panels[1]:
-            axes.hist(flat, bins=80, range=(low, high), color="#888888")
-            axes.set_ylabel("values")
-            _bare(axes)
-        panels[1, 0].set_title(f"what went in: {inside} of {flat.size} values are in this range",
-                               fontsize=9, loc="left")  # fmt: skip
-    for axes in panels[-1]:
-        axes.set_xlabel("x")
-    return _titled(figure, title)
+        _draw_histogram(left, _numbers(values, where, "values"), low, high)
+    for number, (name, y) in enumerate(curves.items()):
+        slope, colour = _slope(x, y), f"C{number}"
+        left.plot(x, y, label=name, color=colour)
+        right.plot(x, slope, label=name, color=colour)
+        gone = np.abs(slope) <= _VANISHED * np.nanmax(np.abs(slope))
+        # Bars side by side below the axis, in units of its height.
+        right.fill_between(
+            x, -0.035 * number - 0.03, -0.035 * number, where=gone, color=colour, linewidth=0, clip_on=False,
+            transform=right.get_xaxis_transform(),
+        )  # fmt: skip
+    right.tick_params(axis="x", pad=4 + 10 * len(curves))
+    left.tick_params(axis="x", pad=4)
+    for axes, label in ((left, "f(x)"), (right, "f'(x)")):
+        axes.set(xlabel="x", ylabel=label, xlim=(low, high))
+        axes.grid(True, linewidth=0.7, alpha=0.5)
+        bare(axes)
+    right.set_xlabel("x (bars: the slope is below 1 % of its steepest)")
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
+    _titled(figure, title)
+    return figure  # type: ignore[no-any-return]
 
 
-def plot_times(profile: Profile | CudaProfile, *, most: int = 40, title: str = "") -> Figure:
-    """Draw the time of each step of a network, and the least that it could take on this machine.
+def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Central differences, one-sided at the ends; of equal numbers exactly 0, which np.gradient's are not."""
+    before, after = np.maximum(np.arange(len(x)) - 1, 0), np.minimum(np.arange(len(x)) + 1, len(x) - 1)
+    return (y[after] - y[before]) / (x[after] - x[before])
+
+
+def _draw_histogram(axes: Any, values: NDArray[np.float64], low: float, high: float) -> None:
+    inside = values[np.isfinite(values) & (values >= low) & (values <= high)]
+    behind = axes.twinx()
+    behind.set_zorder(axes.get_zorder() - 1)
+    axes.patch.set_visible(False)
+    behind.hist(inside, bins=np.linspace(low, high, 61), color=ink(), alpha=0.25)
+    behind.set_ylabel("how many values")
+    bare(behind, "top")
+
+
+# ---- speed ----------------------------------------------------------------------------------------
+
+
+def plot_roofline(profile: Profile, *, title: str = "") -> Figure:
+    """Draw the machine's measured roofline with a point for every step of a network that computes.
 
     Parameters
     ----------
     profile
-        Of :meth:`convcore.Model.profile`. A step is what the engine runs at once: a convolution with its
-        activation, say. On a GPU there is no least time, since its peaks are not measured.
-    most
-        Of more steps than that, the longest are drawn.
+        What :meth:`convcore.Model.profile` measured on the CPU.
     title
-        A line above the figure.
+        What stands above.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Bars in milliseconds in the network's order, the first on top, each with its share of the whole.
+        Points are numbered as :func:`plot_times` numbers the bars.
 
     Raises
     ------
     ArgumentError
-        A profile without steps, or no profile.
+        A profile of a GPU, of which no peaks are measured, or of no step.
     MissingExtraError
         matplotlib is not installed.
 
     Examples
     --------
-    >>> model = cc.load_model(cc.data.path("sonar_baseline.keras"))
-    >>> figure = plot_times(model.profile(np.zeros((1, 60), np.float32), repeats=2))
-    >>> figure.axes[0].get_xlabel()
-    'milliseconds for a batch of 1'
+    >>> from convcore import data, load_model
+    >>> model = load_model(data.path("sonar_baseline.keras"))
+    >>> figure = plot_roofline(model.profile(np.zeros((8, 60), np.float32), repeats=2))
+    >>> figure.axes[0].get_ylabel()
+    'GFLOP/s'
     """
-    steps, more = _steps(profile, most, "plot_times")
-    at = np.arange(len(steps))[::-1]
-    figure = _figure(9.0, 1.6 + 0.26 * len(steps))
+    if not isinstance(profile, Profile):
+        raise ArgumentError(
+            "plot_roofline", got=type(profile).__name__, expected="a profile of the CPU, which has peaks"
+        )
+    _some_steps(profile, "plot_roofline")
+    colours = _colours(profile.steps)
+    points = [
+        (s.flops / (s.bytes_read + s.bytes_written), s.gflops, str(n), colours[s.operation])
+        for n, s in enumerate(profile.steps, 1)
+        if s.flops and s.bytes_read + s.bytes_written
+    ]
+    figure = new_figure(7, 4.6, title or "Roofline")
     axes = figure.subplots()
-    axes.barh(at, [step.ms for step in steps], height=0.72, color="C0", label="measured")
-    least = [(y, step.least_ms) for y, step in zip(at, steps, strict=True) if not math.isnan(step.least_ms)]
-    if least:
-        y, ms = zip(*least, strict=True)
-        axes.plot(ms, y, "|", color="C1", markersize=11, markeredgewidth=2.4, label="least at the roofline")
-        figure.legend(loc="outside lower right", ncols=2, fontsize=9, frameon=False)
-    longest = max(step.ms for step in steps)
-    for y, step in zip(at, steps, strict=True):
-        share = 100 * step.ms / max(profile.ms, 1e-12)
-        axes.text(max(step.ms, 0 if math.isnan(step.least_ms) else step.least_ms) + 0.012 * longest, y,
-                  f"{step.ms:.3g} ms, {share:.0f} %", va="center", fontsize=8)  # fmt: skip
-    axes.set_yticks(at, [_step_name(step) for step in steps], fontsize=8)
-    axes.set_ylim(-0.8, len(steps) - 0.2)
-    axes.set_xlim(0, 1.2 * max(longest, *(ms for _, ms in least), 1e-9))
-    axes.set_xlabel(f"milliseconds for a batch of {profile.batch}")
-    axes.grid(True, axis="x", alpha=0.3)
-    axes.set_axisbelow(True)
-    _bare(axes)
-    where = f"{profile.ms:.3g} ms{_on(profile)}{more}"
-    return _titled(figure, f"{title}: {where}" if title else where)
+    peaks = profile.peaks
+    draw_roof(axes, peaks.flops / 1e9, peaks.read / 1e9, points, size=9)
+    axes.set_xlabel("FLOP per byte, every array once")
+    axes.set_ylabel("GFLOP/s")
+    _operations_legend(axes, colours)
+    _titled(figure, title or f"Roofline of {peaks.isa}, {_threads(profile.threads)}")
+    return figure  # type: ignore[no-any-return]
 
 
-def plot_roofline(measured: Profile | Mapping[str, Any], *, most: int = 40, title: str = "") -> Figure:
-    """Draw GFLOP/s over FLOP per byte below the roof of this machine, and everyone's share of it.
+def plot_times(profile: Profile | CudaProfile, *, title: str = "") -> Figure:
+    """Draw the milliseconds of every step as bars, in order; a mark shows the least that it could take.
 
     Parameters
     ----------
-    measured
-        A profile of :meth:`convcore.Model.profile` on the CPU: a point for each step. Or what ``convcore bench
-        kernels --json`` wrote, as ``json.load`` gives it: a point for each case.
-    most
-        Of a profile of more steps than that, the longest are drawn.
+    profile
+        What :meth:`convcore.Model.profile` measured. Of a GPU no least time is known, and none is drawn.
     title
-        What follows the roofline's own words in the line above.
+        What stands above.
 
     Returns
     -------
@@ -342,198 +360,177 @@ def plot_roofline(measured: Profile | Mapping[str, Any], *, most: int = 40, titl
     Raises
     ------
     ArgumentError
-        Nothing that was measured beside a roofline of a CPU.
+        No profile, or one of no step or of more than 120.
     MissingExtraError
         matplotlib is not installed.
 
     Examples
     --------
-    >>> model = cc.load_model(cc.data.path("sonar_baseline.keras"))
-    >>> figure = plot_roofline(model.profile(np.zeros((64, 60), np.float32), repeats=2))
+    >>> from convcore import data, load_model
+    >>> model = load_model(data.path("sonar_baseline.keras"))
+    >>> figure = plot_times(model.profile(np.zeros((8, 60), np.float32), repeats=2))
     >>> figure.axes[0].get_xlabel()
-    'FLOP per byte, every array once'
+    'ms for a batch of 8'
     """
-    where = "plot_roofline"
-    import_matplotlib()
-    from convcore.bench.plots import RooflinePoint, record_roofline, roofline_figure
+    if not isinstance(profile, Profile | CudaProfile):
+        raise ArgumentError("plot_times", got=type(profile).__name__, expected="what Model.profile returns")
+    _some_steps(profile, "plot_times")
+    if len(profile.steps) > _MOST_BARS:
+        raise ArgumentError("plot_times", "steps", got=len(profile.steps), expected=f"{_MOST_BARS} at most")
+    steps, colours = profile.steps, _colours(profile.steps)
+    figure = new_figure(8, 1.5 + 0.24 * len(steps), title or "Time of every step")
+    axes = figure.subplots()
+    longest = max(max(s.ms, s.least_ms) if math.isfinite(s.least_ms) else s.ms for s in steps)
+    for y, step in enumerate(steps):
+        axes.barh(y, step.ms, height=0.72, color=colours[step.operation])
+        share = 100 * step.ms / max(profile.ms, 1e-12)
+        end = max(step.ms, step.least_ms if math.isfinite(step.least_ms) else 0.0)
+        axes.text(end + 0.01 * longest, y, f"{step.ms:.3g} ms, {share:.0f} %", va="center", fontsize=8)
+        if math.isfinite(step.least_ms):
+            axes.plot([step.least_ms] * 2, [y - 0.42, y + 0.42], color=ink(), linewidth=1.5, zorder=3)
+    axes.set_yticks(range(len(steps)), [f"{_layers(s)}  {n}" for n, s in enumerate(steps, 1)], fontsize=8)
+    axes.set_ylim(len(steps) - 0.3, -0.7)  # the first step on top
+    axes.set_xlim(0, 1.25 * longest)
+    axes.set_xlabel(f"ms for a batch of {profile.batch}")
+    bare(axes)
+    mark = "least time at the measured peaks" if isinstance(profile, Profile) else ""
+    _operations_legend(axes, colours, mark)
+    on = _threads(profile.threads) if isinstance(profile, Profile) else "GPU"
+    _titled(figure, title or f"{profile.ms:.3g} ms in {len(steps)} steps, {on}")
+    return figure  # type: ignore[no-any-return]
 
-    if isinstance(measured, Mapping):
-        figure = record_roofline(_record(measured, where), title)
-        if figure is None:
-            raise ArgumentError(where, "nothing in the record was timed on a CPU beside its roofline")
-        return _own(figure)
-    steps, more = _steps(measured, most, where)
-    peaks = getattr(measured, "peaks", None)
-    if peaks is None:
-        raise ArgumentError(where, "no peaks", got="a profile of a GPU", expected="a profile of the CPU")
-    points = []
-    for step in steps:
-        moved = step.bytes_read + step.bytes_written
-        counts = step.flops > 0 and moved > 0
-        points.append(
-            RooflinePoint(
-                label=_step_name(step),
-                family=step.operation,
-                intensity=step.flops / moved if counts else None,
-                gflops=step.gflops if counts else None,
-                percent=100 * step.fraction,
-            )
-        )
-    return _own(roofline_figure(peaks.as_dict(), points, f"{title}{more}"))
 
-
-def plot_devices(record: Mapping[str, Any], *, title: str = "") -> Figure:
-    """Draw the speed of each workload on the CPU and on the GPU, of all libraries that were measured.
+def plot_devices(
+    speeds: Mapping[str, Mapping[str, Mapping[str, float | None]]],
+    *,
+    units: str | Mapping[str, str] = "per second",
+    title: str = "",
+) -> Figure:
+    """Draw speeds on CPU and GPU as bars, a panel for each workload, higher is better.
 
     Parameters
     ----------
-    record
-        What ``convcore bench kernels --device cpu,cuda --json`` wrote, as ``json.load`` gives it.
+    speeds
+        Workload, then device ("cpu" or "cuda"), then who computed, to how much a second; None was not
+        measured, and the figure says so. Bars whose name begins with "convcore" are in the first colour.
+    units
+        What is counted, as "images/s": for all workloads, or for each by name.
     title
-        What follows the figure's own words in the line above.
+        What stands above.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A panel for each workload; what was not measured is an empty bar that says so.
 
     Raises
     ------
     ArgumentError
-        No such record, or one in which no GPU was asked for.
+        Nothing to draw, an unknown device, a speed that is no positive number, or a workload without a unit.
     MissingExtraError
         matplotlib is not installed.
 
     Examples
     --------
-    >>> def result(device, ms):
-    ...     peers = {"convcore": {"status": "timed", "median": ms}}
-    ...     return {"case": "tanh:1000", "device": device, "threads": 1, "peers": peers}
-    >>> results = [result("cpu", 0.002), result("cuda", 0.001)]
-    >>> figure = plot_devices({"kind": "operations", "rooflines": [], "results": results})
-    >>> figure.axes[0].get_ylabel(), [round(bar.get_height()) for bar in figure.axes[0].patches[:2]]
-    ('calls/s', [500000, 1000000])
+    >>> speeds = {"a perceptron": {"cpu": {"NumPy": 2e5, "convcore": 6e5}, "cuda": {"convcore": None}}}
+    >>> figure = plot_devices(speeds, units="examples/s")
+    >>> figure.axes[0].get_title(loc="left"), figure.axes[0].get_ylabel()
+    ('a perceptron', 'examples/s')
     """
-    import_matplotlib()
-    from convcore.bench.plots import record_devices
-
-    figure = record_devices(_record(record, "plot_devices"), title)
-    if figure is None:
-        raise ArgumentError(
-            "plot_devices", "the record has no results of a GPU", expected="--device cpu,cuda"
-        )
-    return _own(figure)
-
-
-# ---- what is given
-
-
-def _array(value: ArrayLike, where: str, axes: tuple[int, ...], expected: str) -> NDArray[np.float64]:
-    array = np.asarray(value, np.float64)
-    if array.ndim not in axes or not array.size:
-        raise ShapeError(where, "cannot be drawn", got=array.shape, expected=expected)
-    return array
-
-
-def _channels(chosen: Sequence[int] | None, count: int, most: int, where: str) -> list[int]:
-    if chosen is None:
-        return list(range(min(count, most)))
-    wrong = [c for c in chosen if not 0 <= c < count]
-    if wrong or not len(chosen):
-        got = wrong or "none"
-        raise ArgumentError(where, "no such channel", got=got, expected=f"0 to {count - 1}")
-    return list(chosen)
+    where = "plot_devices"
+    names = _check_speeds(speeds, where)
+    if not isinstance(units, str) and set(speeds) - set(units):
+        raise ArgumentError(where, "workloads without a unit", got=sorted(set(speeds) - set(units)))
+    others = [name for name in names if not name.startswith("convcore")]
+    colours = {name: f"C{number}" for number, name in enumerate(others, 1)}
+    across = min(2, len(speeds))
+    down = math.ceil(len(speeds) / across)
+    figure = new_figure(4.6 * across, 3.5 * down + 0.3, title or "CPU and GPU")
+    panels = grid_of_axes(figure, len(speeds), across)
+    for axes, (workload, devices) in zip(panels, speeds.items(), strict=True):
+        bars = {
+            device: [Bar(n, v, colours.get(n, "C0"), n not in colours) for n, v in who.items()]
+            for device, who in devices.items()
+        }
+        draw_device_bars(axes, bars, units if isinstance(units, str) else units[workload], size=8.5)
+        axes.set_title(workload, fontsize=10, loc="left")
+    _titled(figure, title or "CPU and GPU, higher is better")
+    return figure  # type: ignore[no-any-return]
 
 
-def _functions(functions: str | Sequence[str] | Mapping[str, str | Function]) -> dict[str, Function]:
-    if isinstance(functions, str):
-        functions = [functions]
-    pairs = functions if isinstance(functions, Mapping) else {name: name for name in functions}
-    named: dict[str, Function] = {}
-    for label, function in pairs.items():
-        found = ACTIVATIONS.get(function) if isinstance(function, str) else function
-        if found is None:
+def _check_speeds(speeds: Mapping[str, Mapping[str, Mapping[str, float | None]]], where: str) -> list[str]:
+    """Return everybody's name, in order."""
+    names: dict[str, None] = {}
+    if not speeds:
+        raise ArgumentError(where, "workloads", got="none", expected="one at least")
+    for workload, devices in speeds.items():
+        if not devices or set(devices) - set(DEVICES):
             raise ArgumentError(
-                "plot_curves", "unknown activation", got=function, expected=", ".join(ACTIVATIONS)
+                where, f"devices of {workload}", got=list(devices), expected=" or ".join(DEVICES)
             )
-        named[label] = found
-    if not named:
-        raise ArgumentError("plot_curves, functions", "none", expected="one or more")
-    return named
+        for device, who in devices.items():
+            if not who:
+                raise ArgumentError(where, f"{workload} on {device}", got="no one", expected="one at least")
+            for name, value in who.items():
+                if value is not None and not (math.isfinite(value) and value > 0):
+                    raise ArgumentError(
+                        where, f"speed of {name}", got=value, expected="a positive number, or None"
+                    )
+                names[name] = None
+    return list(names)
 
 
-def _steps(profile: Any, most: int, where: str) -> tuple[list[StepProfile], str]:
-    """The `most` longest steps in the network's order, and words if that is not all."""
-    steps: Sequence[StepProfile] | None = getattr(profile, "steps", None)
-    if not steps:
-        got = "no steps" if steps is not None else type(profile).__name__
-        raise ArgumentError(where, "nothing was measured", got=got, expected="what Model.profile returns")
-    if most < 1:
-        raise ArgumentError(f"{where}, most", "no step", got=most, expected="1 or more")
-    longest = sorted(range(len(steps)), key=lambda i: -steps[i].ms)[:most]
-    more = f" (the {most} longest of {len(steps)} steps)" if len(steps) > most else ""
-    return [steps[i] for i in sorted(longest)], more
+# ---- small things ---------------------------------------------------------------------------------
 
 
-def _step_name(step: StepProfile) -> str:
-    return f"{layer_span(step.layers)}  ({' + '.join(step.computes)})"
+def _numbers(values: ArrayLike, where: str, what: str) -> NDArray[np.float64]:
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise DTypeError(f"{where}, {what}", got=str(array.dtype), expected="real numbers")
+    return array.astype(np.float64)
 
 
-def _on(profile: Profile | CudaProfile) -> str:
-    threads = getattr(profile, "threads", None)
-    if threads is None:
-        return " on the GPU"
-    return " on 1 thread" if threads == 1 else f" on {threads} threads"
+def _chosen(asked: Sequence[int] | None, count: int, usual: int, where: str, what: str) -> list[int]:
+    if asked is None:
+        return list(range(usual))
+    wrong = [n for n in asked if not 0 <= n < count]
+    if wrong or not len(asked):
+        raise ArgumentError(where, f"{what}s", got=wrong or "none", expected=f"numbers from 0 to {count - 1}")
+    return list(asked)
 
 
-def _record(record: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    if not isinstance(record, Mapping) or not {"rooflines", "results"} <= record.keys():
-        got = sorted(record) if isinstance(record, Mapping) else type(record).__name__
-        raise ArgumentError(
-            where, "no record of operations", got=got, expected="what convcore bench kernels --json wrote"
-        )
-    return record
-
-
-# ---- how it is drawn
-
-
-def _figure(width: float, height: float) -> Figure:
-    import_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _own(figure: Any) -> Figure:
-    """A figure of the benchmark, at the caller's resolution."""
-    from matplotlib import rcParams
-
-    figure.set_dpi(rcParams["figure.dpi"])
-    found: Figure = figure
-    return found
-
-
-def _titled(figure: Figure, title: str) -> Figure:
+def _titled(figure: Any, title: str) -> None:
     if title:
-        figure.suptitle(title, fontsize=11, x=0.01, ha="left")
-    return figure
+        figure.suptitle(title, fontsize=11)
 
 
-def _bare(axes: Any) -> None:
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+def _some_steps(profile: Profile | CudaProfile, where: str) -> None:
+    if not profile.steps:
+        raise ArgumentError(where, "a profile without steps")
 
 
-def _without_ticks(axes: Any) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
+def _colours(steps: Sequence[StepProfile]) -> dict[str, str]:
+    """A colour of matplotlib's cycle for each operation, in the order in which they come."""
+    return {name: f"C{number}" for number, name in enumerate(dict.fromkeys(s.operation for s in steps))}
 
 
-def _write_numbers(axes: Any, values: NDArray[np.float64], limit: float) -> None:
-    for (row, column), value in np.ndenumerate(values):
-        colour = "white" if abs(value) > 0.6 * limit else "black"
-        axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=7, color=colour)
+def _operations_legend(axes: Any, colours: Mapping[str, str], mark: str = "") -> None:
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: list[Any] = [
+        Patch(color=colour, label=name.replace("_", " ")) for name, colour in colours.items()
+    ]
+    if mark:
+        handles.append(Line2D([], [], color=ink(), linewidth=1.5, label=mark))
+    axes.figure.legend(
+        handles=handles, loc="outside lower center", ncols=min(4, len(handles)), frameon=False, fontsize=8.5
+    )
+
+
+def _layers(step: StepProfile) -> str:
+    names = step.layers
+    return ", ".join(names) if len(names) <= 2 else f"{names[0]} .. {names[-1]}"
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
