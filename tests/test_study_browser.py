@@ -547,3 +547,17 @@ def test_the_table_of_exact_values_is_the_layers_output(page: Page, slice_hu: np
         r = int(row.locator("th").inner_text())
         values = [np.float32(t.replace("\u2212", "-")) for t in row.locator("td").all_inner_texts()]
         assert np.array_equal(values, output[r, columns, channel])
+
+
+def test_a_notebook_shows_the_page_in_a_frame(browser: Browser, tmp_path: Path) -> None:
+    model = convcore.load_model(data.path("sonar.keras"))
+    report = model.study(np.full((1, 60), 0.2, np.float32), repeats=1)
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html><title>notebook</title>{report._repr_html_()}", "utf-8")
+    opened = browser.open(path)
+    frame = opened.page.frame_locator("iframe")
+    frame.locator("svg.graph .box").last.click()
+    last = report.record["layers"][-1]["name"]
+    assert frame.locator("#panel-title").inner_text().startswith(last)
+    assert opened.complaints == []
+    opened.page.context.close()

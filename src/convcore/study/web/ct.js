@@ -17,7 +17,7 @@ function ctView() {
   const [height, width] = hu.values.shape;
   const values = array(hu.values);
   let [level, extent] = hu.window;
-  const canvas = element("canvas", { class: "slice", width, height, tabindex: "0", role: "img" });
+  const canvas = element("canvas", { class: "slice", width, height, tabindex: "0", role: "application" });
   // Pixels of a scan need not be square.
   const [rowSpacing, columnSpacing] = hu.spacing ?? [1, 1];
   canvas.style.aspectRatio = `${width * columnSpacing} / ${height * rowSpacing}`;

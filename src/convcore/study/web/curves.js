@@ -175,42 +175,38 @@ function curvesChart(width, curves, { range, through, derivative }) {
       y2: drawn.y(0),
     }),
   );
-  curves.forEach((curve, i) => {
-    const place = ([x, y]) => [drawn.x(x), drawn.y(clamp(y, -1e6, 1e6))];
-    if (curve.band) drawn.marks.append(bandShape(curve.band(curve.given), range, place, i));
-    if (curve.draw)
-      drawn.marks.append(
-        ...drawnPoints(curve, range).map((p) => {
-          const [cx, cy] = place(p);
-          return svg("circle", { class: `sample c${i % 8}`, cx, cy, r: 1.6 });
-        }),
-      );
+  const place = ([x, y]) => [drawn.x(x), drawn.y(clamp(y, -1e6, 1e6))];
+  // The first last: it lies above the others.
+  for (let i = curves.length - 1; i >= 0; i--) {
+    const { values, slopes } = samples[i];
+    drawn.marks.append(...randomParts(curves[i], range, place, i));
     if (derivative)
-      drawn.marks.append(
-        svg("path", { class: `slope c${i % 8}`, d: pathThrough(samples[i].slopes.map(place)) }),
-      );
-    drawn.marks.append(
-      svg("path", { class: `curve c${i % 8}`, d: pathThrough(samples[i].values.map(place)) }),
-    );
-  });
+      drawn.marks.append(svg("path", { class: `slope c${i % 8}`, d: pathThrough(slopes.map(place)) }));
+    drawn.marks.append(svg("path", { class: `curve c${i % 8}`, d: pathThrough(values.map(place)) }));
+  }
   return drawn.svg;
 }
 
+/** What a function does while training, where that is random: the band of its slopes, or some draws. */
+function randomParts(curve, range, place, i) {
+  if (curve.band) return [bandShape(curve.band(curve.given), range, place, i)];
+  if (!curve.draw) return [];
+  return drawnPoints(curve, range).map((point) => {
+    const [cx, cy] = place(point);
+    return svg("circle", { class: `sample c${i % 8}`, cx, cy, r: 1.6 });
+  });
+}
+
+/** Points of the curve and of its derivative, whose line is broken where it jumps. */
 function sampled(curve, [low, high]) {
-  const values = [],
-    slopes = [],
-    steps = 480;
-  let before = null;
-  for (let i = 0; i <= steps; i++) {
-    const x = low + ((high - low) * i) / steps;
-    // A jump of the derivative is no line.
-    const jump = before !== null && curve.breaks.find((b) => before <= b && b <= x);
-    if (jump !== false && jump !== undefined && jump !== null) slopes.push([jump, NaN]);
-    values.push([x, curve.value(x)]);
-    if (!curve.breaks.includes(x)) slopes.push([x, curve.derivative(x)]);
-    before = x;
-  }
-  return { values, slopes };
+  const steps = 480;
+  const grid = Array.from({ length: steps + 1 }, (_, i) => low + ((high - low) * i) / steps);
+  const smooth = grid.filter((x) => !curve.breaks.includes(x)).map((x) => [x, curve.derivative(x)]);
+  const jumps = curve.breaks.map((x) => [x, NaN]);
+  return {
+    values: grid.map((x) => [x, curve.value(x)]),
+    slopes: [...smooth, ...jumps].sort(([a], [b]) => a - b),
+  };
 }
 
 function drawThrough(drawn, { edges, counts }, [low, high]) {

@@ -1,6 +1,6 @@
 // Places of a network's layers: ranks from the inputs down, few crossings, long connections in lanes of their own.
 
-const BOX = { width: 196, height: 42, gapX: 22, gapY: 26, lane: 12 };
+const BOX = { width: 208, height: 42, gapX: 22, gapY: 26, lane: 12 };
 
 /**
  * Lays out nodes 0..n-1 with `inputs[i]`, the nodes that i reads, all before i. Returns { boxes: [{ x, y, rank }],

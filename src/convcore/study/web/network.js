@@ -150,7 +150,7 @@ function layerBox(layer, { x, y }, slowest) {
 /** The class as far as there is room beside the shape. */
 function layerBoxText(layer) {
   const shape = shapeText(layer.shape);
-  return `${cut(layer.class, Math.max(4, 27 - shape.replaceAll("\u202f", "").length))} ${shape}`;
+  return `${cut(layer.class, Math.max(4, 28 - shape.replaceAll("\u202f", "").length))} ${shape}`;
 }
 
 // The ends of names tell more than their middles: block5_conv3.
@@ -215,7 +215,7 @@ function zoomControls(graph, view, { width, height }) {
     { class: "buttons", role: "group", "aria-label": "Size of the graph" },
     button("−", "Smaller", () => apply(scale / 1.25)),
     button("+", "Larger", () => apply(scale * 1.25)),
-    button("Fit", "Fit the width", () => apply((view.clientWidth - 2) / width)),
+    button("Fit", "Fit the width", () => apply(Math.min(1.25, (view.clientWidth - 2) / width))),
     wideButton(),
   );
 }
