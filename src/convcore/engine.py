@@ -486,7 +486,7 @@ class Model:
         >>> model = load_model(data.path("sonar.keras"))
         >>> report = model.study(np.full((1, 60), 0.2, np.float32), repeats=2)
         >>> report.record["layers"][1]["class"]
-        'Dense'
+        'Normalization'
         """
         from convcore.study import InputFacts, Run, Selection, study
 
