@@ -12,7 +12,7 @@ __all__ = ["Browser", "NotAvailable", "Page"]
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-class NotAvailable(Exception):
+class NotAvailable(Exception):  # noqa: N818 - a reason to skip
     """No page can be opened here; the text says why."""
 
 
@@ -66,7 +66,7 @@ class Page:
 
 
 class Browser:
-    """One Chromium for a whole run of tests; every page has a fresh profile.
+    """One Chromium; every page has a fresh profile.
 
     Raises
     ------
@@ -100,6 +100,7 @@ class Browser:
             color_scheme="dark" if dark else "light",
             offline=True,
         )
+        context.set_default_timeout(8000)
         opened = Page(context.new_page())
         opened.goto(path, fragment)
         return opened

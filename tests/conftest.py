@@ -42,9 +42,12 @@ def cuda_compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     compiler.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A :class:`browser.Browser`: opens pages from the file system, without a network."""
+    """A :class:`browser.Browser`: opens pages from the file system, without a network.
+
+    Not for the whole session: while Playwright is started, no test can start an event loop of its own.
+    """
     from .browser import Browser, NotAvailable
 
     try:

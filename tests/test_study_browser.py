@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from importlib import resources
@@ -56,6 +57,15 @@ def page(browser: Browser, lung: Path) -> Iterator[Page]:
     opened.page.context.close()
 
 
+@pytest.fixture(scope="module")
+def still(browser: Browser, lung: Path) -> Iterator[Page]:
+    """One page for the tests that only ask it for numbers."""
+    opened = browser.open(lung)
+    yield opened
+    assert opened.complaints == []
+    opened.page.context.close()
+
+
 # ---- stands alone ---------------------------------------------------------------------------------
 
 
@@ -101,7 +111,8 @@ def test_tab_reaches_everything_that_can_be_operated(page: Page) -> None:
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     wanted = page.evaluate(
         """[...document.querySelectorAll("a[href], button, input, select, summary, [tabindex='0']")]
-           .filter((e) => !e.disabled && e.checkVisibility()).map((e, i) => { e.dataset.stop = i; return i; })"""
+           .filter((e) => !e.disabled && e.checkVisibility())
+           .map((e, i) => { e.dataset.stop = i; return i; })"""
     )
     reached = []
     for _ in range(len(wanted) + 5):
@@ -144,8 +155,8 @@ def test_arrow_keys_walk_the_graph_and_enter_shows_a_layer(page: Page) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_arrow_keys_reach_every_layer(page: Page, seed: int) -> None:
-    unreached = page.evaluate(
+def test_arrow_keys_reach_every_layer(still: Page, seed: int) -> None:
+    unreached = still.evaluate(
         """(inputs) => {
           const layout = convcore.layOut(inputs);
           const outputs = inputs.map(() => []);
@@ -287,8 +298,8 @@ def dense_blocks(n: int) -> list[list[int]]:
     [[[]], [[], [0]], [[i - 1] if i else [] for i in range(500)], dense_blocks(430), branching(200, 1)],
     ids=["one", "two", "chain", "dense", "branching"],
 )
-def test_boxes_of_the_graph_do_not_overlap(page: Page, inputs: list[list[int]]) -> None:
-    layout = page.evaluate("(inputs) => convcore.layOut(inputs)", inputs)
+def test_boxes_of_the_graph_do_not_overlap(still: Page, inputs: list[list[int]]) -> None:
+    layout = still.evaluate("(inputs) => convcore.layOut(inputs)", inputs)
     boxes = layout["boxes"]
     for i, sources in enumerate(inputs):
         for j in sources:
@@ -296,7 +307,7 @@ def test_boxes_of_the_graph_do_not_overlap(page: Page, inputs: list[list[int]]) 
     width, height = 190, 40
     for row in layout["ranks"]:
         lefts = sorted(boxes[i]["x"] for i in row)
-        assert all(b - a >= width for a, b in zip(lefts, lefts[1:], strict=False))
+        assert all(b - a >= width for a, b in itertools.pairwise(lefts))
         assert len({boxes[i]["y"] for i in row}) == 1
     assert sum(map(len, layout["ranks"])) == len(inputs)
     assert min(b["x"] for b in boxes) >= 0
@@ -312,9 +323,9 @@ def points() -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", sorted(ACTIVATIONS))
-def test_curves_are_the_references(page: Page, kind: str) -> None:
+def test_curves_are_the_references(still: Page, kind: str) -> None:
     x = points()
-    got = np.array(page.evaluate("([kind, x]) => convcore.curveAt(kind, {}, x).values", [kind, x.tolist()]))
+    got = np.array(still.evaluate("([kind, x]) => convcore.curveAt(kind, {}, x).values", [kind, x.tolist()]))
     parameters = {"negative_slope": 0.2} if kind == "leaky_relu" else {}
     wanted = ACTIVATIONS[kind](x, **parameters)
     # A few roundings of exp and of the sums after it, each of at most |x| + 1 or of the result.
@@ -335,26 +346,26 @@ def test_curves_are_the_references(page: Page, kind: str) -> None:
         ("hard_sigmoid", {"slope": 0.2}),
     ],
 )
-def test_curves_follow_their_parameters(page: Page, kind: str, parameters: dict[str, Any]) -> None:
+def test_curves_follow_their_parameters(still: Page, kind: str, parameters: dict[str, Any]) -> None:
     x = points()
-    got = page.evaluate("(a) => convcore.curveAt(...a).values", [kind, parameters, x.tolist()])
+    got = still.evaluate("(a) => convcore.curveAt(...a).values", [kind, parameters, x.tolist()])
     wanted = ACTIVATIONS[kind](x, **parameters)
     assert np.all(np.abs(np.array(got) - wanted) <= 16 * EPS * (1 + np.abs(x) + np.abs(wanted)))
 
 
-def test_prelu_multiplies(page: Page) -> None:
+def test_prelu_multiplies(still: Page) -> None:
     x = points()
-    got = page.evaluate("(x) => convcore.curveAt('prelu', { alpha: 0.3 }, x).values", x.tolist())
+    got = still.evaluate("(x) => convcore.curveAt('prelu', { alpha: 0.3 }, x).values", x.tolist())
     assert np.array_equal(got, np.where(x >= 0, x, 0.3 * x))
 
 
 @pytest.mark.parametrize("kind", sorted(ACTIVATIONS))
-def test_derivatives_are_the_slopes_of_the_curves(page: Page, kind: str) -> None:
+def test_derivatives_are_the_slopes_of_the_curves(still: Page, kind: str) -> None:
     h = 1e-5
     # Away from the kinks, which are at whole numbers and at 0.
     x = np.linspace(-8, 8, 161) + 0.037
     got = np.array(
-        page.evaluate("([kind, x]) => convcore.curveAt(kind, {}, x).derivatives", [kind, x.tolist()])
+        still.evaluate("([kind, x]) => convcore.curveAt(kind, {}, x).derivatives", [kind, x.tolist()])
     )
     f = ACTIVATIONS[kind]
     above, below = f(x + h), f(x - h)
@@ -402,8 +413,15 @@ def test_the_layers_own_function_has_the_values_that_went_through_it(page: Page)
 def shown_pixels(page: Page) -> np.ndarray:
     return np.array(
         page.evaluate(
-            """(() => { const c = document.querySelector("#ct canvas");
-            return [...c.getContext("2d").getImageData(0, 0, c.width, c.height).data]; })()"""
+            """(() => {
+              // From a copy: Chromium would warn of reading the page's own canvas often.
+              const shown = document.querySelector("#ct canvas");
+              const copy = document.createElement("canvas");
+              Object.assign(copy, { width: shown.width, height: shown.height });
+              const context = copy.getContext("2d", { willReadFrequently: true });
+              context.drawImage(shown, 0, 0);
+              return [...context.getImageData(0, 0, copy.width, copy.height).data];
+            })()"""
         ),
         np.uint8,
     ).reshape(128, 128, 4)
@@ -444,16 +462,19 @@ def test_arrow_keys_read_hu_in_the_slice(page: Page, slice_hu: np.ndarray) -> No
 # ---- values ---------------------------------------------------------------------------------------
 
 
-def test_exact_values_are_printed_so_that_they_read_back(page: Page) -> None:
+def digits(text: str) -> int:
+    """Significant digits of a decimal."""
+    return len(re.sub(r"e.*|[^\d]", "", text).strip("0"))
+
+
+def test_exact_values_are_printed_so_that_they_read_back(still: Page) -> None:
     rng = np.random.default_rng(4)
     values = (rng.normal(size=500) * 10.0 ** rng.integers(-12, 12, 500)).astype(np.float32)
-    texts = page.evaluate("(v) => v.map(convcore.text32)", values.astype(np.float64).tolist())
+    texts = still.evaluate("(v) => v.map(convcore.text32)", values.astype(np.float64).tolist())
     back = np.array([float(t.replace("\u2212", "-")) for t in texts], np.float32)
     assert np.array_equal(back, values)
     # As short as NumPy's own shortest.
-    digits = [len(re.sub(r"e.*|[^\d]", "", t).strip("0")) for t in texts]
-    shortest = [len(re.sub(r"e.*|[^\d]", "", np.format_float_scientific(v, trim="-")).strip("0")) for v in values]
-    assert digits == shortest
+    assert list(map(digits, texts)) == [digits(np.format_float_scientific(v, trim="-")) for v in values]
 
 
 def test_the_table_of_exact_values_is_the_layers_output(page: Page, slice_hu: np.ndarray) -> None:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import convcore
+from convcore import data
 from convcore.bench import vgg16
 from convcore.cli import main
 from convcore.inputs import preprocess, read_picture
+from convcore.loader.graph import Graph, Layer
 from convcore.plan import Device
 from convcore.study import InputFacts
 
@@ -55,7 +58,7 @@ def command(target: Path, *words: object) -> Path:
 
 
 def test_the_spreadsheet_network(browser: Browser, pages: list[Page], tmp_path: Path) -> None:
-    model = convcore.load_model(convcore.data.path("spreadsheet.keras"))
+    model = convcore.load_model(data.path("spreadsheet.keras"))
     x = np.random.default_rng(0).random((1, *model.input_shapes[0]), dtype=np.float32)
     path = model.study(x, repeats=2).save(tmp_path / "spreadsheet.html")
     for dark in (False, True):
@@ -90,6 +93,15 @@ def test_lungs(browser: Browser, pages: list[Page], tmp_path: Path, data_dir: Pa
     walk(pages[0])
 
 
+def layered(graph: Graph) -> Graph:
+    """The same with a layer for every node, as a file would have them."""
+    nodes = tuple(replace(n, layer=n.name, layer_class=n.operation) for n in graph.nodes)
+    layers = tuple(
+        Layer(n.name, n.operation, n.name, n.shape, sum(w.size for w in n.weights.values())) for n in nodes
+    )
+    return replace(graph, nodes=nodes, layers=layers)
+
+
 def test_vgg16_is_small_and_opens_at_once(
     browser: Browser, pages: list[Page], tmp_path: Path, data_dir: Path
 ) -> None:
@@ -97,7 +109,7 @@ def test_vgg16_is_small_and_opens_at_once(
     photograph = data_dir / "images" / "caffe_cat.jpg"
     pixels = read_picture(photograph, (224, 224))
     facts = InputFacts(photograph.name, "caffe", np.rint(pixels).astype(np.uint8))
-    model = convcore.Model(vgg16(), Device())
+    model = convcore.Model(layered(vgg16()), Device())
     path = model.study(preprocess(pixels, "caffe")[None], facts=facts, repeats=2).save(
         tmp_path / "vgg16.html"
     )
@@ -113,7 +125,7 @@ def test_vgg16_is_small_and_opens_at_once(
 
 def test_nothing_outside_is_named(tmp_path: Path) -> None:
     """No address but those of XML's namespaces stands anywhere in a page."""
-    model = convcore.load_model(convcore.data.path("sonar.keras"))
+    model = convcore.load_model(data.path("sonar.keras"))
     page = model.study(np.zeros((1, 60), np.float32), repeats=1).html()
     found = set(re.findall(r"https?://[^\s\"'`<)]+", page))
     assert all(address.startswith("http://www.w3.org/") for address in found), found

@@ -492,12 +492,15 @@ def _answer(graph: Graph, values: Mapping[str, np.ndarray], labels: Sequence[str
     for name in graph.outputs:
         y = values[name]
         top: list[dict[str, Any]] = []
-        if y.size == max(y.shape, default=1):
+        if y.size == 1:
+            # One number decides between two classes, if it is about classes at all.
+            p = float(y.reshape(()))
+            called = labels[int(p > 0.5)] if len(labels) == 2 else "value"
+            top.append({"class": None, "name": called, "value": _number(p)})
+        elif y.size == max(y.shape):
             numbers = y.reshape(-1)
-            for i in np.argsort(-numbers, kind="stable")[:_TOP]:
-                # One number decides between two classes.
-                c = int(numbers[0] > 0.5) if numbers.size == 1 else int(i)
-                text = labels[c] if len(labels) > c and len(labels) in (numbers.size, 2) else ""
-                top.append({"class": int(i), "name": text, "value": _number(float(numbers[i]))})
+            for i in np.argsort(-numbers, kind="stable")[:_TOP].tolist():
+                called = labels[i] if len(labels) == numbers.size else ""
+                top.append({"class": i, "name": called, "value": _number(float(numbers[i]))})
         answers.append({"output": layer_of.get(name, name), "shape": list(y.shape), "top": top})
     return answers

@@ -121,9 +121,9 @@ def read_chapter(path: str | Path) -> Chapter:
 
 def _cells(lines: list[str], where: str) -> list[Cell]:
     heads = [(i, m["rest"].strip()) for i, line in enumerate(lines) if (m := _HEAD.match(line))]
-    ends = [i for i, _ in heads[1:]] + [len(lines)]
     cells = []
-    for (head, rest), end in zip(heads, ends, strict=True):
+    for number, (head, rest) in enumerate(heads, 1):
+        end = heads[number][0] if number < len(heads) else len(lines)
         body = lines[head + 1 : end]
         first = head + 2
         while body and not body[0].strip():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import itertools
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -58,8 +57,6 @@ STYLE: Any = {
     "svg.hashsalt": "convcore",
 }
 
-_numbers = itertools.count()
-
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
@@ -70,7 +67,7 @@ class Drawing:
 
 
 def draw(figure: Any, prefix: str) -> Drawing:
-    """Turn a matplotlib figure into SVG for a page.
+    """Turn a matplotlib figure into SVG for a page, on which no other drawing has this `prefix` for its ids.
 
     The figure's label (``plt.figure("in words")``, ``plt.subplots(num="in words")``) is its caption; without
     one the titles of its axes are.
@@ -79,7 +76,7 @@ def draw(figure: Any, prefix: str) -> Drawing:
     caption = str(figure.get_label()) or "; ".join(titles)
     stream = io.StringIO()
     figure.savefig(stream, format="svg", dpi=DOTS, metadata={"Date": None, "Creator": None})
-    return Drawing(_own(stream.getvalue(), f"{prefix}-{next(_numbers)}"), caption)
+    return Drawing(_own(stream.getvalue(), prefix), caption)
 
 
 def _own(svg: str, prefix: str) -> str:
@@ -93,7 +90,9 @@ def _own(svg: str, prefix: str) -> str:
         svg,
         count=1,
     )
-    svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
+    # Most ids are there for nobody, and some twice.
+    wanted = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda own: f' id="{prefix}-{own[1]}"' if own[1] in wanted else "", svg)
     svg = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}-", svg)
     svg = re.sub(r' xmlns(:xlink)?="[^"]*"', "", svg).replace("xlink:href=", "href=")
     for colour, variable in _VARIABLES.items():

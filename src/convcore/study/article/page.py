@@ -20,6 +20,15 @@ __all__ = ["chapter_page", "index_page"]
 
 _FOLDER = Path(__file__).parent
 _TITLE = "Deep learning for medical images, as something you can run"
+_ABOUT = (
+    "Every page here is a program: prose, code, and what the code gave when it ran on this machine. "
+    "The subject is that of a series of articles from 2017, told in our own words, with today's tools; "
+    "where the series was wrong, or Keras does something else, the chapter says so."
+)
+_GIVE = (
+    "Some files are too large, or not ours to pass on. Put those that you have anywhere into a folder, under "
+    "these names, and run <code>convcore study --article -o PAGES --data FOLDER</code>."
+)
 
 
 def chapter_page(
@@ -55,19 +64,18 @@ def index_page(chapters: Sequence[tuple[Chapter, Sequence[Result]]]) -> str:
     """Return the page that lists the chapters, and what files each could not be given."""
     words = _Words()
     items = []
+    wanted: set[str] = set()
     for chapter, results in chapters:
-        files = _lacking(results)
-        note = f'<p class="note">Could be given: {_files(files)}</p>' if files else ""
+        files = sorted({name for result in results for name in result.missing})
+        wanted.update(files)
+        note = f'<p class="note">Left out, for want of a file: {_files(files)}</p>' if files else ""
         items.append(
             f'<li><a href="{chapter.name}.html">{int(chapter.name[:2])}. {words.line(chapter.title)}</a>'
             f"<p>{words.line(chapter.summary)}</p>{note}</li>"
         )
-    about = (
-        "Every page here is a program: prose, code, and what the code gave when it ran on this machine. "
-        "The subject is that of a series of articles from 2017, told in our own words, with today's tools; "
-        "where the series was wrong, or Keras does something else, the chapter says so."
-    )
-    content = f'<h1>{_TITLE}</h1>\n<p>{about}</p>\n<ol class="chapters">\n{chr(10).join(items)}\n</ol>'
+    content = f'<h1>{_TITLE}</h1>\n<p>{_ABOUT}</p>\n<ol class="chapters">\n{"".join(items)}\n</ol>'
+    if wanted:
+        content += f"\n<h2>What you can give</h2>\n<p>{_GIVE}</p>\n{_where(sorted(wanted), words)}"
     return _page(_TITLE, content, f"<span>convcore {__version__}</span>", "")
 
 
@@ -112,18 +120,19 @@ def _missing(names: Sequence[str], words: _Words, told: bool) -> str:
     """Say what a cell lacks; at length the first time."""
     if told:
         return f'<p class="missing">Not run: this needs {_files(names)}, too.</p>'
+    return (
+        '<div class="missing"><p>Not run: this needs a file that is not part of convcore. Put it anywhere '
+        f"into a folder and name the folder with <code>--data</code>.</p>{_where(names, words)}</div>"
+    )
+
+
+def _where(names: Sequence[str], words: _Words) -> str:
+    """Say where files come from."""
     items = []
     for name in names:
         where = words.line(f", from {WHERE[name]}") if name in WHERE else ""
         items.append(f"<li><strong>{html.escape(name)}</strong>{where}</li>")
-    return (
-        '<div class="missing"><p>Not run: this needs a file that is not part of convcore. Put it anywhere '
-        f"into a folder and name the folder with <code>--data</code>.</p><ul>{''.join(items)}</ul></div>"
-    )
-
-
-def _lacking(results: Sequence[Result]) -> list[str]:
-    return sorted({name for result in results for name in result.missing})
+    return f"<ul>{''.join(items)}</ul>"
 
 
 def _files(names: Sequence[str]) -> str:
@@ -153,7 +162,7 @@ class _Words:
 
     def __init__(self) -> None:
         markdown_it = import_markdown_it()
-        self._markdown: Any = markdown_it.MarkdownIt("commonmark", {"typographer": False}).enable("table")
+        self._markdown: Any = markdown_it.MarkdownIt("commonmark", {"html": False}).enable("table")
         self._markdown.inline.ruler.before("escape", "formula", _formula_rule)
         self._markdown.add_render_rule("formula", _formula_html)
 

@@ -23,8 +23,8 @@ function animationControls(walk) {
     type: "range", min: 0, max: SPEEDS.length - 1, step: 1, value: speed, oninput: () => setSpeed(Number(speedRange.value)),
   });
   const controls = element("div", { class: "animation controls", role: "group", "aria-label": "Animation of the window" },
-    element("button", { type: "button", class: "first", onclick: () => step(-Infinity) }, "⏮ First"),
-    element("button", { type: "button", class: "back", onclick: () => step(-1) }, "◂ Back"),
+    element("button", { type: "button", class: "first", "aria-label": "First", title: "First", onclick: () => step(-Infinity) }, "|◂"),
+    element("button", { type: "button", class: "back", "aria-label": "Step back", title: "Step back", onclick: () => step(-1) }, "◂"),
     play,
     element("button", { type: "button", class: "step", onclick: () => step(1) }, "Step ▸"),
     element("label", { class: "speed" }, "Speed ", speedRange, speedText));
@@ -81,5 +81,5 @@ function animationControls(walk) {
 
   setSpeed(speed);
   label();
-  return { controls, pause: () => timer && pause() };
+  return { controls, playing: () => timer !== null, pause: () => timer && pause() };
 }

@@ -2,9 +2,9 @@
 
 const WINDOWS = [["Lung", -600, 1500], ["Soft tissue", 40, 400], ["Bone", 400, 1800], ["Brain", 40, 80]];
 
-/** The grey, 0 to 255, of `hu` in a window: black at its lower end, white at its upper, a line between. */
+/** The grey, 0 to 255, of `hu` in a window, black at its lower end and white at its upper: DICOM's LINEAR_EXACT. */
 function greyOf(hu, level, width) {
-  return Math.round(255 * clamp((hu - (level - width / 2)) / width, 0, 1));
+  return Math.round(255 * clamp((hu - level) / width + 0.5, 0, 1));
 }
 
 function ctView() {

@@ -167,17 +167,30 @@ function givenText(curve) {
 
 // --- where a derivative vanishes ------------------------------------------------------------------------------
 
-/** The parts of [low, high] in which |f'| is below VANISHED, found on a fine grid: [[from, to], ...]. */
+/** The parts of [low, high] in which |f'| is below VANISHED: [[from, to], ...], found on a grid and then halved. */
 function vanishingParts(curve, [low, high]) {
-  const steps = 2000, parts = [];
-  for (let i = 0; i < steps; i++) {
-    const from = low + (high - low) * i / steps, to = low + (high - low) * (i + 1) / steps;
-    if (Math.abs(curve.derivative((from + to) / 2)) >= VANISHED) continue;
-    if (parts.length && Math.abs(parts.at(-1)[1] - from) < 1e-9 * (high - low)) parts.at(-1)[1] = to;
-    else parts.push([from, to]);
-  }
+  const steps = 800, parts = [];
+  const vanishes = (x) => Math.abs(curve.derivative(x)) < VANISHED;
+  // Between grid points, and so not on a kink that is a round number.
+  const grid = Array.from({ length: steps }, (_, i) => low + (high - low) * (i + 0.4714) / steps);
+  grid.forEach((x, i) => {
+    if (!vanishes(x)) return;
+    const before = i === 0 ? low : vanishes(grid[i - 1]) ? null : boundary(vanishes, grid[i - 1], x);
+    if (before !== null) parts.push([before, x]);
+    parts.at(-1)[1] = i === steps - 1 ? high : vanishes(grid[i + 1]) ? x : boundary(vanishes, grid[i + 1], x);
+  });
   // A point at which a derivative passes through 0 is no place where it stays there.
   return parts.filter(([from, to]) => to - from > (high - low) / 100);
+}
+
+/** Where `holds` begins to, between `outside`, where it does not, and `inside`. */
+function boundary(holds, outside, inside) {
+  for (let i = 0; i < 40; i++) {
+    const middle = (outside + inside) / 2;
+    if (holds(middle)) inside = middle;
+    else outside = middle;
+  }
+  return roundOff(inside);
 }
 
 function vanishingText(curve, range, through) {
@@ -186,14 +199,19 @@ function vanishingText(curve, range, through) {
   const words = parts.map(([from, to], i) => {
     const open = { left: i === 0 && from <= -20, right: i === parts.length - 1 && to >= 20 };
     if (open.left && open.right) return "everywhere";
-    if (open.left) return `below ${short(to, 3)}`;
-    if (open.right) return `above ${short(from, 3)}`;
-    return `from ${short(from, 3)} to ${short(to, 3)}`;
+    if (open.left) return `below ${short(withoutDust(to), 3)}`;
+    if (open.right) return `above ${short(withoutDust(from), 3)}`;
+    return `from ${short(withoutDust(from), 3)} to ${short(withoutDust(to), 3)}`;
   });
   const zero = parts.every(([from, to]) => curve.derivative((from + to) / 2) === 0);
   const where = `Its derivative ${zero ? "is 0" : "vanishes (less than 0.01)"} ${words.join(" and ")}`;
   if (!through) return `${where}: there no gradient comes back.`;
   return `${where}: about ${percent(shareWhere(through, (x) => Math.abs(curve.derivative(x)) < VANISHED), 2)} of the values that went through it lay there.`;
+}
+
+// Halving comes to 1e-12 where it means 0.
+function withoutDust(x) {
+  return Math.abs(x) < 1e-9 ? 0 : x;
 }
 
 function leastSlope(curve) {

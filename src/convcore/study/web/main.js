@@ -2,6 +2,7 @@
 
 const routeListeners = [];
 let chosen = { layer: null, at: null, channel: null };
+let beginning = null; // what an address without a layer shows
 
 /** What is chosen: { layer: name, at: [r, c] or null, channel: k or null }. */
 function route() {
@@ -60,7 +61,7 @@ function writeAddress(fresh) {
 }
 
 function readAddress() {
-  const next = routeFrom(location.hash);
+  const next = routeFrom(location.hash) ?? (location.hash ? null : beginning);
   if (!next || routeText(next) === routeText(chosen)) return;
   chosen = next;
   tellListeners();
@@ -172,7 +173,8 @@ function start() {
   addEventListener("hashchange", readAddress);
   addEventListener("popstate", readAddress);
   setUpTheme();
-  chosen = routeFrom(location.hash) ?? { layer: firstLayer().name, at: null, channel: null };
+  beginning = { layer: firstLayer().name, at: null, channel: null };
+  chosen = routeFrom(location.hash) ?? beginning;
   onRoute(document.getElementById("panel"), showChosenLayer);
   showModel();
   showChosenLayer();

@@ -173,6 +173,7 @@ class Spreadsheet {
 
   /** Looks at a place for as long as it is pointed at. */
   look(place) {
+    if (this.animation.playing()) return;
     if (String(this.place.position) === String((place ?? this.chosen).position)
       && this.place.channel === (place ?? this.chosen).channel) return;
     this.preview = place;
@@ -221,7 +222,7 @@ class Spreadsheet {
 
   draw() {
     const found = this.explanation();
-    this.drawOutputMap();
+    this.drawOutputMap(found);
     this.drawInputMap(found);
     replaceKeepingPlace(this.detail, detailOf(this, found));
   }
@@ -246,6 +247,7 @@ class Spreadsheet {
     }
     if (CONVOLUTIONS.has(main.operation)) choices.push(this.flipSwitch());
     this.choices.replaceChildren(...choices);
+    this.choices.hidden = !choices.length;
   }
 
   flipSwitch() {
@@ -257,19 +259,36 @@ class Spreadsheet {
     return element("label", { class: "choice" }, box, " Turn the kernel around (true convolution)");
   }
 
-  drawOutputMap() {
+  drawOutputMap(found) {
     const { main, then } = this.calculation;
     const shown = visiblePart(this.block, this.place.position);
-    const key = JSON.stringify([main.name, this.flat ? null : this.place.channel, shown]);
+    const key = JSON.stringify([main.name, this.flat ? pageOfChannels(main.exact.channels, this.place.channel)[0] : this.place.channel, shown]);
     if (key !== this.outputKey) {
       this.outputKey = key;
       const from = then && engineValue(then, this.place.position, this.place.channel) !== undefined ? then : main;
       this.outputMap.replaceChildren(outputMapOf(this, from, shown));
     }
     this.outputGrid = this.outputMap.querySelector("[role=grid]");
+    markCells(this.outputGrid, "spread", this.scattered(found));
     markChosen(this.outputGrid, this.place);
     syncChooser(this.channelChooser, main.exact.channels.indexOf(this.chosen.channel));
     syncChooser(this.blockChooser, main.exact.blocks.indexOf(this.block));
+  }
+
+  /** The input of a transposed convolution whose scatter is shown: the one chosen, else the one that adds most. */
+  scatterSource(found) {
+    const sources = found.cells.filter((cell) => cell.kind === "real");
+    return sources.find((cell) => samePosition(cell.at, this.scatterFrom ?? []))
+      ?? sources.reduce((best, cell) => (!best || Math.abs(cell.product) > Math.abs(best.product) ? cell : best), null);
+  }
+
+  /** Keys of the outputs that this input adds to. */
+  scattered(found) {
+    const { main } = this.calculation;
+    if (main.operation !== "conv_transpose" || found.kind === "missing") return [];
+    const from = this.scatterSource(found);
+    const outputs = from ? scatterWindow(convolutionGeometry(main), from.at, main.shape.slice(0, -1)) : [];
+    return outputs.map((cell) => cell.at.join(","));
   }
 
   drawInputMap(found) {
@@ -283,7 +302,7 @@ class Spreadsheet {
     const { position, channel } = this.chosen;
     const { channels } = this.calculation.main.exact;
     if (this.flat) {
-      const to = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1, Home: -Infinity, End: Infinity }[key];
+      const to = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -MAP_SIDE, ArrowDown: MAP_SIDE, Home: -Infinity, End: Infinity }[key];
       return to === undefined ? null : { position, channel: entryAfter(channels, channel, to) };
     }
     const { start, size } = this.block;
@@ -313,10 +332,13 @@ function entryAfter(list, entry, by) {
   return list[Math.min(Math.max(list.indexOf(entry) + by, 0), list.length - 1)];
 }
 
+let choosersMade = 0;
+
 function chooser(label, names, index, choose) {
-  const select = element("select", { onchange: () => choose(select.selectedIndex) },
+  const id = `sheet-choice-${choosersMade++}`;
+  const select = element("select", { id, onchange: () => choose(select.selectedIndex) },
     names.map((name, i) => element("option", { selected: i === index }, String(name))));
-  return element("label", { class: "choice" }, `${label} `, select);
+  return element("span", { class: "choice" }, element("label", { for: id }, label), select);
 }
 
 function syncChooser(choice, index) {
@@ -345,6 +367,17 @@ function visiblePart({ start, size }, position) {
     part.size[axis] = Math.min(side, start[axis] + size[axis] - part.start[axis]);
   });
   return part;
+}
+
+/** Of an output without positions: the page of channels that holds this one, and a list in rows of MAP_SIDE. */
+function pageOfChannels(channels, channel) {
+  const size = MAP_SIDE * MAP_SIDE;
+  const first = Math.floor(channels.indexOf(channel) / size) * size;
+  return channels.slice(first, first + size);
+}
+
+function listInRows(list) {
+  return Array.from({ length: Math.ceil(list.length / MAP_SIDE) }, (_, row) => list.slice(row * MAP_SIDE, (row + 1) * MAP_SIDE));
 }
 
 /** Every position of a part, as rows of columns. */
@@ -392,7 +425,7 @@ function outputMapOf(sheet, node, part) {
   const { channels } = sheet.calculation.main.exact;
   const { channel } = sheet.place;
   const places = sheet.flat
-    ? [channels.map((c) => ({ position: [], channel: c }))]
+    ? listInRows(pageOfChannels(channels, channel)).map((row) => row.map((c) => ({ position: [], channel: c })))
     : inRows(part).map((row) => row.map((position) => ({ position, channel })));
   const byKey = new Map(places.flat().map((place) => [keyOf(place), place]));
   const cells = places.map((row) => row.map((place) => {
@@ -423,12 +456,17 @@ function outputMapOf(sheet, node, part) {
       sheet.choose(place, "point");
     },
   });
-  const where = sheet.flat ? `${channels.length} of ${sheet.calculation.main.shape.at(-1)} channels` : boxText(part);
+  const where = sheet.flat ? `${channels.length} of ${sheet.calculation.main.shape.at(-1)} channels kept` : boxText(part);
   return element("figure", { class: "sheet-figure output" },
     element("figcaption", {}, element("b", {}, "Output"), sheet.flat ? "" : ` channel ${channel}`, element("span", {}, where)),
     grid,
     element("p", { class: "note", id: hint }, "Point at a value to look; click, tap or use the arrow keys to stay.",
       sheet.flat ? "" : sheet.block.start.length > 2 ? " Page Up and Page Down change the depth." : " Page Up and Page Down change the channel."));
+}
+
+function markCells(grid, mark, keys) {
+  grid.querySelectorAll(`.${mark}`).forEach((cell) => cell.classList.remove(mark));
+  for (const key of keys) grid.querySelector(`[data-place="${key}"]`)?.classList.add(mark);
 }
 
 function markChosen(grid, place) {

@@ -8,16 +8,29 @@ const ROWS_A_PAGE = 12;
 function detailOf(sheet, found) {
   const { main } = sheet.calculation;
   return [
-    element("h4", {}, `Output at ${placeText(sheet.place)}`),
+    headline(sheet, found),
     element("p", { class: "formula" }, (FORMULAS[found.kind] ?? (() => ""))(main, found, sheet)),
     ...(WORKINGS[found.kind]?.(sheet, found) ?? []),
-    totalsOf(sheet, found),
+    element("div", { class: "sums" }, LISTS[found.kind]?.(sheet, found), totalsOf(sheet, found)),
   ];
 }
 
-const WORKINGS = {
-  products: productsShown, maximum: windowShown, mean: windowShown, terms: termsShown, softmax: softmaxShown,
-  line: lineShown, combination: combinationShown, mixture: mixtureShown, missing: missingShown,
+/** The place and its result, in sight while the window walks. */
+function headline(sheet, found) {
+  const { main, then } = sheet.calculation;
+  const { position, channel } = sheet.place;
+  const value = then && found.value !== undefined ? applyActivation(then, found.value).value : found.value;
+  const engine = engineValue(then ?? main, position, channel);
+  return element("div", { class: "headline" },
+    element("h4", {}, `Output at ${placeText(sheet.place)}`),
+    element("p", {}, value === undefined ? null : element("b", {}, `= ${text9(value)}`),
+      engine === undefined ? null : element("span", { class: "note" }, ` engine ${text9(engine)}`)));
+}
+
+/** What is shown above the sums, and the list beside the total. */
+const WORKINGS = { products: productsShown, maximum: windowShown, mean: windowShown, missing: missingShown };
+const LISTS = {
+  products: channelSums, terms: termsList, softmax: softmaxList, line: weightsList, combination: operandsList, mixture: pixelsList,
 };
 
 // --- the operation in a line --------------------------------------------------------------------------------------
@@ -117,11 +130,9 @@ function productsShown(sheet, found) {
   const grids = [
     gridOf({ ...common, name: "window", caption: `Input, channel ${inputChannel}`, value: (c) => c.x, text: (c) => text9(c.x),
       words: (c) => GHOST_WORDS[c.kind], labels: (c) => c.at, kind: ghostKind }),
-    element("span", { class: "sign", "aria-hidden": "true" }, "×"),
-    gridOf({ ...common, name: "kernel", caption: sheet.flip !== transposed ? "Kernel, turned around" : "Kernel",
+    signed("×", { ...common, name: "kernel", caption: sheet.flip !== transposed ? "Kernel, turned around" : "Kernel",
       value: (c) => c.k, text: (c) => text9(c.k), labels: (c) => c.kernelTap }),
-    element("span", { class: "sign", "aria-hidden": "true" }, "="),
-    gridOf({ ...common, name: "products", caption: "Products", value: (c) => c.product, text: (c) => text9(c.product),
+    signed("=", { ...common, name: "products", caption: "Products", value: (c) => c.product, text: (c) => text9(c.product),
       words: (c) => GHOST_WORDS[c.kind], labels: (c) => c.at, kind: ghostKind }),
   ];
   return [
@@ -129,8 +140,12 @@ function productsShown(sheet, found) {
     element("div", { class: "grids" }, grids),
     ghostNote(cells),
     transposed && scatterShown(sheet, found),
-    channelSums(sheet, found),
   ];
+}
+
+/** A grid with a sign before it. */
+function signed(sign, grid) {
+  return element("div", { class: "operand" }, element("span", { class: "sign", "aria-hidden": "true" }, sign), gridOf(grid));
 }
 
 function ghostNote(cells) {
@@ -148,9 +163,8 @@ function scatterShown(sheet, found) {
   const { main } = sheet.calculation;
   const { position, channel } = sheet.place;
   const sources = found.cells.filter((cell) => cell.kind === "real");
-  if (!sources.length) return element("p", { class: "note" }, "No input reaches this output: it is the bias alone.");
-  const strongest = sources.reduce((best, cell) => (Math.abs(cell.product) > Math.abs(best.product) ? cell : best));
-  const from = sources.find((cell) => samePosition(cell.at, sheet.scatterFrom ?? [])) ?? strongest;
+  const from = sheet.scatterSource(found);
+  if (!from) return element("p", { class: "note" }, "No input reaches this output: it is the bias alone.");
   const { x, cells } = explainScatter(main, position, channel, from.at, { inputChannel: found.inputChannel, flip: sheet.flip });
   const choose = chooser("Input", sources.map((cell) => positionText(cell.at)), sources.indexOf(from), (index) => {
     sheet.scatterFrom = sources[index].at;
@@ -205,7 +219,7 @@ function sortedTable(sheet, { name, caption, rows, size, columns, cells, marked,
     announce(`${caption}, page ${to + 1} of ${pages}`);
   };
   const heading = (row, text) => (press
-    ? element("button", { type: "button", class: "plain", "aria-pressed": Boolean(marked?.(row)), onclick: () => press(row),
+    ? element("button", { type: "button", class: "plain", "aria-pressed": String(Boolean(marked?.(row))), onclick: () => press(row),
       dataset: { key: `${name} ${text}` } }, text)
     : text);
   return element("div", { class: "list" },
@@ -248,37 +262,48 @@ function channelSums(sheet, found) {
   });
 }
 
-function termsShown(sheet, found) {
-  const { main } = sheet.calculation;
-  const map = flattenedShape(main);
+function groupName({ first, count }) {
+  return count === 1 ? `input ${first}` : `inputs ${first} to ${first + count - 1}`;
+}
+
+function chosenGroup(sheet, found) {
+  return found.groups[Math.min(sheet.group, found.groups.length - 1)];
+}
+
+function groupsList(sheet, found) {
+  return sortedTable(sheet, {
+    name: "groups", caption: flattenedShape(sheet.calculation.main) ? "Sum of each pixel's inputs" : "Sums of groups of inputs",
+    rows: found.groups, size: (group) => group.sum, columns: ["Group", "Sum of its products"],
+    cells: (group) => [groupName(group), text9(group.sum)], marked: (group) => group === chosenGroup(sheet, found),
+    press: (group) => {
+      sheet.group = found.groups.indexOf(group);
+      sheet.allTerms = false;
+      sheet.pages.terms = 0;
+      sheet.draw();
+      announce(`${groupName(group)}: their products sum to ${text9(group.sum)}`);
+    },
+  });
+}
+
+function termsList(sheet, found) {
+  const map = flattenedShape(sheet.calculation.main);
   const inputText = (index) => {
     if (!map) return `input ${index}`;
     const place = unravel(index, map);
     return `${index}: ${placeText({ position: place.slice(0, -1), channel: place.at(-1) })}`;
   };
-  const groupName = ({ first, count }) => (count === 1 ? `input ${first}` : `inputs ${first} to ${first + count - 1}`);
-  const group = found.groups[Math.min(sheet.group, found.groups.length - 1)];
-  const [single] = [found.groups.length === 1];
+  const all = sheet.allTerms || found.groups.length === 1;
+  const group = chosenGroup(sheet, found);
   return [
-    !single && sortedTable(sheet, {
-      name: "groups", caption: map ? "Sum of each pixel's inputs" : "Sums of groups of inputs", rows: found.groups,
-      size: (entry) => entry.sum, columns: ["Group", "Sum of its products"], cells: (entry) => [groupName(entry), text9(entry.sum)],
-      marked: (entry) => entry === group,
-      press: (entry) => {
-        sheet.group = found.groups.indexOf(entry);
-        sheet.allTerms = false;
-        sheet.pages.terms = 0;
-        sheet.draw();
-        announce(`${groupName(entry)}: their products sum to ${text9(entry.sum)}`);
-      },
-    }),
-    !single && scopeChooser(sheet),
-    sortedTable(sheet, {
-      name: "terms", caption: sheet.allTerms || single ? "Every product" : `Products of ${groupName(group)}`,
-      rows: sheet.allTerms || single ? found.terms : found.terms.slice(group.first, group.first + group.count),
-      size: (term) => term.product, columns: ["Input", "x", "w", "x · w"],
-      cells: (term) => [inputText(term.index), text9(term.x), text9(term.k), text9(term.product)],
-    }),
+    found.groups.length > 1 && groupsList(sheet, found),
+    element("div", { class: "list" },
+      found.groups.length > 1 && scopeChooser(sheet),
+      sortedTable(sheet, {
+        name: "terms", caption: all ? "Every product" : `Products of ${groupName(group)}`,
+        rows: all ? found.terms : found.terms.slice(group.first, group.first + group.count),
+        size: (term) => term.product, columns: ["Input", "x", "w", "x · w"],
+        cells: (term) => [inputText(term.index), text9(term.x), text9(term.k), text9(term.product)],
+      })),
   ];
 }
 
@@ -292,38 +317,37 @@ function scopeChooser(sheet) {
   return choice;
 }
 
-function softmaxShown(sheet, found) {
-  return [sortedTable(sheet, {
+function softmaxList(sheet, found) {
+  return sortedTable(sheet, {
     name: "softmax", caption: `The row of ${found.row.length} values`, rows: found.row, size: (entry) => entry.share,
     columns: ["Channel", "x", "x − max", "e^(x − max)", "share"],
     cells: (entry) => [`channel ${entry.index}`, ...[entry.x, entry.shifted, entry.exp, entry.share].map(text9)],
     marked: (entry) => entry.index === sheet.place.channel,
-  })];
+  });
 }
 
-function lineShown(sheet, found) {
-  if (!found.parts.length) return [];
-  return [element("div", { class: "scroll" }, element("table", { class: "numbers totals", dataset: { list: "parts" } },
-    element("caption", {}, `Weights of channel ${sheet.place.channel}`),
-    element("tbody", {}, found.parts.map(({ name, value, absent }) => element("tr", {},
-      element("th", { scope: "row" }, name),
-      element("td", {}, element("span", { class: "number" }, value === undefined ? absent : text9(value))))))))];
+function weightsList(sheet, found) {
+  return found.parts.length > 0 && namedNumbers("parts", `Weights of channel ${sheet.place.channel}`,
+    found.parts.map(({ name, value, absent }) => [name, value === undefined ? absent : text9(value)]));
 }
 
-function combinationShown(sheet, found) {
-  return [element("div", { class: "scroll" }, element("table", { class: "numbers totals", dataset: { list: "operands" } },
-    element("caption", {}, "Inputs"),
-    element("tbody", {}, found.operands.map(({ name, x }, i) => element("tr", {},
-      element("th", { scope: "row" }, `x${subscript(i + 1)}, ${name}`),
-      element("td", {}, element("span", { class: "number" }, text9(x))))))))];
+function operandsList(sheet, found) {
+  return namedNumbers("operands", "Inputs", found.operands.map(({ name, x }, i) => [`x${subscript(i + 1)}, ${name}`, text9(x)]));
 }
 
-function mixtureShown(sheet, found) {
-  return [sortedTable(sheet, {
+function namedNumbers(name, caption, rows) {
+  return element("div", { class: "scroll" }, element("table", { class: "numbers totals", dataset: { list: name } },
+    element("caption", {}, caption),
+    element("tbody", {}, rows.map(([label, text]) => element("tr", {},
+      element("th", { scope: "row" }, label), element("td", {}, element("span", { class: "number" }, text)))))));
+}
+
+function pixelsList(sheet, found) {
+  return sortedTable(sheet, {
     name: "mixture", caption: "Input pixels", rows: found.cells, size: (cell) => cell.weight,
     columns: ["Position", "x", "weight", "x · weight"],
     cells: (cell) => [positionText(cell.at), text9(cell.x), text9(cell.weight), text9(cell.product)],
-  })];
+  });
 }
 
 function missingShown(sheet, found) {
@@ -383,8 +407,10 @@ function resultRows(name, label, value, engine, sheet) {
   rows.push(totalRow(`${name}-engine`, "The engine's own, float32", text9(engine)));
   if (value === undefined) return rows;
   const { difference, units } = differenceTo(engine, value);
-  const words = sheet.flip ? "Difference that the turned kernel makes" : "Difference, engine − float64";
-  const apart = difference === 0 || !Number.isFinite(units) ? "" : ` (${short(units, 2)} units of the last place)`;
-  rows.push(totalRow(`${name}-difference`, words, text9(difference) + apart));
-  return rows;
+  const words = sheet.flip ? "What the turned kernel changes" : "Difference, engine − float64";
+  const row = totalRow(`${name}-difference`, words, text9(difference));
+  if (difference !== 0 && Number.isFinite(units)) {
+    row.lastChild.append(` = ${short(units, 2)}\u202f`, element("abbr", { title: "units of the last place of a float32" }, "ulp"));
+  }
+  return [...rows, row];
 }

@@ -87,7 +87,7 @@ right.set_xlabel("billion multiplications")
 plt.show()
 
 # %% [markdown]
-# Nearly all weights are in the first dense layer, nearly all work is in the convolutions.
+# Three quarters of the weights are in the first dense layer, nearly all work is in the convolutions.
 #
 # > The article says that VGG **won** ImageNet 2014. It was second in classification and first in
 # > localisation; GoogLeNet won the classification. And fast.ai's `Vgg16` puts a layer of zeros round
@@ -174,7 +174,8 @@ print(f"{seconds * 1000:.0f} ms a picture: {2 * sum(products) / seconds / 1e9:.0
 # ## Asking a small one
 #
 # MobileNet of width 0.25 was trained on the same thousand classes. Its trick: a convolution for each
-# channel by itself, then one of 1x1 across channels. As Keras has it, the stages are
+# channel by itself, then one of 1x1 across channels. Layer by layer, as
+# Keras has it:
 
 
 # %%

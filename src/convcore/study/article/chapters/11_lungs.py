@@ -135,23 +135,23 @@ print("elsewhere: ", *(f"{p:.3f}" for p in not_there))
 
 # %%
 def score_map(volume, mask, index, step_mm=6.0):
-    """Places of a grid within the mask of one slice, as rows and columns, and their scores."""
+    """Places of a grid within the mask of a slice, as rows and columns, and their scores."""
     step = max(1, round(step_mm / volume.spacing[1]))
-    grid = np.argwhere(mask[index][::step, ::step]) * step
+    grid = np.argwhere(mask[::step, ::step]) * step
     places = [volume.to_mm((index, row, column)).tolist() for row, column in grid]
     return grid, ask(volume, places) if places else np.empty(0)
 
 
 def draw_map(axes, volume, index, grid, scores, title):
     show(axes, volume.array[index], title)
-    dots = axes.scatter(*grid[:, ::-1].T, c=scores, s=9, cmap="plasma", vmin=0, vmax=1)
+    dots = axes.scatter(*grid[:, ::-1].T, c=scores, s=4, cmap="plasma", vmin=0, vmax=1)
     figure.colorbar(dots, ax=axes, label="nodule?", shrink=0.8)
 
 
 largest = max(phantom.nodules, key=lambda nodule: nodule.diameter_mm)
 z, row, column = chest.to_voxel(largest.centre_mm)
 at = round(float(z))
-grid, scores = score_map(chest, phantom.lungs, at)
+grid, scores = score_map(chest, phantom.lungs[at], at)
 figure, axes = plt.subplots(figsize=(5, 4), num="What the classifier says at each place of a grid")
 draw_map(axes, chest, at, grid, scores, f"{len(grid)} places")
 radius = largest.diameter_mm / 2 / chest.spacing[1]
@@ -228,8 +228,15 @@ for title, one in masks.items():
 # %%
 print("at the nodule: {:.4f}   elsewhere: {:.4f}".format(*ask(scan, [nodule, elsewhere])))
 
+# %% [markdown]
+# Now the grid. A nodule is no air, so every mask of air has a hole just where we want to look:
+# *closing* fills holes that a disc of 61 pixels does not fit into.
+
 # %%
-grid, scores = score_map(scan, reference, index)
+disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (61, 61))
+lungs = masks["a threshold"][index].astype(np.uint8)
+lungs = cv2.morphologyEx(np.pad(lungs, 61), cv2.MORPH_CLOSE, disc)[61:-61, 61:-61] > 0
+grid, scores = score_map(scan, lungs, index)
 figure, axes = plt.subplots(figsize=(5, 4), num="The same grid of questions, about a patient")
 draw_map(axes, scan, index, grid, scores, f"{len(grid)} places")
 _, row, column = scan.to_voxel(nodule)
@@ -238,17 +245,17 @@ plt.show()
 print(f"{np.count_nonzero(scores > 0.5)} of {len(scores)} places look like a nodule to it")
 
 # %% [markdown]
-# Not all of them can be nodules: vessels of a patient are not those of the phantom. A detector is a
-# network *and* everything that it has been shown.
+# One slice of one patient proves nothing, in either direction: a detector is a network *and* everything
+# that it has been shown, and this one has been shown phantoms.
 #
 # ## A network of the Data Science Bowl
 #
 # The second place of Kaggle's lung cancer contest of 2017: three-dimensional convolutions on a cube of
 # 64 mm, five answers about what is in its middle.
 #
-# > The file was written by Keras 1.2, which ran on Theano or TensorFlow, and does not say which.
-# > Theano turned kernels round, TensorFlow does not: on the wrong guess every answer is another one.
-# > `kernel_flip=` says it; taken as they are, the kernels give sensible answers here.
+# > The file was written by Keras 1.2, which ran on Theano or on TensorFlow, and does not say which.
+# > Theano turned kernels round, TensorFlow does not; `kernel_flip=` says what to do. The answers differ,
+# > but both make sense, so this nodule does not tell which it was. Always ask who trained a file.
 
 # %%
 answers = {"o_d": "diameter", "o_lob": "lobulation", "o_spic": "spiculation", "o_mal": "malignancy"}
