@@ -279,9 +279,7 @@ print(f"with the kernels turned around it would be {howard(flip=True)[3]:.10f}")
 # > is pooled too, into a 13th column of zeros that changes nothing.
 
 # %%
-figure, panels = plt.subplots(
-    1, 4, figsize=(6.6, 2.0), num="Howard's digit, and a map of each of his layers"
-)
+figure, panels = plt.subplots(1, 4, figsize=(6.6, 2.0), num="Howard's digit, and a map of each of his layers")
 maps = {"input": seven, "conv1": maps1[..., 0], "conv2": maps2[..., 0], "pooled": pooled[..., 0]}
 for axes, (name, values) in zip(panels, maps.items()):
     axes.imshow(values)
