@@ -521,6 +521,41 @@ def test_lines_and_volumes(line_and_volume: Studied, look: Opener) -> None:
             assert view.grid("window").size == np.prod(np.asarray(node.weights["kernel"]).shape[:-2])
 
 
+# ---- somebody else's spreadsheet ------------------------------------------------------------------
+
+
+def test_howards_spreadsheet(browser: Browser, data_dir: Path, tmp_path: Path) -> None:
+    """Jeremy Howard's workbook has every number of a network of four layers, in float64."""
+    with np.load(data_dir / "golden" / "spreadsheet_cnn.npz") as file:
+        golden = {name: np.asarray(file[name], float) for name in file.files}
+    b = GraphBuilder()
+    kernels = {name: golden[f"{name}_kernel"].astype(np.float32) for name in ("conv1", "conv2", "dense")}
+    plain = {"strides": (1, 1), "dilation": (1, 1), "groups": 1, "padding": "valid"}
+    y = b.add("conv", b.input(28, 28, 1), plain, {"kernel": kernels["conv1"]})
+    y = b.add("conv", y, plain, {"kernel": kernels["conv2"]})
+    y = b.add("max_pool", y, {"pool_size": (2, 2), "strides": (2, 2), "padding": "valid"})
+    y = b.add("dense", b.add("reshape", y, {"shape": (288,)}), {}, {"kernel": kernels["dense"]})
+    model = Model(b.graph(y), Device())
+    path = model.study(golden["input"].astype(np.float32), repeats=1).save(tmp_path / "howard.html")
+    # No number is negative, so nothing cancels: relative errors add up, one rounding for each term of a sum,
+    # for each weight and each pixel.
+    assert min(array.min() for array in golden.values()) >= 0
+    rounding = 2.0**-24
+    roundings = {"conv1": 2, "conv2": 2 + 9 + 1, "pool": 2 + 9 + 1 + 18, "output": 2 + 9 + 1 + 18 + 1}
+    layers = [layer.name for layer in model.layers if layer.layer_class in ("conv", "max_pool", "dense")]
+    opened = browser.open(path)
+    for layer, (name, count) in zip(layers, roundings.items(), strict=True):
+        opened.evaluate("(layer) => convcore.setRoute({ layer })", layer)
+        view = View(opened)
+        *sizes, channels = golden[name].shape[1:]
+        for position in ((5, 9), (11, 7)) if sizes else ((),):
+            if sizes:
+                view.go(position, channels - 1)
+            expected = golden[name][(0, *position, channels - 1)]
+            assert view.total("value") == pytest.approx(expected, rel=PRINTED + count * rounding)
+    opened.page.context.close()
+
+
 # ---- padding --------------------------------------------------------------------------------------
 
 
