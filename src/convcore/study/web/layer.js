@@ -44,12 +44,11 @@ function stepButton(text, layer) {
       disabled: !layer,
       title: layer?.name,
       onclick: () => {
-        setRoute({ layer: layer.name });
+        showLayer(layer);
         // The panel is a new one: the same button in it goes on.
         const buttons = [...document.querySelectorAll("#panel .panel-head button")];
         const same = buttons.find((button) => button.textContent === text);
         (same?.disabled ? buttons.find((button) => !button.disabled) : same)?.focus();
-        announce(`${layer.name}. ${layer.summary}`);
       },
     },
     text,

@@ -139,11 +139,8 @@ function layerLink(layer) {
       href: `#layer=${encodeURIComponent(layer.name)}`,
       onclick: (event) => {
         event.preventDefault();
-        setRoute({ layer: layer.name });
-        const panel = document.getElementById("panel");
-        panel.scrollIntoView();
-        panel.focus({ preventScroll: true });
-        announce(`Showing ${layer.name}. ${layer.summary}`);
+        showLayer(layer);
+        goTo(document.getElementById("panel"));
       },
     },
     layer.name,
