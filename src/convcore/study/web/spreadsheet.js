@@ -97,7 +97,7 @@ class Spreadsheet {
     };
     this.preview = null;
     this.inputChannel = null;
-    this.group = 0;
+    this.group = null;
     this.scatterFrom = null;
     this.pages = {};
     this.sayWhatIsMissing(at, channel);
