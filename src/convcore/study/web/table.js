@@ -77,8 +77,9 @@ function layersView() {
       "p",
       { class: "note" },
       "Times are measured, each of a whole step: layers that the engine computes in one step, " +
-        "such as a convolution with its batch normalisation and activation, share one time, which the first of them " +
-        "shows. “Of the roofline” is the least time that this machine's peaks allow, over the time measured; above 100\u202f% where data were in a cache.",
+        "such as a convolution with its batch normalisation and activation, share one time, which the first of " +
+        "them shows. “Of the roofline” is the least time that this machine's peaks allow, over the time measured; " +
+        "above 100\u202f% where data were in a cache.",
     ),
     element(
       "div",
