@@ -364,6 +364,26 @@ def test_a_dilated_window_has_its_holes(studied: Studied, look: Opener) -> None:
     ]
 
 
+def test_the_page_says_where_a_window_begins(studied: Studied, look: Opener) -> None:
+    node = studied.node("conv")
+    assert node.attributes["padding"] == ((1, 1), (0, 1))
+    view = look(studied, node)
+    view.point((4, 5), 0)
+    words = view.root.locator(".reach").inner_text().replace("\u202f", " ")
+    assert "row 4 · 2 − 1 = 7, column 5 · 2 − 0 = 10" in words
+    heads = view.root.locator("[data-grid='window'] tbody th, [data-grid='window'] thead th")
+    assert heads.all_inner_texts() == ["10", "11", "12", "7", "8", "9"]
+
+
+def test_maps_show_numbers_where_they_are_wanted(studied: Studied, look: Opener) -> None:
+    node = studied.node("batch_norm")
+    view = look(studied, node)
+    view.root.get_by_label("Numbers in the maps").check()
+    shown = [_number(t) for t in view.root.locator(".output .sheet-cell").all_inner_texts()]
+    # Three digits of each.
+    assert shown == pytest.approx(studied.values[node.name][0][..., 0].ravel(), rel=5e-3)
+
+
 def test_a_turned_kernel_is_true_convolution(studied: Studied, look: Opener) -> None:
     node = studied.node("conv")
     x = studied.values[node.inputs[0]]

@@ -18,8 +18,9 @@ __all__ = ["Report"]
 
 #: In the order in which they are read: what comes later may use what came before.
 SCRIPTS = (
-    "base", "chart", "window", "arithmetic", "workings", "spreadsheet", "animation", "functions", "curves",
-    "roofline", "ct", "layout", "network", "table", "maps", "layer", "about", "main",
+    "base", "chart", "window", "arithmetic", "workings", "value_maps", "spreadsheet", "animation",
+    "functions", "curves", "roofline", "ct", "layout", "network", "table", "feature_maps", "layer",
+    "about", "main",
 )  # fmt: skip
 STYLES = ("style", "spreadsheet")
 

@@ -114,6 +114,7 @@ print(window)
 print(products)
 print("sum:", products.sum())
 
+
 # %%
 def squares(axes, values, title, form="{:.2f}", most=None):
     most = np.abs(values).max() if most is None else most
@@ -142,9 +143,7 @@ plt.show()
 # channels:
 
 # %%
-by_hand = np.array(
-    [[(letter[y : y + 3, x : x + 3] * kernel).sum() for x in range(7)] for y in range(7)]
-)
+by_hand = np.array([[(letter[y : y + 3, x : x + 3] * kernel).sum() for x in range(7)] for y in range(7)])
 layer = cc.conv2d(letter[None, :, :, None], kernel[:, :, None, None])[0, :, :, 0]
 turned = cc.conv2d(letter[None, :, :, None], kernel[:, :, None, None], flip=True)[0, :, :, 0]
 print("loops, layer: largest difference", np.abs(by_hand - layer).max())

@@ -16,13 +16,17 @@ from convcore.medical import make_phantom
 # %% [markdown]
 # ## Pooling
 #
-# The article's picture, with its numbers: of each two by two the largest stays.
+# The article shows a picture that everybody shows: of each two by two numbers the largest stays.
 
 # %%
 grid = np.array([[1, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]], np.float32)
 pooled = cc.max_pool(grid.reshape(1, 4, 4, 1))[0, :, :, 0]
 figure, axes = plt.subplots(
-    1, 2, figsize=(5, 2.4), num="Max pooling 2x2 with stride 2: from 16 numbers to 4", width_ratios=(2, 1)
+    1,
+    2,
+    figsize=(5, 2.4),
+    width_ratios=(2, 1),
+    num="Max pooling 2x2 with stride 2: from 16 numbers to 4",
 )
 for ax, numbers, block in ((axes[0], grid, 2), (axes[1], pooled, 1)):
     for (r, c), number in np.ndenumerate(numbers):
@@ -37,8 +41,8 @@ plt.show()
 # The lost formula is that of a convolution without padding: with window $F$ and stride $S$,
 # $W' = (W - F) / S + 1$, the same for the height, and the depth stays. There is nothing to learn in it.
 #
-# > **The division may have a rest.** The source of that formula takes for granted that it has none. Keras
-# > rounds down with `valid` padding, and up with `same`.
+# > **The division may leave a remainder.** The source of that formula takes for granted that it does not.
+# > Keras rounds down with `valid` padding, and up with `same`.
 #
 # ## Is it 75 %?
 
@@ -72,7 +76,7 @@ plt.show()
 # %%
 network = cc.load_model(data.path("nodule_classifier.keras"))
 for layer in ("conv2", "pool2"):
-    print(layer, network.graph.node(f"{layer}").shape)
+    print(layer, network.graph.node(layer).shape)
 seen = cc.max_pool(np.arange(13, dtype=np.float32).reshape(1, 13, 1))
 print("the largest of 0 ... 12, after pooling:", seen.max())
 
@@ -84,7 +88,10 @@ print("the largest of 0 ... 12, after pooling:", seen.max())
 slice_hu = make_phantom(seed=5).hu[24].astype(np.float32)
 largest = mean = slice_hu[None, ..., None]
 figure, axes = plt.subplots(
-    2, 4, figsize=(6, 3.1), num="A slice of a made-up chest, pooled three times: maximum above, mean below"
+    2,
+    4,
+    figsize=(6, 3.1),
+    num="A slice of a made-up chest, pooled three times: maximum above, mean below",
 )
 for column in axes.T:
     for ax, image in zip(column, (largest, mean)):
@@ -129,7 +136,8 @@ print("Keras on Theano: ", cc.max_pool(padded).ravel())
 #
 # $$\gamma \, \dfrac{x - \mu}{\sqrt{v + \epsilon}} + \beta \; = \; a x + b$$
 #
-# with $a = \gamma / \sqrt{v + \epsilon}$ and $b = \beta - a \mu$, so two are enough. Here are the first convolution and its normalisation of the network that finds lungs.
+# with $a = \gamma / \sqrt{v + \epsilon}$ and $b = \beta - a \mu$, so two are enough. Here are the first
+# convolution of the network that finds lungs, and its normalisation.
 
 # %%
 network = cc.load_model(data.path("lung_segmentation.keras"))
@@ -148,7 +156,11 @@ after = cc.batch_norm(before, mean, variance, gamma, beta, epsilon=epsilon)
 print("largest difference from a x + b:", np.abs(after - (a * before + b)).max())
 
 figure, axes = plt.subplots(
-    1, 2, figsize=(5, 2.8), sharey=True, num="Values of four channels, before batch normalisation and after"
+    1,
+    2,
+    figsize=(5, 2.8),
+    sharey=True,
+    num="Values of four channels, before batch normalisation and after",
 )
 for ax, values, title in zip(axes, (before, after), ("before", "after")):
     for channel in range(4):
