@@ -724,3 +724,44 @@ def test_gather_and_scatter_are_one_relation(geometry: Page) -> None:
             [x, t, q] for x in range(i) for t in range(k) if 0 <= (q := x * s + t * d - low) < outputs
         ]
         assert sorted(both["gathered"]) == sorted(both["scattered"]) == sorted(expected)
+
+
+def test_moves_are_numpys(geometry: Page) -> None:
+    x = np.arange(24).reshape(2, 3, 4)
+    moved = {
+        "reshape": ({"shape": [4, 6]}, x.reshape(4, 6)),
+        "permute": ({"axes": [2, 0, 1]}, x.transpose(2, 0, 1)),
+        "reverse": ({"axis": 1}, np.flip(x, 1)),
+        "pad": (
+            {"padding": [[1, 0], [0, 2], [1, 1]]},
+            np.pad(x, ((1, 0), (0, 2), (1, 1)), constant_values=-1),
+        ),
+        "crop": ({"cropping": [[1, 0], [0, 1], [1, 1]]}, x[1:, :-1, 1:-1]),
+        "upsample": ({"size": [2, 3]}, reference.upsample(x[None], (2, 3))[0]),
+        "identity": ({}, x),
+    }
+    for operation, (attributes, expected) in moved.items():
+        found = geometry.evaluate(
+            """({node, shape}) => g.everyIndex(node.shape).map((index) => {
+                const source = g.movedFrom(node, index, [shape]);
+                return source === null ? -1 : g.ravel(source.index, shape);
+            })""",
+            {
+                "node": {"operation": operation, "attributes": attributes, "shape": list(expected.shape)},
+                "shape": list(x.shape),
+            },
+        )
+        assert found == expected.ravel().tolist(), operation
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_resizing_reads_the_references_pixels(geometry: Page, interpolation: str) -> None:
+    x = np.random.default_rng(2).standard_normal((1, 5, 7, 1))
+    for size in ((10, 14), (8, 3), (5, 9)):
+        found = geometry.evaluate(
+            """({node, sizes}) =>
+                g.everyIndex(node.attributes.size).map((p) => g.resizedFrom(node, p, sizes))""",
+            {"node": {"attributes": {"size": list(size), "interpolation": interpolation}}, "sizes": [5, 7]},
+        )
+        mixed = [sum(x[0, *cell["at"], 0] * cell["weight"] for cell in cells) for cells in found]
+        assert mixed == pytest.approx(reference.resize(x, size, interpolation).ravel(), rel=1e-13, abs=1e-14)
