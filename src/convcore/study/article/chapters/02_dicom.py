@@ -30,7 +30,8 @@ from convcore.study.article import find_series
 # %%
 folder = find_series("rider-pilot-0117", default=None)
 if folder is None:
-    folder = Path(tempfile.mkdtemp())
+    scratch = tempfile.TemporaryDirectory()  # gone when Python ends
+    folder = Path(scratch.name)
     write_series(make_phantom(seed=7, shape=(40, 256, 256)), folder)
 
 # %% [markdown]
