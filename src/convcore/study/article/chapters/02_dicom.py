@@ -12,6 +12,8 @@
 # archives and viewers ask each other for such files. We need the first.
 
 # %%
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -30,8 +32,8 @@ from convcore.study.article import find_series
 # %%
 folder = find_series("rider-pilot-0117", default=None)
 if folder is None:
-    scratch = tempfile.TemporaryDirectory()  # gone when Python ends
-    folder = Path(scratch.name)
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
     write_series(make_phantom(seed=7, shape=(40, 256, 256)), folder)
 
 # %% [markdown]
