@@ -1,4 +1,4 @@
-"""The spreadsheet view of a report in a browser: what it prints beside the reference, ghosts, animation, keyboard."""
+"""The spreadsheet view of a report in a browser: its numbers, ghosts, animation and keyboard."""
 
 from __future__ import annotations
 
@@ -88,7 +88,11 @@ def _large() -> Graph:
     y = b.add("upsample", y, {"size": (2, 1)})
     gate = b.add("global_max_pool", y, {"keepdims": True})
     y = b.add("multiply", [y, gate])
-    y = b.add("average_pool", y, {"pool_size": (2, 2), "strides": (1, 1), "padding": "same", "include_padding": False})
+    y = b.add(
+        "average_pool",
+        y,
+        {"pool_size": (2, 2), "strides": (1, 1), "padding": "same", "include_padding": False},
+    )
     y = b.add("average", [y, y, b.activation(y, "tanh")])
     y = b.add("dense", y, {}, {"kernel": b.normal(12, 15), "bias": b.normal(15)})
     return b.graph(b.add("softmax", y, {"axis": 2}))
@@ -172,7 +176,9 @@ class View:
 
     def go(self, position: Sequence[int], channel: int) -> None:
         """Go to an output value by the address."""
-        self.page.evaluate("(place) => window.convcore.setRoute(place)", {"at": list(position), "channel": channel})
+        self.page.evaluate(
+            "(place) => window.convcore.setRoute(place)", {"at": list(position), "channel": channel}
+        )
 
     def choose(self, label: str, option: str) -> None:
         self.root.get_by_label(label, exact=True).select_option(option)
@@ -186,7 +192,9 @@ class View:
     def grid(self, name: str) -> np.ndarray:
         """The numbers of a table of cells, as one array."""
         rows = self.root.locator(f"[data-grid='{name}'] tbody tr")
-        return np.array([[_number(t) for t in row.locator(".number").all_inner_texts()] for row in rows.all()])
+        return np.array(
+            [[_number(t) for t in row.locator(".number").all_inner_texts()] for row in rows.all()]
+        )
 
     def listed(self, name: str) -> list[list[str]]:
         rows = self.root.locator(f"[data-list='{name}'] tbody tr")
@@ -225,7 +233,9 @@ def _places(node: Node) -> list[Place]:
                for side in itertools.product((False, True), repeat=len(sizes))]  # fmt: skip
     middle = tuple(n // 2 for n in sizes)
     positions = [*corners, middle]
-    return [(p, c) for p, c in zip(positions, itertools.cycle((0, channels - 1, channels // 2)), strict=False)]
+    return [
+        (p, c) for p, c in zip(positions, itertools.cycle((0, channels - 1, channels // 2)), strict=False)
+    ]
 
 
 # ---- numbers --------------------------------------------------------------------------------------
@@ -352,6 +362,26 @@ def test_a_dilated_window_has_its_holes(studied: Studied, look: Opener) -> None:
     assert [cell.get_attribute("data-place") for cell in read.all()] == [
         f"{r},{c}" for r in (1, 3, 5) for c in (0, 2, 4)
     ]
+
+
+def test_the_page_says_where_a_window_begins(studied: Studied, look: Opener) -> None:
+    node = studied.node("conv")
+    assert node.attributes["padding"] == ((1, 1), (0, 1))
+    view = look(studied, node)
+    view.point((4, 5), 0)
+    words = view.root.locator(".reach").inner_text().replace("\u202f", " ")
+    assert "row 4 · 2 − 1 = 7, column 5 · 2 − 0 = 10" in words
+    heads = view.root.locator("[data-grid='window'] tbody th, [data-grid='window'] thead th")
+    assert heads.all_inner_texts() == ["10", "11", "12", "7", "8", "9"]
+
+
+def test_maps_show_numbers_where_they_are_wanted(studied: Studied, look: Opener) -> None:
+    node = studied.node("batch_norm")
+    view = look(studied, node)
+    view.root.get_by_label("Numbers in the maps").check()
+    shown = [_number(t) for t in view.root.locator(".output .sheet-cell").all_inner_texts()]
+    # Three digits of each.
+    assert shown == pytest.approx(studied.values[node.name][0][..., 0].ravel(), rel=5e-3)
 
 
 def test_a_turned_kernel_is_true_convolution(studied: Studied, look: Opener) -> None:
@@ -640,7 +670,9 @@ def geometry(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 AXES = [
     (i, k, s, d, pad)
-    for i, k, s, d, pad in itertools.product((4, 5, 7), (1, 2, 3), (1, 2, 3), (1, 2), ((0, 0), (1, 0), (1, 2)))
+    for i, k, s, d, pad in itertools.product(
+        (4, 5, 7), (1, 2, 3), (1, 2, 3), (1, 2), ((0, 0), (1, 0), (1, 2))
+    )
     if i + sum(pad) >= (k - 1) * d + 1
 ]
 
@@ -653,7 +685,8 @@ def test_windows_are_those_of_a_padded_array(geometry: Page) -> None:
     read = geometry.evaluate(
         """(cases) => cases.map((c) => {
             const [low, high] = c.padding[0];
-            const outputs = Math.floor((c.size + low + high - (c.kernel[0] - 1) * c.dilation[0] - 1) / c.strides[0]) + 1;
+            const extent = (c.kernel[0] - 1) * c.dilation[0] + 1;
+            const outputs = Math.floor((c.size + low + high - extent) / c.strides[0]) + 1;
             return Array.from({length: outputs}, (_, o) => g.readWindow(c, [o], [c.size])
                 .map((cell) => (cell.kind === "real" ? cell.at[0] : -1)));
         })""",
@@ -675,10 +708,12 @@ def test_gather_and_scatter_are_one_relation(geometry: Page) -> None:
             const [low, high] = c.padding[0];
             const outputs = (c.size - 1) * c.strides[0] + (c.kernel[0] - 1) * c.dilation[0] + 1 - low - high;
             const range = (n) => Array.from({length: Math.max(n, 0)}, (_, i) => i);
-            const real = (cells) => cells.filter((cell) => cell.kind === "real");
+            const real = (cells, found) => cells.filter((cell) => cell.kind === "real").map(found);
             return {
-                gathered: range(outputs).flatMap((q) => real(g.gatherWindow(c, [q], [c.size])).map((cell) => [cell.at[0], cell.tap[0], q])),
-                scattered: range(c.size).flatMap((i) => real(g.scatterWindow(c, [i], [outputs])).map((cell) => [i, cell.tap[0], cell.at[0]])),
+                gathered: range(outputs).flatMap((q) =>
+                    real(g.gatherWindow(c, [q], [c.size]), (cell) => [cell.at[0], cell.tap[0], q])),
+                scattered: range(c.size).flatMap((i) =>
+                    real(g.scatterWindow(c, [i], [outputs]), (cell) => [i, cell.tap[0], cell.at[0]])),
             };
         })""",
         cases,

@@ -7,7 +7,7 @@ from typing import Any
 
 from convcore.errors import MissingExtraError
 
-__all__ = ["import_cv2", "import_matplotlib", "import_pydicom"]
+__all__ = ["import_cv2", "import_markdown_it", "import_matplotlib", "import_pydicom", "import_pygments"]
 
 
 def import_pydicom() -> Any:
@@ -23,6 +23,16 @@ def import_cv2() -> Any:
 def import_matplotlib() -> Any:
     """Return the module ``matplotlib``, or raise :class:`MissingExtraError` saying how to get it."""
     return _import("matplotlib", "drawing charts", extra="app")
+
+
+def import_markdown_it() -> Any:
+    """Return the module ``markdown_it``, or raise :class:`MissingExtraError` saying how to get it."""
+    return _import("markdown_it", "writing the article's pages", "markdown-it-py")
+
+
+def import_pygments() -> Any:
+    """Return the module ``pygments``, or raise :class:`MissingExtraError` saying how to get it."""
+    return _import("pygments", "writing the article's pages")
 
 
 def _import(name: str, purpose: str, called: str = "", extra: str = "app") -> Any:
