@@ -418,6 +418,9 @@ def test_the_theme_can_be_chosen(browser: Any, tmp_path: Path) -> None:
     opened.press("Enter")
     assert opened.evaluate(paper) != before
     assert opened.focused("e.textContent") == "Light theme"
+    # Paper is light, whatever the screen is.
+    opened.page.emulate_media(media="print")
+    assert opened.evaluate(paper) == before
     assert opened.complaints == []
     opened.page.context.close()
 
