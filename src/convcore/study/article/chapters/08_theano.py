@@ -24,6 +24,8 @@
 # > Of this the article says nothing. Theano's development ended in 2017, the year of the article.
 
 # %%
+from textwrap import fill
+
 import numpy as np
 from matplotlib import pyplot as plt
 
@@ -34,8 +36,8 @@ from convcore.bench.kernels import measured, no_gpu
 
 # %%
 here = machine("scipy", "opencv-python-headless")
-print(f"CPU: {here['cpu']}, {here['isa']}, {here['cores']} cores, of which one is used")
-print("GPU:", no_gpu() or "there is one")
+print(f"CPU: {here['cpu']}, {here['isa']}, {here['cores']} cores")
+print("GPU:", fill(no_gpu() or "there is one", 88, subsequent_indent="     "))
 print("with:", ", ".join(f"{name} {version}" for name, version in here["versions"].items()))
 
 # %% [markdown]
