@@ -11,7 +11,6 @@ from matplotlib import pyplot as plt
 
 import convcore as cc
 
-
 # %% [markdown]
 # ## The drawings
 #
@@ -50,7 +49,7 @@ def draw(axes, i, k, s=1, p=0, d=1, at=(0, 0)):
 
 
 figure, panels = plt.subplots(
-    1, 4, figsize=(6.6, 3.4), num="No padding; padding; half padding keeps the size; full adds k - 1"
+    1, 4, figsize=(6.6, 3.4), num="No padding; some; half padding keeps the size; full adds k - 1"
 )
 for axes, (i, k, s, p) in zip(panels, ((4, 3, 1, 0), (5, 4, 1, 2), (5, 3, 1, 1), (5, 3, 1, 2))):
     draw(axes, i, k, s, p)
@@ -89,7 +88,8 @@ for i, k, s, p, d in np.ndindex(12, 6, 5, 4, 4):
     i, k, s, d = i + 1, k + 1, s + 1, d + 1
     if i + 2 * p >= k + (k - 1) * (d - 1):
         x, w = np.ones((1, i, 1), np.float32), np.ones((k, 1, 1), np.float32)
-        assert cc.conv1d(x, w, strides=s, padding=p, dilation_rate=d).shape[1] == size(i, k, s, p, d)
+        y = cc.conv1d(x, w, strides=s, padding=p, dilation_rate=d)
+        assert y.shape[1] == size(i, k, s, p, d)
         checked += 1
 print(checked, "cases, all as the formula says")
 
@@ -130,7 +130,7 @@ def line(axes, y, i, before, after, k, s, name):
 
 
 figure, axes = plt.subplots(
-    figsize=(6.6, 2.6), num="Stride 2 on six samples: windows and their centres, in the paper and in Keras"
+    figsize=(6.6, 2.6), num="Stride 2 on six samples: the windows of the paper and those of Keras"
 )
 line(axes, 3, 6, 1, 1, 3, 2, "paper, p = 1")
 line(axes, 0.8, 6, 0, 1, 3, 2, 'Keras, "same"')
@@ -173,7 +173,8 @@ def draw_transposed(axes, i, k, s, p, at):
     """The input stretched by zeros, the padding k - p - 1, the output above."""
     wide, around = s * (i - 1) + 1, k - p - 1
     o = wide + 2 * around - k + 1
-    cells(axes, -around, around, wide + 2 * around, wide + 2 * around, fill=False, ec="C0", ls=":", lw=0.8)
+    full = wide + 2 * around
+    cells(axes, -around, around, full, full, fill=False, ec="C0", ls=":", lw=0.8)
     for row in range(i):
         for column in range(i):
             corner = (s * column, -s * row)
@@ -189,7 +190,7 @@ def draw_transposed(axes, i, k, s, p, at):
 
 
 figure, panels = plt.subplots(
-    1, 4, figsize=(6.6, 3.6), num="Transposed convolutions, gathered: zeros between the samples and around"
+    1, 4, figsize=(6.6, 3.6), num="Transposed convolutions: zeros between the samples and around"
 )
 for axes, sizes in zip(panels, ((2, 3, 1, 0), (5, 3, 1, 1), (2, 3, 2, 0), (3, 3, 2, 1))):
     draw_transposed(axes, *sizes, at=(1, 1))
