@@ -165,7 +165,8 @@ for value in (-0.5, 0.0, 2.0):
 
 # %%
 functions = {
-    "sigmoid": cc.sigmoid, "tanh": cc.tanh, "ReLU": cc.relu, "ELU": cc.elu, "leaky": cc.leaky_divide,
+    "sigmoid": cc.sigmoid, "tanh": cc.tanh, "ReLU": cc.relu, "ELU": cc.elu,
+    "leaky": cc.leaky_divide,
     "PReLU": lambda x: cc.prelu(x, np.float32([0.25])), "RReLU": cc.rrelu, "noisy": cc.noisy_relu,
 }  # fmt: skip
 print(f"{'':8} {'f(-30)':>8} {'f(30)':>8} {'slope left':>11} {'slope right':>12}")
