@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from nbformat import v4
 
-from convcore.study.article import chapter_files, read_chapter
+from convcore.study.article import chapter_files, may_lack, read_chapter
 
 FOLDER = Path(__file__).parent
 NOTE = (
@@ -25,10 +25,12 @@ def notebook_text(chapter_file: Path) -> str:
     """Return the text of a chapter's notebook: no outputs, and the same for the same chapter."""
     chapter = read_chapter(chapter_file)
     cells = []
-    for number, cell in enumerate(chapter.cells):
+    for number, (cell, lacking) in enumerate(zip(chapter.cells, may_lack(chapter), strict=True)):
         make = v4.new_markdown_cell if cell.kind == "markdown" else v4.new_code_cell
         text = cell.text if number else f"{cell.text}\n\n{NOTE}"
-        cells.append(make(text, id=f"cell-{number}"))
+        # "Run all" goes on after a cell with this tag, whose file may not be there.
+        tags = {"tags": ["raises-exception"]} if lacking else {}
+        cells.append(make(text, id=f"cell-{number}", metadata=tags))
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = v4.new_notebook(
         cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}}

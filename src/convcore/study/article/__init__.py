@@ -28,7 +28,7 @@ from pathlib import Path
 from convcore.study.article.chapter import chapter_files, read_chapter, select_chapters
 from convcore.study.article.files import MissingDataError, find, find_series
 from convcore.study.article.page import chapter_page, index_page
-from convcore.study.article.runner import run_chapter
+from convcore.study.article.runner import may_lack, run_chapter
 from convcore.writers import write_bytes
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "chapter_files",
     "find",
     "find_series",
+    "may_lack",
     "read_chapter",
     "run_chapter",
     "write_article",

@@ -19,7 +19,7 @@ _LEAST_SLICES = 8
 
 #: What chapters may ask for, and where a reader gets it. Nothing is downloaded by convcore itself.
 WHERE: dict[str, str] = {
-    CT_SERIES: "any scanner, as a folder of DICOM files, or a public collection of The Cancer Imaging Archive"
+    CT_SERIES: "any scanner, as a folder of `.dcm` files, or a collection of The Cancer Imaging Archive"
     " such as *LIDC-IDRI* or *RIDER Pilot*",
     "vgg16_weights_tf_dim_ordering_tf_kernels.h5": "Keras, which keeps it in `~/.keras/models` once"
     " `keras.applications.VGG16()` has been called (553 MB)",
@@ -133,7 +133,8 @@ def find_series(*names: str, default: Any = _REQUIRED) -> Any:
     Returns
     -------
     pathlib.Path
-        A folder whose files :func:`convcore.medical.read_series` reads as one series of 8 slices or more.
+        A folder whose ``.dcm`` files :func:`convcore.medical.read_series` reads as one series
+        of 8 slices or more.
 
     Raises
     ------
@@ -159,7 +160,7 @@ def find_series(*names: str, default: Any = _REQUIRED) -> Any:
 def _is_series(folder: Path) -> bool:
     from convcore.medical import read_series
 
-    files = [path for path in folder.iterdir() if path.suffix.lower() in ("", ".dcm") and path.is_file()]
+    files = [path for path in folder.iterdir() if path.suffix.lower() == ".dcm" and path.is_file()]
     if len(files) < _LEAST_SLICES:
         return False
     try:

@@ -105,7 +105,7 @@ def _cell(result: Result) -> str:
     parts = [_code(result.cell.text)]
     for text in (result.printed, result.value):
         if text.strip():
-            parts.append(f'<pre class="out" tabindex="0"><samp>{html.escape(text.rstrip())}</samp></pre>')
+            parts.append(f'<pre class="out"><samp>{html.escape(text.rstrip())}</samp></pre>')
     parts += [_figure(drawing) for drawing in result.figures]
     return f'<div class="cell">{"".join(parts)}</div>'
 
@@ -151,7 +151,7 @@ def _code(text: str) -> str:
         name = next((name for group, name in classes if kind in group), "")
         escaped = html.escape(value, quote=False)
         pieces.append(f'<span class="{name}">{escaped}</span>' if name else escaped)
-    return f'<pre class="code" tabindex="0"><code>{"".join(pieces)}</code></pre>'
+    return f'<pre class="code"><code>{"".join(pieces)}</code></pre>'
 
 
 # ---- prose ----------------------------------------------------------------------------------------
@@ -169,9 +169,7 @@ class _Words:
     def html(self, text: str) -> str:
         """Render a cell."""
         page = str(self._markdown.render(text))
-        page = page.replace("<table>", '<div class="table" tabindex="0"><table>').replace(
-            "</table>", "</table></div>"
-        )
+        page = page.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
         # A paragraph that is nothing but one formula stands by itself.
         return re.sub(
             r'<p>(<svg class="formula"[^>]*>(?:(?!</?p>).)*?</svg>)</p>', r'<p class="display">\1</p>', page

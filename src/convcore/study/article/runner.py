@@ -19,7 +19,7 @@ from convcore.study.article.chapter import Cell, Chapter
 from convcore.study.article.figures import STYLE, Drawing, draw
 from convcore.study.article.files import MissingDataError, find, reading_from
 
-__all__ = ["Result", "run_chapter"]
+__all__ = ["Result", "may_lack", "run_chapter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,20 @@ def run_chapter(
         pyplot.switch_backend(backend)
 
 
+def may_lack(chapter: Chapter) -> list[bool]:
+    """Say of each cell whether a file could be wanting: for it, or for a name that it uses."""
+    answers = []
+    lacking: set[str] = set()
+    for cell in chapter.cells:
+        if cell.kind == "markdown":
+            answers.append(False)
+            continue
+        made, used = _names(compile(cell.tree, str(chapter.path), "exec"))
+        answers.append(bool(used & lacking) or any(True for _ in _questions(cell.tree)))
+        lacking = lacking | made if answers[-1] else lacking - made
+    return answers
+
+
 def _run_cell(cell: Cell, run: _Run) -> Result:
     if cell.kind == "markdown":
         return Result(cell)
@@ -115,20 +129,26 @@ def _run_cell(cell: Cell, run: _Run) -> Result:
         except MissingDataError as error:
             lacking = [error.where]
     if lacking:
-        lacking = sorted({*lacking, *_asked_for(tree, run.names)})
+        lacking = sorted({*lacking, *_asked_for(tree)})
     run.missing = {name: files for name, files in run.missing.items() if name not in made}
     if lacking:
         run.missing |= dict.fromkeys(made, tuple(lacking))
     return Result(cell, printed.getvalue(), _shown(value), tuple(_figures(run, value)), tuple(lacking))
 
 
-def _asked_for(tree: ast.Module, names: dict[str, Any]) -> Iterator[str]:
-    """Files that a cell would ask for in plain words and not find: told at once, not one after another."""
+def _asked_for(tree: ast.Module) -> Iterator[str]:
+    """Files that a cell asks for in plain words and that are not there: told at once, not one by one."""
+    for call in _questions(tree):
+        words = [str(word.value) for word in call.args if isinstance(word, ast.Constant)]
+        if words and find(*words, default=None) is None:
+            yield words[0]
+
+
+def _questions(tree: ast.Module) -> Iterator[ast.Call]:
+    """Calls of `find` that have no other answer."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords:
-            words = [str(word.value) for word in node.args if isinstance(word, ast.Constant)]
-            if names.get(node.func.id) is find and words and find(*words, default=None) is None:
-                yield words[0]
+        if isinstance(node, ast.Call) and not node.keywords and ast.unparse(node.func) == find.__name__:
+            yield node
 
 
 def _execute(tree: ast.Module, path: Path, names: dict[str, Any]) -> Any:

@@ -1,229 +1,251 @@
 # %% [markdown]
-# # Padding, stride, dilation: where the windows fall
+# # Padding, stride, dilation, and the way back
 #
-# How large is what comes out of a convolution? Four numbers decide it: the kernel's size, the zeros
-# around the input, the step from window to window, and the gaps inside the kernel. The formulas, the
-# drawings, every case checked against the library, and the places where Keras goes its own way.
+# Four numbers say how large a convolution's output is: the input's size, the kernel's, how many zeros
+# are put around, and how far the kernel walks. We draw them, count, and then go backwards, with the
+# transposed convolution. The article only points to a set of animations for all this.
+#
+# Sizes are along one axis, and other axes are the same: $i$ of the input, $k$ of the kernel, $p$ zeros
+# on either side, stride $s$, dilation $d$, and $o$ of the output.
 
 # %%
+from itertools import product
+
 import numpy as np
 from matplotlib import pyplot as plt
+from matplotlib.patches import Rectangle
 
 import convcore as cc
 
 # %% [markdown]
-# ## The drawings
-#
-# The input is blue, zeros around it are dotted, the output is green, and in orange lies one window
-# with the output that it makes. The sizes follow the drawings of Dumoulin and Visin's *A guide to
-# convolution arithmetic* (2016): input $i$, kernel $k$, stride $s$, padding $p$ on every side,
-# dilation $d$.
+# In the drawings the input is blue, padding is dotted, the first place of the kernel is orange, the
+# output is green, and a dot marks the middle of each place where the kernel stands.
 
 
 # %%
-def cells(axes, left, bottom, rows, columns, **style):
-    for row in range(rows):
-        for column in range(columns):
-            axes.add_patch(plt.Rectangle((left + column, bottom - row), 1, 1, **style))
+def squares(axes, left, top, rows, columns, **look):
+    for r, c in product(range(rows), range(columns)):
+        axes.add_patch(Rectangle((left + c, -top - r), 1, -1, **look))
 
 
-def draw(axes, i, k, s=1, p=0, d=1, at=(0, 0)):
-    """Input with its padding below, output above; the window of output `at` in orange."""
-    reach = d * (k - 1) + 1
-    o = (i + 2 * p - reach) // s + 1
-    cells(axes, -p, p, i + 2 * p, i + 2 * p, fill=False, ec="C0", ls=":", lw=0.8)
-    cells(axes, 0, 0, i, i, fc="C0", ec="C0", alpha=0.45, lw=0.8)
-    for row in range(k):
-        for column in range(k):
-            corner = (s * at[1] - p + d * column, p - s * at[0] - d * row)
-            axes.add_patch(plt.Rectangle(corner, 1, 1, fc="C1", alpha=0.65, lw=0))
-    left, top = (i - o) / 2, p + 2.5 + o
-    cells(axes, left, top - 1, o, o, fc="C2", ec="C2", alpha=0.45, lw=0.8)
-    corner = (left + at[1], top - 1 - at[0])
-    axes.add_patch(plt.Rectangle(corner, 1, 1, fc="C1", alpha=0.8, lw=0))
-    axes.set_title(f"i {i}  k {k}  s {s}  p {p}" + f"  d {d}" * (d > 1) + f"\no = {o}", fontsize=9)
-    axes.axis("equal")
-    axes.axis("off")
-    axes.autoscale_view()
-    return o
-
-
-figure, panels = plt.subplots(
-    1, 4, figsize=(6.6, 3.4), num="No padding; some; half padding keeps the size; full adds k - 1"
-)
-for axes, (i, k, s, p) in zip(panels, ((4, 3, 1, 0), (5, 4, 1, 2), (5, 3, 1, 1), (5, 3, 1, 2))):
-    draw(axes, i, k, s, p)
-plt.show()
-
-# %%
-figure, panels = plt.subplots(
-    1, 4, figsize=(6.6, 3.4), num="Stride 2; with padding; on an even input; and a kernel with gaps"
-)
-draw(panels[0], 5, 3, 2, 0, at=(0, 1))
-draw(panels[1], 5, 3, 2, 1, at=(0, 1))
-draw(panels[2], 6, 3, 2, 1, at=(2, 2))
-draw(panels[3], 7, 3, 1, 0, d=2, at=(1, 1))
-plt.show()
-
-# %% [markdown]
-# ## The formula
-#
-# A dilated kernel reaches over $\hat{k} = k + (k - 1)(d - 1)$ samples, and there is a window for every
-# step that still fits:
-#
-# $o = \lfloor (i + 2p - \hat{k}) / s \rfloor + 1$
-#
-# The floor is why the third drawing of the second row has unused zeros on the right and below: inputs
-# of 5 and of 6 give the same output. Does the formula hold? Every case with an output, for small
-# numbers:
-
-
-# %%
-def size(i, k, s=1, p=0, d=1):
-    return (i + 2 * p - k - (k - 1) * (d - 1)) // s + 1
-
-
-checked = 0
-for i, k, s, p, d in np.ndindex(12, 6, 5, 4, 4):
-    i, k, s, d = i + 1, k + 1, s + 1, d + 1
-    if i + 2 * p >= k + (k - 1) * (d - 1):
-        x, w = np.ones((1, i, 1), np.float32), np.ones((k, 1, 1), np.float32)
-        y = cc.conv1d(x, w, strides=s, padding=p, dilation_rate=d)
-        assert y.shape[1] == size(i, k, s, p, d)
-        checked += 1
-print(checked, "cases, all as the formula says")
-
-# %% [markdown]
-# | name | padding | output |
-# |---|---|---|
-# | none, "valid" | $p = 0$ | $(i - k) + 1$ |
-# | half, "same" (odd $k$) | $p = \lfloor k/2 \rfloor$ | $i$ |
-# | full | $p = k - 1$ | $i + (k - 1)$ |
-#
-# > **Keras's "same" is not half padding.** It pads so that the output has $\lceil i/s \rceil$ samples, and
-# > the odd zero goes to the end. With a stride, the same size does not mean the same numbers: an
-# > input of 6, a kernel of 3 and a stride of 2 have one zero on each side in the paper, in Keras
-# > none before and one behind. Keras has no "full"; convcore has all of them, and pairs of numbers.
-
-# %%
-x = np.arange(1, 7, dtype=np.float32)[None, :, None]
-middle = np.array([0, 1, 0], np.float32)[:, None, None]  # shows where a window's centre is
-print("input           ", *x.ravel())
-print("half padding, 1 ", *cc.conv1d(x, middle, strides=2, padding=1).ravel())
-print("Keras's same    ", *cc.conv1d(x, middle, strides=2, padding="same").ravel())
-print("an input of 5   ", *cc.conv1d(x[:, :5], middle, strides=2, padding="same").ravel())
-
-
-# %%
-def line(axes, y, i, before, after, k, s, name):
-    """One row: samples, zeros, and the windows below."""
-    for c in range(-before, i + after):
-        inside = 0 <= c < i
-        style = dict(fc="C0", ec="C0", alpha=0.45) if inside else dict(fill=False, ls=":", ec="C0")
-        axes.add_patch(plt.Rectangle((c, y), 1, 1, lw=0.8, **style))
-    for number in range((i + before + after - k) // s + 1):
-        start = number * s - before
-        low = y - 0.25 - 0.3 * (number % 2)
-        axes.plot([start + 0.08, start + k - 0.08], [low, low], color="C1", lw=3)
-        axes.plot(start + k / 2, low, "o", color="C1")
-    axes.text(-1.4, y + 0.5, name, ha="right", va="center")
-
-
-figure, axes = plt.subplots(
-    figsize=(6.6, 2.6), num="Stride 2 on six samples: the windows of the paper and those of Keras"
-)
-line(axes, 3, 6, 1, 1, 3, 2, "paper, p = 1")
-line(axes, 0.8, 6, 0, 1, 3, 2, 'Keras, "same"')
-axes.set(xlim=(-4.2, 7.5), ylim=(-0.2, 4.2))
-axes.axis("off")
-plt.show()
-
-# %% [markdown]
-# ## Backwards: transposed convolution
-#
-# A convolution is a matrix: each output is a sum of inputs with weights. Its transpose goes from the
-# output's size to the input's. Every input sample *scatters* its multiple of the kernel, $s$ apart, and
-# what falls on the same place is added.
-
-# %%
-x = np.array([1, 10, 100], np.float32)
-k = np.array([1, 2, 3], np.float32)
-for stride in (1, 2, 3):
-    scattered = np.zeros(stride * (len(x) - 1) + len(k), np.float32)
-    for place, value in enumerate(x):
-        scattered[stride * place : stride * place + len(k)] += value * k
-    layer = cc.conv1d_transpose(x[None, :, None], k[:, None, None], strides=stride).ravel()
-    print(f"stride {stride}:", *scattered, " the layer:", np.array_equal(scattered, layer))
-
-# %% [markdown]
-# The other way to see it is to *gather*: put $s - 1$ zeros between the samples, pad with $k - p - 1$, and
-# run an ordinary convolution of stride 1 over it, with the kernel turned around.
-
-# %%
-stride, p = 2, 1
-stretched = np.zeros(stride * (len(x) - 1) + 1, np.float32)
-stretched[::stride] = x
-gathered = cc.conv1d(stretched[None, :, None], k[::-1, None, None], padding=len(k) - p - 1).ravel()
-cropped = cc.conv1d_transpose(x[None, :, None], k[:, None, None], strides=stride).ravel()[p:-p]
-print("gathered", *gathered, " scattered and cropped by p", *cropped)
-
-
-# %%
-def draw_transposed(axes, i, k, s, p, at):
-    """The input stretched by zeros, the padding k - p - 1, the output above."""
-    wide, around = s * (i - 1) + 1, k - p - 1
-    o = wide + 2 * around - k + 1
-    full = wide + 2 * around
-    cells(axes, -around, around, full, full, fill=False, ec="C0", ls=":", lw=0.8)
-    for row in range(i):
-        for column in range(i):
-            corner = (s * column, -s * row)
-            axes.add_patch(plt.Rectangle(corner, 1, 1, fc="C0", ec="C0", alpha=0.45, lw=0.8))
-    cells(axes, at[1] - around, around - at[0], k, k, fc="C1", alpha=0.5, lw=0)
-    left, top = (wide - o) / 2, around + 2.5 + o
-    cells(axes, left, top - 1, o, o, fc="C2", ec="C2", alpha=0.45, lw=0.8)
-    corner = (left + at[1], top - 1 - at[0])
-    axes.add_patch(plt.Rectangle(corner, 1, 1, fc="C1", alpha=0.8, lw=0))
-    axes.set_title(f"i {i}  k {k}  s {s}  p {p}\no = {o}", fontsize=9)
-    axes.axis("equal")
+def draw(axes, i, k, s=1, pads=(0, 0), d=1, holes=1, title=""):
+    """Input, kernel and output; with `holes` > 1 the input's pixels lie so far apart."""
+    quiet = plt.rcParams["axes.edgecolor"]
+    low, high = pads
+    wide = (i - 1) * holes + 1
+    reach = (k - 1) * d + 1
+    size = low + wide + high
+    o = (size - reach) // s + 1
+    squares(axes, -low, -low, size, size, fill=False, edgecolor=quiet, linestyle=":", linewidth=0.8)
+    for r, c in product(range(i), repeat=2):
+        squares(axes, c * holes, r * holes, 1, 1, facecolor="C0", alpha=0.45, linewidth=0)
+    for r, c in product(range(k), repeat=2):
+        squares(axes, c * d - low, r * d - low, 1, 1, facecolor="C1", alpha=0.45, linewidth=0)
+    middles = np.arange(o) * s - low + reach / 2
+    axes.plot(np.tile(middles, o), -np.repeat(middles, o), ".", markersize=3.5, color=quiet)
+    squares(axes, wide + high + 1, -low, o, o, facecolor="C2", alpha=0.45, edgecolor=quiet)
+    axes.set_title(title or f"i={i}, k={k}, s={s}, p={low}: o={o}")
+    axes.set_aspect("equal")
     axes.axis("off")
 
 
-figure, panels = plt.subplots(
-    1, 4, figsize=(6.6, 3.6), num="Transposed convolutions: zeros between the samples and around"
-)
-for axes, sizes in zip(panels, ((2, 3, 1, 0), (5, 3, 1, 1), (2, 3, 2, 0), (3, 3, 2, 1))):
-    draw_transposed(axes, *sizes, at=(1, 1))
+def panels(title, height):
+    """Two by two, all in one scale."""
+    return plt.subplots(2, 2, figsize=(5, height), sharex=True, sharey=True, num=title)[1].flat
+
+
+# %% [markdown]
+# ## Padding
+#
+# Without padding the kernel has $i - k + 1$ places. Each ring of zeros adds two. With $p = (k - 1) / 2$
+# and an odd kernel the size stays: *half*, or *same*, padding. With $p = k - 1$ the kernel touches the
+# input with one corner at first, and the output grows by $k - 1$: *full* padding.
+
+# %%
+axes = panels("No padding, some padding, half padding, full padding", height=4)
+for ax, (i, k, p) in zip(axes, ((4, 3, 0), (5, 4, 2), (5, 3, 1), (5, 3, 2))):
+    draw(ax, i, k, pads=(p, p))
 plt.show()
 
 # %% [markdown]
-# Without padding the output has $o' = s(i' - 1) + k$ samples, with it $2p$ fewer; and $a$ more, where $a$
-# says which of the inputs that a stride sends to one size was meant: $o' = s(i' - 1) + a + k - 2p$.
+# ## Stride
 #
-# That it is the transpose can be tested without drawing a matrix: for any $x$ and $y$ the products
-# $\langle Ax, y \rangle$ and $\langle x, A^T y \rangle$ are the same number.
+# A stride of $s$ keeps every $s$-th place:
+#
+# $$o = \left\lfloor \dfrac{i + 2p - k}{s} \right\rfloor + 1$$
+#
+# The brackets round down. In the third drawing the kernel cannot step any further, and the last row
+# and column of zeros are never seen: 5 and 6 pixels give the same 3.
 
 # %%
-rng = np.random.default_rng(5)
-x, w = [rng.normal(size=shape).astype(np.float32) for shape in ((1, 9, 9, 3), (3, 3, 3, 4))]
-forward = cc.conv2d(x, w, strides=2)
-y = rng.normal(size=forward.shape).astype(np.float32)
-back = cc.conv2d_transpose(y, w, strides=2)  # the same kernel, as it stands
-there, again = [(a * b).sum(dtype=float) for a, b in ((forward, y), (x, back))]
-print("shapes:", x.shape, "->", forward.shape, "->", back.shape)
-print(f"<Ax, y> = {there:.5f}   <x, A'y> = {again:.5f}")
+axes = panels("Stride 2: without padding, with it, a size that does not fit, Keras's", height=3.8)
+for ax, (i, p) in zip(axes, ((5, 0), (5, 1), (6, 1))):
+    draw(ax, i, 3, s=2, pads=(p, p))
+draw(axes[3], 6, 3, s=2, pads=(0, 1), title='i=6, "same" of Keras: o=3')
+plt.show()
 
 # %% [markdown]
-# > **Keras again.** "same" gives $i\,s$ samples; "valid" gives $(i - 1)s + \max(k, s)$, which is more
-# > than the formula where the kernel is shorter than the stride: the gap at the end is filled with
-# > the bias. And Keras stores the kernel as (height, width, **out, in**), so that it is that of the
-# > convolution which it transposes.
+# > **Keras's `same` is not $p = 1$ on both sides.** It wants $o = \lceil i / s \rceil$, adds as few
+# > zeros as that takes, and puts the odd one at the end. The fourth drawing has the size of the third,
+# > but its dots are elsewhere: the two networks see different pixels. PyTorch, Caffe and Theano pad
+# > both sides alike, so weights that go from one to the other meet another picture.
+#
+# A kernel that passes its middle on shows which pixels those are.
 
 # %%
-one = np.ones((1, 4, 1), np.float32)
-for k, s in ((3, 2), (2, 2), (1, 3)):
+row = np.arange(6, dtype=np.float32).reshape(1, 6, 1)
+middle = np.array([0, 1, 0], np.float32).reshape(3, 1, 1)
+print("p = 1:  ", cc.conv1d(row, middle, strides=2, padding=1).ravel())
+print('"same": ', cc.conv1d(row, middle, strides=2, padding="same").ravel())
+print("with 5 pixels they agree:", *(
+    cc.conv1d(row[:, :5], middle, strides=2, padding=p).ravel() for p in (1, "same")
+))  # fmt: skip
+
+# %% [markdown]
+# ## Dilation
+#
+# A dilated kernel leaves $d - 1$ pixels between its taps. It reaches as far as one of size
+# $(k - 1) d + 1$, with the weights of one of size $k$. That number takes the place of $k$ in the
+# formula, and it covers all cases.
+
+# %%
+figure, axes = plt.subplots(figsize=(4.2, 2.6), num="A 3x3 kernel with dilation 2 on 7x7 pixels")
+draw(axes, 7, 3, d=2, title="i=7, k=3, d=2: o=3")
+plt.show()
+
+
+# %%
+def size_after(i, k, s, p, d):
+    return (i + 2 * p - (k - 1) * d - 1) // s + 1
+
+
+cases = [c for c in product(range(1, 9), range(1, 5), range(1, 4), range(4), range(1, 4))
+         if size_after(*c) > 0]  # fmt: skip
+wrong = 0
+for i, k, s, p, d in cases:
+    y = cc.conv1d(np.ones((1, i, 1), np.float32), np.ones((k, 1, 1), np.float32),
+                  strides=s, padding=p, dilation_rate=d)  # fmt: skip
+    wrong += y.shape[1] != size_after(i, k, s, p, d)
+print(len(cases), "combinations of i, k, s, p, d;", wrong, "have another size than the formula's")
+
+# %% [markdown]
+# What dilation is for: layers whose dilation doubles see a range that doubles, while each has three
+# weights. Send one pixel through, and count the outputs that it reaches.
+
+# %%
+impulse = np.zeros((1, 65, 1), np.float32)
+impulse[0, 32] = 1
+three = np.ones((3, 1, 1), np.float32)
+plain = dilated = impulse
+for layer in range(4):
+    plain = cc.conv1d(plain, three, padding="same")
+    dilated = cc.conv1d(dilated, three, padding="same", dilation_rate=2**layer)
+    reached = [np.count_nonzero(y) for y in (plain, dilated)]
+    print(f"layers: {layer + 1}   plain: {reached[0]} pixels   dilated: {reached[1]} pixels")
+
+# %% [markdown]
+# > Keras's layers refuse a stride above 1 together with a dilation above 1. Nothing in the definition
+# > forbids it: the formula and the check above have both, and convcore computes it.
+#
+# ## The way back: transposed convolution
+#
+# A convolution is linear, so it is a matrix: one row for each output, with the kernel's weights where
+# the kernel stands.
+
+# %%
+kernel = np.array([1, 2, 3], np.float32)
+matrix = np.stack([
+    cc.conv1d(unit.reshape(1, 5, 1), kernel.reshape(3, 1, 1), strides=2).ravel()
+    for unit in np.eye(5, dtype=np.float32)
+], axis=1)  # fmt: skip
+matrix
+
+# %% [markdown]
+# The *transposed* convolution is that matrix turned over: 2 numbers in, 5 out. Each input number
+# scatters its multiple of the kernel, $s$ apart, and what overlaps is added.
+
+# %%
+small = np.array([10, 1], np.float32)
+scattered = cc.conv1d_transpose(small.reshape(1, 2, 1), kernel.reshape(3, 1, 1), strides=2).ravel()
+print("by the matrix:  ", matrix.T @ small)
+print("by convcore:    ", scattered)
+print("back and forth: ", matrix @ scattered, "which is not", small)
+
+# %% [markdown]
+# > It is often called *deconvolution*. It does not undo a convolution: it brings back the size, not the
+# > values. It is what training needs to send gradients backwards through a convolution, and it obeys
+# > $\langle Cx, y \rangle = \langle x, C^T y \rangle$ for all $x$ and $y$.
+#
+# ## As a convolution over a stretched input
+#
+# The same numbers come from a plain convolution: put $s - 1$ zeros between the pixels, $k - p - 1$
+# around them, and walk in steps of one with the kernel **turned around**.
+
+# %%
+stretched = np.zeros(3 + 2 * 2, np.float32)
+stretched[2:5:2] = small
+print("stretched:      ", stretched)
+cc.conv1d(stretched.reshape(1, 7, 1), kernel[::-1].reshape(3, 1, 1)).ravel()
+
+# %% [markdown]
+# In a drawing of this kind, $i'$ and $o'$ are the sizes seen from the transposed side.
+
+# %%
+axes = panels("Transposed convolutions as convolutions over a stretched input", height=4)
+sizes = ((2, 3, 1, 0, 0), (2, 3, 2, 0, 0), (3, 3, 2, 1, 0), (3, 3, 2, 1, 1))
+for ax, (i, k, s, p, a) in zip(axes, sizes):
+    border = k - p - 1
+    o = s * (i - 1) + a + k - 2 * p
+    title = f"i'={i}, s={s}, p={p}" + f", a={a}" * a + f": o'={o}"
+    draw(ax, i, k, pads=(border, border + a), holes=s, title=title)
+plt.show()
+
+# %% [markdown]
+# Since 5 and 6 pixels both became 3, from 3 there are two ways back. The rest of the division,
+# $a = (i + 2p - k) \,\mathrm{mod}\, s$, says which: that many rows and columns are added at the end.
+#
+# $$o' = s (i' - 1) + a + k - 2p$$
+
+# %%
+wrong = count = 0
+for i, k, s, p in product(range(3, 12), range(1, 6), range(1, 4), range(3)):
+    if p >= k or i + 2 * p < k:
+        continue
     w = np.ones((k, 1, 1), np.float32)
-    same = cc.conv1d_transpose(one, w, strides=s, padding="same").shape[1]
-    valid = cc.conv1d_transpose(one, w, strides=s).shape[1]
-    formula = s * (4 - 1) + k
-    print(f"k {k}, s {s}: same {same}, valid {valid}, formula s(i - 1) + k = {formula}")
+    forth = cc.conv1d(np.ones((1, i, 1), np.float32), w, strides=s, padding=p)
+    a = (i + 2 * p - k) % s
+    back = cc.conv1d_transpose(forth, w, strides=s, padding=p, output_padding=a)
+    count += 1
+    wrong += back.shape != (1, i, 1) or i != s * (forth.shape[1] - 1) + a + k - 2 * p
+print(count, "convolutions sent there and back;", wrong, "do not return to the size they had")
+
+# %% [markdown]
+# > **Keras's sizes.** With `valid` its transposed layers give $(i' - 1) s + \max(k, s)$: if the stride
+# > is larger than the kernel, the end gets zeros that the formula above does not have. With `same` they
+# > give $i' s$. Their kernels are stored (rows, columns, **out, in**), the other way round than those
+# > of `Conv2D`.
+
+# %%
+for padding, k in product(("valid", "same"), (2, 3)):
+    w = np.ones((k, 1, 1), np.float32)
+    y = cc.conv1d_transpose(np.ones((1, 3, 1), np.float32), w, strides=3, padding=padding)
+    print(f"{padding}, 3 numbers, stride 3, kernel {k}: {y.ravel()}")
+
+# %% [markdown]
+# ## Where the checkerboards come from
+#
+# With a stride of 2, a kernel of 3 covers every second pixel twice. A network that draws pictures has to
+# learn to undo that, and where it does not quite, a checkerboard is seen. A kernel of 4 covers all
+# pixels alike, but for the border. Here is how many weights meet in each pixel.
+
+# %%
+figure, axes = plt.subplots(
+    1, 2, figsize=(5, 2.7), num="Weights that meet in each pixel, stride 2: kernel 3 and kernel 4"
+)
+for ax, k in zip(axes, (3, 4)):
+    ones = np.ones((1, 6, 6, 1), np.float32)
+    meet = cc.conv2d_transpose(ones, np.ones((k, k, 1, 1), np.float32), strides=2)[0, :, :, 0]
+    ax.imshow(meet, vmin=0)
+    ax.set_title(f"k={k}: {', '.join(f'{n:g}' for n in np.unique(meet))}")
+    ax.axis("off")
+plt.show()

@@ -1,192 +1,236 @@
 # %% [markdown]
-# # Pooling, batch norm, softmax
+# # Pooling, batch normalisation, softmax
 #
-# Three layers without a kernel. Pooling throws three numbers of four away, if the sizes are even;
-# batch norm, once trained, is a straight line; and the softmax turns sums into probabilities, best
-# after a subtraction that changes nothing.
+# Three layers that are simple enough for a pencil. Pooling throws numbers away: 75 % of them, says the
+# article, and we count. Batch normalisation is $y = ax + b$ once training is over. Softmax turns any
+# numbers into shares of a whole.
 
 # %%
 import numpy as np
 from matplotlib import pyplot as plt
 
 import convcore as cc
+from convcore import data
+from convcore.medical import make_phantom
 
 # %% [markdown]
-# ## The largest of four
+# ## Pooling
 #
-# A window of 2 x 2, moved by 2; of each four the largest stays. No weights, and each map for itself.
-# The example of many lectures:
+# The article shows a picture that everybody shows: of each two by two numbers the largest stays.
 
 # %%
-x = np.array([[1, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]], np.float32)
-largest = cc.max_pool(x[None, :, :, None], 2)[0, :, :, 0]
-mean = cc.average_pool(x[None, :, :, None], 2)[0, :, :, 0]
-
-
-def squares(axes, values, title):
-    """A number in every cell; 2 x 2 cells of one shade belong together."""
-    side = len(values) // 2
-    shade = np.add.outer(np.arange(len(values)) // side, np.arange(len(values)) // side) % 2
-    axes.imshow(shade, cmap="Blues", vmin=-0.8, vmax=4)
-    for (row, column), value in np.ndenumerate(values):
-        axes.text(column, row, f"{value:g}", ha="center", va="center", color="black")
-    axes.set(xticks=[], yticks=[], title=title)
-
-
-figure, panels = plt.subplots(
-    1, 3, figsize=(6.6, 2.6), width_ratios=(2, 1, 1), num="What pooling leaves of sixteen numbers"
+grid = np.array([[1, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]], np.float32)
+pooled = cc.max_pool(grid.reshape(1, 4, 4, 1))[0, :, :, 0]
+figure, axes = plt.subplots(
+    1,
+    2,
+    figsize=(5, 2.4),
+    width_ratios=(2, 1),
+    num="Max pooling 2x2 with stride 2: from 16 numbers to 4",
 )
-squares(panels[0], x, "input")
-squares(panels[1], largest, "maximum")
-squares(panels[2], mean, "mean")
+for ax, numbers, block in ((axes[0], grid, 2), (axes[1], pooled, 1)):
+    for (r, c), number in np.ndenumerate(numbers):
+        colour = f"C{r // block * 2 + c // block}"
+        ax.add_patch(plt.Rectangle((c, -r), 1, -1, facecolor=colour, alpha=0.35))
+        ax.text(c + 0.5, -r - 0.5, f"{number:g}", ha="center", va="center")
+    ax.set(xlim=(0, len(numbers)), ylim=(-len(numbers), 0), aspect="equal")
+    ax.axis("off")
 plt.show()
 
 # %% [markdown]
-# ## "Discards 75 %"
+# The lost formula is that of a convolution without padding: with window $F$ and stride $S$,
+# $W' = (W - F) / S + 1$, the same for the height, and the depth stays. There is nothing to learn in it.
 #
-# A map of size $W$ becomes one of $(W - F)/S + 1$, with windows of $F$ moved by $S$. The lecture notes
-# have no floor in that formula, because they take sizes that fit.
+# > **The division may leave a remainder.** The source of that formula takes for granted that it does not.
+# > Keras rounds down with `valid` padding, and up with `same`.
 #
-# > The 75 % of the article are exact for even sizes only. From an odd one, pooling without padding
-# > drops the last row and column as well; with "same" it keeps them, in windows that are half empty.
+# ## Is it 75 %?
+
 
 # %%
-sizes = np.arange(2, 33)
-gone = {"valid": [], "same": []}
-for size in sizes:
-    picture = np.zeros((1, size, size, 1), np.float32)
-    for padding, shares in gone.items():
-        shares.append(1 - cc.max_pool(picture, 2, padding=padding).size / picture.size)
+def left_over(n, padding):
+    return cc.max_pool(np.zeros((1, n, n, 1), np.float32), padding=padding).size / n**2
 
-figure, axes = plt.subplots(num="How much a 2 x 2 pooling discards, for maps of size n x n")
+
+sizes = np.arange(2, 17)
+discarded = {p: [1 - left_over(n, p) for n in sizes] for p in ("valid", "same")}
+for n in range(4, 10):
+    valid, same = (discarded[p][n - sizes[0]] for p in ("valid", "same"))
+    print(f"{n} x {n}: discarded {valid:.1%} with valid, {same:.1%} with same padding")
+
+# %%
+figure, axes = plt.subplots(figsize=(5, 3), num="Share that 2x2 pooling discards, by size of the map")
 axes.axhline(75, color="C2", linewidth=1)
-for colour, (padding, shares) in zip(("C0", "C1"), gone.items()):
-    axes.plot(sizes, 100 * np.array(shares), "o-", color=colour, markersize=4, label=padding)
-axes.set(xlabel="size n", ylabel="discarded, %")
+axes.plot(sizes, 100 * np.array(discarded["valid"]), "o-", markersize=4, label="valid")
+axes.plot(sizes, 100 * np.array(discarded["same"]), "s--", markersize=4, label="same")
+axes.set(xlabel="rows and columns", ylabel="% discarded", xticks=sizes[::2])
 axes.legend()
 plt.show()
-print("valid: 7 x 7", f"{gone['valid'][5]:.1%}", " 8 x 8", f"{gone['valid'][6]:.1%}")
-print("same:  7 x 7", f"{gone['same'][5]:.1%}", " 8 x 8", f"{gone['same'][6]:.1%}")
 
 # %% [markdown]
-# ## What is the mean of half a window?
+# > **75 % only for even sizes.** With an odd size `valid` drops the last row and column, and nobody ever
+# > sees them. The share is larger then, and with `same` smaller. In a volume it is 87.5 %, for even sizes.
 #
-# At the border a "same" window hangs over the edge. Does the zero out there count?
+# It happens: the network that looks for nodules, in the last chapter, pools 13 to 6.
+
+# %%
+network = cc.load_model(data.path("nodule_classifier.keras"))
+for layer in ("conv2", "pool2"):
+    print(layer, network.graph.node(layer).shape)
+seen = cc.max_pool(np.arange(13, dtype=np.float32).reshape(1, 13, 1))
+print("the largest of 0 ... 12, after pooling:", seen.max())
+
+# %% [markdown]
+# > The article: pooling reduces *parameters*. It has none, and those of convolutions do not depend on
+# > the size of the map. What it reduces is the first dense layer, if there is one, and the work.
+
+# %%
+slice_hu = make_phantom(seed=5).hu[24].astype(np.float32)
+largest = mean = slice_hu[None, ..., None]
+figure, axes = plt.subplots(
+    2,
+    4,
+    figsize=(6, 3.1),
+    num="A slice of a made-up chest, pooled three times: maximum above, mean below",
+)
+for column in axes.T:
+    for ax, image in zip(column, (largest, mean)):
+        ax.imshow(image[0, :, :, 0], vmin=-1000, vmax=400)
+        ax.axis("off")
+    column[0].set_title(f"{largest.shape[1]} x {largest.shape[2]}")
+    largest, mean = cc.max_pool(largest), cc.average_pool(mean)
+plt.show()
+
+# %% [markdown]
+# Maximum and mean are not the same story: what is bright and thin (vessels, ribs) grows with the one and
+# fades with the other.
 #
-# > Keras divides by the number of cells *inside*, today and with TensorFlow always. With Theano, and
-# > in versions 2.0 to 2.1.4 only, which is just when the article was written, it counted the zeros.
-# > A maximum has no such doubt: padding never wins, not even over negative numbers.
+# ## Mean over what?
+#
+# At a padded border a mean can count the zeros, or not.
 
 # %%
 nine = np.arange(1, 10, dtype=np.float32).reshape(1, 3, 3, 1)
-inside = cc.average_pool(nine, 2, padding="same")[0, :, :, 0]
-with_zeros = cc.average_pool(nine, 2, padding="same", include_padding=True)[0, :, :, 0]
-below = cc.max_pool(-nine, 2, padding="same")[0, :, :, 0]
-print("1..9 in 3 x 3, means of the inside:", *inside.ravel())
-print("zeros counted, as by Theano then:  ", *with_zeros.ravel())
-print("largest of -1..-9:                 ", *below.ravel())
+for zeros_count in (False, True):
+    y = cc.average_pool(nine, padding="same", include_padding=zeros_count)
+    print("zeros count:" if zeros_count else "zeros do not:", *y[0, :, :, 0].tolist())
 
 # %% [markdown]
-# Theano also padded on the other side. Of 1, 2, 3, 4 in windows of 2 it saw (1), (2, 3), (4), and cut
-# the result after two.
-
-# %%
-four = np.arange(1, 5, dtype=np.float32)[None, :, None]
-print("TensorFlow, Keras today:", *cc.max_pool(four, 2, padding="same").ravel())
-print("Theano:                 ", *cc.max_pool(four, 2, padding=[(1, 1)])[:, :2].ravel())
-
-# %% [markdown]
-# ## Batch norm
-#
-# In training, each channel of a batch is moved to mean 0 and variance 1, and then to where the layer
-# wants it: $y = \gamma\, (x - \mu) / \sqrt{\sigma^2 + \epsilon} + \beta$.
-
-# %%
-rng = np.random.default_rng(6)
-batch = rng.normal(3, 2, (64, 8, 8, 1)).astype(np.float32)
-batch[..., 0] += np.linspace(-2, 2, 8)
-mean, variance = batch.mean(dtype=float), batch.var(dtype=float)
-normal = (batch - mean) / np.sqrt(variance + 1e-3)
-
-figure, axes = plt.subplots(num="A batch before and after normalisation, gamma 1 and beta 0")
-edges = np.linspace(-6, 12, 91)
-axes.hist(batch.ravel(), edges, color="C0", alpha=0.6, label="before")
-axes.hist(normal.ravel(), edges, color="C1", alpha=0.6, label="after")
-axes.set(xlabel="value", ylabel="how many")
-axes.legend()
-plt.show()
-print(f"after: mean {normal.mean():.1e}, variance {normal.var():.5f}")
-
-# %% [markdown]
-# Afterwards, mean and variance are numbers in the file, collected while training. Then the whole
-# formula is a straight line, $y = a x + b$, with
-#
-# $a = \gamma / \sqrt{\sigma^2 + \epsilon}, \quad b = \beta - \mu\, a$
-
-# %%
-gamma, beta, mean, variance = [np.float32([v]) for v in (1.5, -0.25, 3.0, 4.0)]
-a = gamma.astype(float) / np.sqrt(variance.astype(float) + 1e-3)
-b = beta - mean * a
-y = cc.batch_norm(batch, mean, variance, gamma, beta)
-print(f"a = {a[0]:.6f}, b = {b[0]:.6f}; largest difference {np.abs(a * batch + b - y).max():.1e}")
-
-# %% [markdown]
-# A line after a convolution is a convolution: multiply its kernel by $a$, its bias too, and add $b$. That
-# is what convcore does with every such pair when it loads a file: then a batch norm costs nothing.
-
-# %%
-x = rng.normal(size=(1, 12, 12, 3)).astype(np.float32)
-kernel = rng.normal(size=(3, 3, 3, 4)).astype(np.float32)
-bias, gamma, beta, mean = rng.normal(size=(4, 4)).astype(np.float32)
-variance = rng.uniform(0.5, 2, 4).astype(np.float32)
-a = gamma / np.sqrt(variance + np.float32(1e-3))
-two = cc.batch_norm(cc.conv2d(x, kernel, bias), mean, variance, gamma, beta)
-one = cc.conv2d(x, kernel * a, (bias - mean) * a + beta)
-most, off = np.abs(two).max(), np.abs(two - one).max()
-print(f"two layers and one: largest value {most:.3f}, largest difference {off:.1e}")
-
-# %% [markdown]
-# > The article says that batch norm normalises weights and activations. It is activations only. Of its
-# > "ten times faster or more", this much is true: layers can be trained with larger steps.
+# > **Keras does not count them.** Keras on Theano, from 2.0 to 2.1.4, did: that is the time of the
+# > article. A network trained with one and run with the other is wrong along two edges.
 # >
-# > $\epsilon$ is 0.001 in Keras and 0.00001 in PyTorch: with small variances that is a difference. And
-# > where an activation stands between, as in fast.ai's VGG with batch norm, nothing can be folded
-# > backwards, only into the *next* layer.
+# > **And the windows lay elsewhere.** Theano put the odd zero of an even window at the low end.
 
 # %%
-dim = np.float32([1e-4])
-for name, epsilon in (("Keras's", 1e-3), ("PyTorch's", 1e-5)):
-    value = cc.batch_norm(np.float32([0.01]), np.float32([0]), dim, epsilon=epsilon)
-    print(f"0.01 with variance 0.0001, {name} epsilon: {value[0]:.3f}")
+four = np.array([1, 2, 3, 4], np.float32).reshape(1, 4, 1)
+padded = np.array([-np.inf, 1, 2, 3, 4], np.float32).reshape(1, 5, 1)
+print("Keras today:     ", cc.max_pool(four, padding="same").ravel())
+print("Keras on Theano: ", cc.max_pool(padded).ravel())
 
 # %% [markdown]
+# ## Batch normalisation
+#
+# While it learns, the layer takes each channel's mean and variance over the batch, subtracts the one and
+# divides by the root of the other; then it multiplies by $\gamma$ and adds $\beta$, which are learnt. In
+# use, mean and variance are constants that were gathered on the way. Four constants a channel, but
+#
+# $$\gamma \, \dfrac{x - \mu}{\sqrt{v + \epsilon}} + \beta \; = \; a x + b$$
+#
+# with $a = \gamma / \sqrt{v + \epsilon}$ and $b = \beta - a \mu$, so two are enough. Here are the first
+# convolution of the network that finds lungs, and its normalisation.
+
+# %%
+network = cc.load_model(data.path("lung_segmentation.keras"))
+conv, norm = (network.graph.node(f"down1a_{part}") for part in ("conv", "norm"))
+gamma, beta, mean, variance = (norm.weights[k] for k in ("gamma", "beta", "mean", "variance"))
+epsilon = norm.attributes["epsilon"]
+a = gamma / np.sqrt(variance + epsilon)
+b = beta - a * mean
+print("a:", a.round(2))
+print("b:", b.round(2))
+
+# %%
+image = np.clip((slice_hu[None, ..., None] + 1000) / 1400, 0, 1)
+before = cc.conv2d(image, conv.weights["kernel"], padding="same")
+after = cc.batch_norm(before, mean, variance, gamma, beta, epsilon=epsilon)
+print("largest difference from a x + b:", np.abs(after - (a * before + b)).max())
+
+figure, axes = plt.subplots(
+    1,
+    2,
+    figsize=(5, 2.8),
+    sharey=True,
+    num="Values of four channels, before batch normalisation and after",
+)
+for ax, values, title in zip(axes, (before, after), ("before", "after")):
+    for channel in range(4):
+        counts, edges = np.histogram(values[..., channel], bins=60)
+        ax.stairs(np.maximum(counts, 0.5), edges, color=f"C{channel}", linewidth=1.3)
+    ax.set(yscale="log", title=title, xlabel="value")
+axes[0].set_ylabel("pixels")
+plt.show()
+
+# %% [markdown]
+# A convolution followed by $ax + b$ is a convolution: $a$ goes into the kernel, $b$ becomes the bias. In
+# use, batch normalisation costs nothing. convcore does that when it loads a model.
+
+# %%
+folded = cc.conv2d(image, conv.weights["kernel"] * a, b, padding="same")
+print("largest difference:", np.abs(folded - after).max(), "of", np.abs(after).max())
+
+# %% [markdown]
+# > **What it normalises.** The article says weights and activations. It is activations alone.
+# >
+# > **How much faster.** *Ten times or more* is what a course of that year told its students, and no
+# > law. Its authors report one network that needed 14 times fewer steps (Ioffe and Szegedy 2015). It says
+# > nothing about time, and nothing about other networks.
+# >
+# > **Keras** has $\epsilon$ = 0.001, where PyTorch has 0.00001, and gathers the variance of the batch
+# > itself, where the paper corrects it by $m / (m - 1)$. For a channel that hardly varies $\epsilon$
+# > matters.
+
+# %%
+quiet = np.float32(1e-4)  # a variance
+for epsilon in (1e-3, 1e-5):
+    print(f"epsilon {epsilon:g}: the values are multiplied by {1 / np.sqrt(quiet + epsilon):.1f}")
+
+# %% [markdown]
+# > Folding is possible where nothing stands between. Behind a ReLU, as in the VGG of the same course, $a$
+# > and $b$ belong to the *next* layer.
+#
 # ## Softmax
 #
-# $p_j = e^{z_j} / \sum_k e^{z_k}$: numbers between 0 and 1 whose sum is 1, the order kept. Of two numbers,
-# one of which is 0, it is the sigmoid.
+# $$\mathrm{softmax}(z)_j = \dfrac{e^{z_j}}{\sum_k e^{z_k}}$$
+#
+# All shares lie between 0 and 1, and their sum is 1. It is the sigmoid for more than two: with the second
+# number held at 0, the first share is $\sigma(z)$.
 
 # %%
-z = np.float32([2.0, 1.0, 0.1, -1.0])
-print("softmax:", *cc.softmax(z).round(4), " sum:", cc.softmax(z).sum())
-print("softmax of (2, 0):", cc.softmax(np.float32([2, 0]))[0], " sigmoid(2):", cc.sigmoid(z[:1])[0])
-
-# %%
-figure, panels = plt.subplots(
-    1, 3, figsize=(6.6, 2.4), sharey=True, num="The softmax of the same numbers, times 1/2, 1 and 4"
-)
-for axes, factor in zip(panels, (0.5, 1, 4)):
-    axes.bar(range(4), cc.softmax((factor * z).astype(np.float32)))
-    axes.set(title=f"times {factor:g}", xlabel="class", xticks=range(4))
-panels[0].set_ylabel("probability")
-plt.show()
+z = np.linspace(-5, 5, 11, dtype=np.float32)
+pairs = np.stack([z, np.zeros_like(z)], axis=1)
+print("largest difference from the sigmoid:", np.abs(cc.softmax(pairs)[:, 0] - cc.sigmoid(z)).max())
+answers = np.array([2, 1, 0.1], np.float32)
+print("softmax of 2, 1 and 0.1:", cc.softmax(answers), "sum", cc.softmax(answers).sum())
+print("of 12, 11 and 10.1:     ", cc.softmax(answers + 10))
 
 # %% [markdown]
-# Adding a number to all $z$ changes nothing on paper. In a computer it decides: $e^{89}$ is too much for
-# float32. Subtract the largest first, and the worst that can happen is a zero.
+# Only differences count, so the largest may be subtracted first. It has to be: $e^{89}$ is more than
+# float32 can hold.
 
 # %%
-large = np.float32([1000, 999, 998])
-with np.errstate(all="ignore"):
-    print("as the formula says:", *(np.exp(large) / np.exp(large).sum()))
-print("convcore:           ", *cc.softmax(large))
-print("of 2, 1, 0:         ", *cc.softmax(np.float32([2, 1, 0])))
+large = np.array([100, 99, 98.1], np.float32)
+with np.errstate(over="ignore", invalid="ignore"):
+    print("as written:", np.exp(large) / np.exp(large).sum())
+print("convcore:  ", cc.softmax(large))
+
+# %% [markdown]
+# > **Where it belongs.** The article says that a fully connected layer uses softmax in the output layer.
+# > They are two things: the last layer of a network for one answer out of many has it, others do not.
+# >
+# > **Which axis.** Keras takes the last one. If channels come first, as with Theano, that is the wrong
+# > one, and the shares of a *row of pixels* add up to 1.
+
+# %%
+channels_first = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)
+print("sums over channels, axis 1: ", cc.softmax(channels_first, axis=1).sum(axis=1).ravel())
+print("sums over channels, axis -1:", cc.softmax(channels_first).sum(axis=1).ravel())

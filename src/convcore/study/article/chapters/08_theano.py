@@ -1,139 +1,163 @@
 # %% [markdown]
-# # The Theano figure, made again
+# # Theano's figure, then and now
 #
-# The article shows a figure from 2010 in which Theano beats everybody, on a CPU and much more on a
-# GPU. Its workloads are known, so they can be run again: here, now, on this machine, with the libraries
-# that it has. What it does not have, a GPU perhaps, is called "not measured".
+# The article shows bars in which Theano beats everyone, on the CPU and more so on a GPU. We look up what
+# was measured, run the same kinds of work on this machine, and see how much of such bars is the device,
+# how much the precision, and how much the size.
 #
-# ## What was measured then
+# ## What the bars were
 #
-# Bergstra and others, SciPy 2010; a Core 2 Duo of 3.16 GHz, one thread, and a GeForce GTX 285. The
-# text gives ratios, not times:
+# They come from the paper by Theano's authors (Bergstra et al., SciPy 2010), and were seven years old when
+# the article showed them. Their unit is examples a second. The CPU was a Core 2 Duo of 3.16 GHz, one thread
+# of it; the GPU a GeForce GTX 285. There were three kinds of work, and the paper's text has ratios:
 #
-# | workload | on the CPU, Theano was faster than | on the GPU, than Theano on the CPU |
-# |---|---|---|
-# | perceptron: 784, 500 tanh, 10 softmax; 60 a time | NumPy 1.8, MATLAB 1.6, Torch5 7.5 times | 5.8 times |
-# | network with 7 x 7 convolutions of 256 x 256 images | EBLearn 2.2, SciPy 5.8 times | 4.9 times |
-# | formulas of single numbers, short and long arrays | NumPy, but not on short arrays | |
+# - a perceptron: 784 inputs, 500 tanh, 10 softmax, 60 examples at a time. Theano on the CPU did 1.8 times
+#   as many as NumPy, 1.6 times as many as MATLAB, 7.5 times as many as Torch 5; on the GPU 5.8 times as many
+#   as on the CPU, which is 11 times NumPy;
+# - a convolutional network: images of 256x256, filters of 7x7. On the CPU it did 2.2 times as many as
+#   EBLearn and 5.8 times as many as SciPy; on the GPU 4.9 times as many as on the CPU;
+# - elementwise formulas on arrays of growing size. Theano was behind NumPy if they were small, and first if
+#   they were large.
 #
-# > **Two things are in one bar.** The CPU computed in float64, the GPU in float32: half the bytes and
-# > simpler arithmetic. And "44 times faster" than Torch is a GPU against one thread of a CPU. Below,
-# > all is float32.
-# >
-# > Theano's bars are training: forward, backward, update; only SciPy's convolution did the forward half
-# > alone. convcore does not train: what follows is the forward half, for everybody. The new bars
-# > compare with each other, not with the old ones.
+# > **Two precisions in one figure.** The CPU calculated in **float64**, the GPU in **float32**. SciPy did
+# > the forward half alone, and still counted. And all of it is *training*: forward, backward and update.
+# > Of this the article says nothing. Theano's development ended in 2017, the year of the article.
 
 # %%
-import timeit
-from functools import partial
-
 import numpy as np
 from matplotlib import pyplot as plt
 
 import convcore as cc
-from convcore.bench import case, installed, machine
-from convcore.bench.kernels import chosen_cases, measured, no_gpu
-from convcore.study import plot_devices
-from convcore.study.article import find
+from convcore.bench import interleaved, machine
+from convcore.bench.chart import label
+from convcore.bench.kernels import measured, no_gpu
 
 # %%
-here = machine()
-print(f"CPU: {here['cpu']}, {here['cores']} cores, {here['isa']}; one thread is used")
-print(no_gpu() or "There is a GPU, and it is measured.")
+here = machine("scipy", "opencv-python-headless")
+print(f"CPU: {here['cpu']}, {here['isa']}, {here['cores']} cores, of which one is used")
+print("GPU:", no_gpu() or "there is one")
+print("with:", ", ".join(f"{name} {version}" for name, version in here["versions"].items()))
 
 # %% [markdown]
-# ## The same workloads today
+# ## The first two, today
 #
-# Each library computes the same numbers, which are compared with ours first; then all take turns, and
-# a median of five rounds counts. A library that lacks an operation is not in its panel.
+# The same sizes, in float32 for everyone, in one thread, forward only: convcore does not train. Every
+# library has a process of its own, they take turns, and those whose answer differs are not timed.
 
 # %%
-libraries = [name for name in ("numpy", "scipy_signal", "opencv", "torch") if name in installed()]
-names = chosen_cases(["article"])
-results = list(measured(names, devices=("cpu", "cuda"), peers=libraries, rounds=5))
-
-titles = {
-    "mlp_784_500_10": "perceptron, 60 examples a call",
-    "convolve:ih256kh7": "7 x 7 convolution, 256 x 256",
-    "tanh:1000": "tanh of 1,000 numbers",
-    "tanh:4096x4096": "tanh of 16.8 million numbers",
-}
-called = {"numpy": "NumPy", "scipy_signal": "SciPy", "opencv": "OpenCV", "torch": "PyTorch"}
-units = {}
-speeds = {}
+work = {"mlp_784_500_10": ("perceptron", 60), "convolve:ih256kh7": ("7x7 filter, 256x256 pixels", 1)}
+peers = ("convcore", "numpy", "scipy_ndimage", "opencv")
+results = list(measured(list(work), devices=("cpu", "cuda"), peers=peers, threads=1, rounds=6))
+bars = {}
 for result in results:
-    name = result.comparison.case
-    one = case(name)
-    many, units[titles[name]] = (
-        (one.batch, "examples/s") if one.planned
-        else (1, "images/s") if name.startswith("convolve")
-        else (np.prod(one.shape) / 1e6, "million numbers/s")
-    )  # fmt: skip
-    who = speeds.setdefault(titles[name], {}).setdefault(result.device, {})
-    for library, times in result.comparison.peers.items():
-        if times.median:
-            who[called.get(library, library)] = 1000 * many / times.median
-        elif library == "convcore":
-            who[library] = None  # not measured
-plot_devices(speeds, units=units, title="One thread of the CPU, and the GPU: higher is better")
+    title, examples = work[result.comparison.case]
+    device = {"cpu": "CPU", "cuda": "GPU"}[result.device]
+    for name, one in result.comparison.peers.items():
+        if one.median is not None:
+            speed = examples / (1e-3 * one.median)
+            bars.setdefault(title, []).append((f"{label(name)}, {device}", speed))
+            print(f"{title}: {label(name)} on the {device}: {speed:,.0f} examples a second")
+        elif device == "GPU" and name == "convcore":
+            bars.setdefault(title, []).append((f"{name}, {device}", None))
+            print(f"{title}: {name} on the {device}: {one.status}")
 
 # %%
-for title, devices in speeds.items():
-    cpu = devices["cpu"]
-    print(title)
-    for library, speed in cpu.items():
-        if library != "convcore":
-            print(f"    convcore / {library}: {cpu['convcore'] / speed:.2f}")
-    gpu = devices["cuda"]["convcore"]
-    print("    GPU / CPU:", f"{gpu / cpu['convcore']:.1f}" if gpu else "not measured")
+quiet = plt.rcParams["axes.edgecolor"]
+rows = sum(len(group) for group in bars.values())
+figure, panels = plt.subplots(
+    len(bars), 1, figsize=(5, 1.2 + 0.4 * rows), height_ratios=[len(group) for group in bars.values()],
+    num="Examples a second on this machine, longer is faster; a dotted bar was not measured",
+)  # fmt: skip
+for axes, (title, group) in zip(panels, bars.items()):
+    longest = max(speed for _, speed in group if speed)
+    for row, (name, speed) in enumerate(group):
+        look = {"color": "C0" if name.startswith("convcore") else "C1"}
+        if speed is None:
+            look = {"fill": False, "edgecolor": quiet, "linestyle": ":"}
+        axes.barh(row, speed or longest, height=0.7, **look)
+        words = f"{speed:,.0f}" if speed else "not measured"
+        axes.text((speed or 0) + 0.01 * longest, row, words, va="center", fontsize=9)
+    axes.set_yticks(range(len(group)), [name for name, _ in group])
+    axes.set(xlim=(0, 1.22 * longest), title=title, xticks=[])
+    axes.invert_yaxis()
+plt.show()
 
 # %% [markdown]
-# ## Short arrays, long arrays
+# A GPU that is not there is *not measured*: no number is carried over from another machine. With one,
+# the same cell fills the bar, and the command `convcore bench kernels article --device cpu,cuda` writes
+# all of it down, with the machine's context. The project's own run beside more libraries, PyTorch among
+# them, is in `benchmarks/results/article.json` of the sources.
 #
-# Theano lost on short arrays: each call cost more than the arithmetic. That has not changed. Time for
-# one number of a tanh, from arrays of ten to a million:
+# ## How much is the precision?
+#
+# The perceptron once more, as it was timed then: a whole step of training, in NumPy. Everything is the same
+# but the type of the numbers.
+
 
 # %%
-lengths = [10, 30, 100, 300, 1000, 3000, 10_000, 100_000, 1_000_000]
-nanoseconds = {"NumPy": [], "convcore": []}
-with cc.num_threads(1):
-    for length in lengths:
-        x = np.linspace(-3, 3, length, dtype=np.float32)
-        out = np.empty_like(x)
-        calls = max(3, 300_000 // length)
-        for name, function in (("NumPy", np.tanh), ("convcore", cc.tanh)):
-            times = timeit.repeat(partial(function, x, out=out), number=calls, repeat=5)
-            nanoseconds[name].append(1e9 * min(times) / calls / length)
+def training_step(dtype):
+    """One step of gradient descent on 60 made-up examples, as a function to call."""
+    rng = np.random.default_rng(8)
+    x = rng.random((60, 784)).astype(dtype)
+    target = np.eye(10, dtype=dtype)[rng.integers(0, 10, 60)]
+    W, V = (0.05 * rng.standard_normal(s).astype(dtype) for s in ((784, 500), (500, 10)))
+    rate = dtype(0.01 / 60)
 
-figure, axes = plt.subplots(num="Time for one number of a tanh: left the call, right the work")
-for colour, (name, times) in zip(("C1", "C0"), nanoseconds.items()):
-    axes.plot(lengths, times, "o-", color=colour, label=name)
-axes.set(xscale="log", yscale="log", xlabel="numbers in the array", ylabel="nanoseconds a number")
-axes.grid(True, alpha=0.5)
+    def step():
+        hidden = np.tanh(x @ W)
+        scores = np.exp(hidden @ V)
+        off = scores / scores.sum(axis=1, keepdims=True) - target
+        back = (off @ V.T) * (1 - hidden * hidden)
+        V[...] -= rate * (hidden.T @ off)
+        W[...] -= rate * (x.T @ back)
+
+    return step
+
+
+types = {"float64": np.float64, "float32": np.float32}
+times = interleaved({name: training_step(t) for name, t in types.items()}, rounds=20)
+step_ms = {name: np.median(ms) for name, ms in times.items()}
+for name, ms in step_ms.items():
+    print(f"{name}: {60 / ms * 1e3:,.0f} examples a second")
+print(f"float32 is {step_ms['float64'] / step_ms['float32']:.1f} times as fast, on the same CPU")
+
+# %% [markdown]
+# > So a part of what the old figure credits to the GPU is what the CPU would have gained, too, from
+# > numbers of half the length.
+#
+# ## How much is the size?
+#
+# The third comparison was of elementwise formulas at growing sizes. Here is tanh, per number. At the left
+# the time is that of a call, whatever is called; at the right that of arithmetic, until memory.
+
+# %%
+sizes = [10**n for n in range(1, 7)]
+per_number = {"NumPy": [], "convcore": []}
+with cc.num_threads(1):
+    for size in sizes:
+        x = np.linspace(-3, 3, size, dtype=np.float32)
+        y = np.empty_like(x)
+        calls = max(1, 20_000 // size)
+
+        def repeat(function, x=x, y=y, calls=calls):
+            for _ in range(calls):
+                function(x, out=y)
+
+        times = interleaved(
+            {"NumPy": lambda r=repeat: r(np.tanh), "convcore": lambda r=repeat: r(cc.tanh)}, rounds=15
+        )
+        for name, ms in times.items():
+            per_number[name].append(1e6 * np.median(ms) / calls / size)
+
+figure, axes = plt.subplots(figsize=(5, 3), num="Nanoseconds per number of tanh, one thread")
+for name, ns in per_number.items():
+    axes.loglog(sizes, ns, "o-", markersize=4, label=name)
+    print(f"{name}:", ", ".join(f"{t:.3g}" for t in ns), "ns per number")
+axes.set(xlabel="numbers in the array", ylabel="ns per number")
 axes.legend()
 plt.show()
-for name, times in nanoseconds.items():
-    print(f"{name}: a call costs about {times[0] * lengths[0]:.0f} ns, a number {times[-1]:.2f} ns")
 
 # %% [markdown]
-# ## A quiet machine
-#
-# Numbers from a machine that does other things as well are only as good as its quiet. convcore's
-# repository has the same comparison from a quieter one, two threads, in `benchmarks/results/article.json`,
-# made by `convcore bench kernels --op article`. If that file is in the
-# data folder, it is shown here.
-
-# %%
-import json
-
-published = find("article.json", default=None)
-if published is None:
-    print("article.json is not in the data folder")
-else:
-    record = json.loads(published.read_text())
-    print(record["machine"]["cpu"], record["machine"]["threads"], "threads, milliseconds:")
-    for one in record["results"]:
-        times = {name: peer.get("median") for name, peer in one["peers"].items()}
-        shown = [f"{name} {ms:.4g}" for name, ms in times.items() if ms]
-        print(f"{one['case']:18} {one['device']:5}", ", ".join(shown) or "not measured")
+# Theano came behind NumPy at the left, and so does a GPU, where a call takes microseconds before
+# anything is calculated. A bar has one size, and stands at one place of this curve. Whoever asks how
+# much faster a device is should say on what, in which precision, and how much of it at a time.

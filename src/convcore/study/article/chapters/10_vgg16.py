@@ -228,7 +228,8 @@ for file, row in zip(files, answers):
 # ## Looking inside
 #
 # `trace` returns what every layer gave. Early maps are still pictures, of edges and colours; with depth
-# they become coarse, and say *whether* and *where about*.
+# they become coarse, and say *whether* and *where about*. `convcore study MODEL PICTURE -o report.html`
+# shows all maps of all layers, and the numbers behind each value.
 
 # %%
 trace = small.trace(preprocess(pictures[:1], "tf"))
