@@ -166,7 +166,8 @@ matrix
 
 # %%
 small = np.array([10, 1], np.float32)
-scattered = cc.conv1d_transpose(small.reshape(1, 2, 1), kernel.reshape(3, 1, 1), strides=2).ravel()
+column = kernel.reshape(3, 1, 1)
+scattered = cc.conv1d_transpose(small.reshape(1, 2, 1), column, strides=2).ravel()
 print("by the matrix:  ", matrix.T @ small)
 print("by convcore:    ", scattered)
 print("back and forth: ", matrix @ scattered, "which is not", small)

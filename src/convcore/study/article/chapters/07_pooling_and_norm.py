@@ -59,7 +59,7 @@ for n in range(4, 10):
     print(f"{n} x {n}: discarded {valid:.1%} with valid, {same:.1%} with same padding")
 
 # %%
-figure, axes = plt.subplots(figsize=(5, 3), num="Share that 2x2 pooling discards, by size of the map")
+figure, axes = plt.subplots(figsize=(5, 3), num="What 2x2 pooling discards, by size of the map")
 axes.axhline(75, color="C2", linewidth=1)
 axes.plot(sizes, 100 * np.array(discarded["valid"]), "o-", markersize=4, label="valid")
 axes.plot(sizes, 100 * np.array(discarded["same"]), "s--", markersize=4, label="same")
@@ -208,7 +208,8 @@ for epsilon in (1e-3, 1e-5):
 # %%
 z = np.linspace(-5, 5, 11, dtype=np.float32)
 pairs = np.stack([z, np.zeros_like(z)], axis=1)
-print("largest difference from the sigmoid:", np.abs(cc.softmax(pairs)[:, 0] - cc.sigmoid(z)).max())
+off = np.abs(cc.softmax(pairs)[:, 0] - cc.sigmoid(z)).max()
+print("largest difference from the sigmoid:", off)
 answers = np.array([2, 1, 0.1], np.float32)
 print("softmax of 2, 1 and 0.1:", cc.softmax(answers), "sum", cc.softmax(answers).sum())
 print("of 12, 11 and 10.1:     ", cc.softmax(answers + 10))
