@@ -22,6 +22,7 @@ MODULES = sorted(
 NEEDS = {
     "convcore.bench.chart": "matplotlib",
     "convcore.cuda": "numba_cuda",
+    "convcore.engine": "cv2",
     "convcore.inputs.pictures": "cv2",
     "convcore.medical.overlay": "cv2",
     "convcore.medical.phantom_dicom": "pydicom",

@@ -18,6 +18,7 @@ ALLOWED: dict[str, set[str]] = {
     "tables": set(),
     "activations": {"errors"},
     "extras": {"errors"},
+    "drawing": {"extras"},
     "shapes": {"errors"},
     "data": {"errors"},
     "_native": set(),  # Cython, and not read here: it imports errors alone
@@ -39,7 +40,16 @@ ALLOWED: dict[str, set[str]] = {
     "run": {"_native", "cuda", "errors", "loader", "memory", "plan", "reference", "tables"},
     # "study" is imported when a model is asked for a report: it is given what the engine has computed.
     "engine": {"errors", "loader", "plan", "run", "study", "tables"},
-    "study": {"_native", "errors", "extras", "loader", "run", "writers"},
+    "study": {
+        "_native",
+        "drawing",
+        "errors",
+        "extras",
+        "loader",
+        "medical",
+        "run",
+        "writers",
+    },
     "inputs": {"errors", "extras"},
     "medical": {"data", "errors", "extras", "inputs", "ops", "writers"},
     "bench": {
@@ -48,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
         "bfloat16",
         "config",
         "cuda",
+        "drawing",
         "engine",
         "errors",
         "extras",

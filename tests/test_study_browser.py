@@ -211,6 +211,49 @@ def test_the_address_chooses_a_layer(browser: Browser, lung: Path) -> None:
     opened.page.context.close()
 
 
+def test_a_click_in_a_map_goes_to_the_value(page: Page) -> None:
+    page.evaluate("convcore.setRoute({ layer: 'down1b_conv' })")
+    exact = page.evaluate("convcore.study.nodes.down1b_conv.exact")
+    channel, block = exact["channels"][1], exact["blocks"][-1]
+    page.page.locator("#panel .map").nth(channel).click()
+    canvas = page.page.locator("#panel .large-map canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    row, column = (a + n // 2 for a, n in zip(block["start"], block["size"], strict=True))
+    spot = {"x": box["width"] * (column + 0.5) / 128, "y": box["height"] * (row + 0.5) / 128}
+    canvas.click(position=spot)
+    chosen = page.evaluate("convcore.route()")
+    assert chosen["channel"] == channel
+    # One pixel of the picture stands for scale x scale values.
+    scale = page.evaluate("convcore.study.nodes.down1b_conv.maps.scale")
+    assert abs(chosen["at"][0] - row) <= scale
+    assert abs(chosen["at"][1] - column) <= scale
+
+
+def test_dots_of_the_roofline_are_steps_of_the_network(page: Page) -> None:
+    dots = page.page.locator("#roofline .dot")
+    counted = page.evaluate("convcore.study.steps.filter((s) => s.flops > 0 && s.ms > 0).length")
+    assert dots.count() == counted
+    page.page.locator("#roofline .dot[tabindex='0']").focus()
+    page.press("Home", "ArrowRight")
+    said = page.page.locator("#roofline .detail").inner_text()
+    assert said == page.focused("e.getAttribute('aria-label')")
+    page.press("Enter")
+    chosen = page.evaluate("convcore.route().layer")
+    assert chosen in said
+    assert page.focused("e.getAttribute('aria-selected')") == "true"
+
+
+def test_another_position_changes_no_other_part_of_the_page(page: Page) -> None:
+    tanh = page.page.locator("#curves").get_by_role("button", name="tanh", exact=True)
+    tanh.click()
+    page.evaluate("convcore.setRoute({ at: [1, 1] })")
+    assert tanh.get_attribute("aria-pressed") == "true"
+    page.evaluate("convcore.setRoute({ layer: 'down1a_relu' })")
+    assert tanh.get_attribute("aria-pressed") == "false"
+
+
 # ---- theme ----------------------------------------------------------------------------------------
 
 
@@ -388,6 +431,17 @@ def test_a_chosen_function_says_where_it_vanishes(page: Page) -> None:
         assert words in curves.inner_text(), label
 
 
+def test_all_of_the_articles_functions_are_compared(page: Page) -> None:
+    curves = page.page.locator("#curves")
+    assert curves.locator("path.curve").count() == 1
+    curves.get_by_role("button", name="All of these").focus()
+    page.press("Enter")
+    assert curves.locator("path.curve").count() == 8
+    assert curves.locator("path.slope").count() == 8
+    assert curves.locator("circle.sample").count() > 100  # noise, drawn
+    assert curves.locator("path.band").count() == 1  # between the ends of RReLU's slopes
+
+
 def test_the_layers_own_function_has_the_values_that_went_through_it(page: Page) -> None:
     name = page.evaluate("convcore.study.layers.find((layer) => layer.class === 'ReLU').name")
     page.evaluate("(name) => convcore.setRoute({ layer: name })", name)
@@ -493,3 +547,17 @@ def test_the_table_of_exact_values_is_the_layers_output(page: Page, slice_hu: np
         r = int(row.locator("th").inner_text())
         values = [np.float32(t.replace("\u2212", "-")) for t in row.locator("td").all_inner_texts()]
         assert np.array_equal(values, output[r, columns, channel])
+
+
+def test_a_notebook_shows_the_page_in_a_frame(browser: Browser, tmp_path: Path) -> None:
+    model = convcore.load_model(data.path("sonar.keras"))
+    report = model.study(np.full((1, 60), 0.2, np.float32), repeats=1)
+    path = tmp_path / "notebook.html"
+    path.write_text(f"<!doctype html><title>notebook</title>{report._repr_html_()}", "utf-8")
+    opened = browser.open(path)
+    frame = opened.page.frame_locator("iframe")
+    frame.locator("svg.graph .box").last.click()
+    last = report.record["layers"][-1]["name"]
+    assert frame.locator("#panel-title").inner_text().startswith(last)
+    assert opened.complaints == []
+    opened.page.context.close()

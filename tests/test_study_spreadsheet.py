@@ -1,4 +1,4 @@
-"""The spreadsheet view of a report in a browser: what it prints beside the reference, ghosts, animation, keyboard."""
+"""The spreadsheet view of a report in a browser: its numbers, ghosts, animation and keyboard."""
 
 from __future__ import annotations
 
@@ -364,6 +364,26 @@ def test_a_dilated_window_has_its_holes(studied: Studied, look: Opener) -> None:
     ]
 
 
+def test_the_page_says_where_a_window_begins(studied: Studied, look: Opener) -> None:
+    node = studied.node("conv")
+    assert node.attributes["padding"] == ((1, 1), (0, 1))
+    view = look(studied, node)
+    view.point((4, 5), 0)
+    words = view.root.locator(".reach").inner_text().replace("\u202f", " ")
+    assert "row 4 · 2 − 1 = 7, column 5 · 2 − 0 = 10" in words
+    heads = view.root.locator("[data-grid='window'] tbody th, [data-grid='window'] thead th")
+    assert heads.all_inner_texts() == ["10", "11", "12", "7", "8", "9"]
+
+
+def test_maps_show_numbers_where_they_are_wanted(studied: Studied, look: Opener) -> None:
+    node = studied.node("batch_norm")
+    view = look(studied, node)
+    view.root.get_by_label("Numbers in the maps").check()
+    shown = [_number(t) for t in view.root.locator(".output .sheet-cell").all_inner_texts()]
+    # Three digits of each.
+    assert shown == pytest.approx(studied.values[node.name][0][..., 0].ravel(), rel=5e-3)
+
+
 def test_a_turned_kernel_is_true_convolution(studied: Studied, look: Opener) -> None:
     node = studied.node("conv")
     x = studied.values[node.inputs[0]]
@@ -665,7 +685,8 @@ def test_windows_are_those_of_a_padded_array(geometry: Page) -> None:
     read = geometry.evaluate(
         """(cases) => cases.map((c) => {
             const [low, high] = c.padding[0];
-            const outputs = Math.floor((c.size + low + high - (c.kernel[0] - 1) * c.dilation[0] - 1) / c.strides[0]) + 1;
+            const extent = (c.kernel[0] - 1) * c.dilation[0] + 1;
+            const outputs = Math.floor((c.size + low + high - extent) / c.strides[0]) + 1;
             return Array.from({length: outputs}, (_, o) => g.readWindow(c, [o], [c.size])
                 .map((cell) => (cell.kind === "real" ? cell.at[0] : -1)));
         })""",
@@ -687,10 +708,12 @@ def test_gather_and_scatter_are_one_relation(geometry: Page) -> None:
             const [low, high] = c.padding[0];
             const outputs = (c.size - 1) * c.strides[0] + (c.kernel[0] - 1) * c.dilation[0] + 1 - low - high;
             const range = (n) => Array.from({length: Math.max(n, 0)}, (_, i) => i);
-            const real = (cells) => cells.filter((cell) => cell.kind === "real");
+            const real = (cells, found) => cells.filter((cell) => cell.kind === "real").map(found);
             return {
-                gathered: range(outputs).flatMap((q) => real(g.gatherWindow(c, [q], [c.size])).map((cell) => [cell.at[0], cell.tap[0], q])),
-                scattered: range(c.size).flatMap((i) => real(g.scatterWindow(c, [i], [outputs])).map((cell) => [i, cell.tap[0], cell.at[0]])),
+                gathered: range(outputs).flatMap((q) =>
+                    real(g.gatherWindow(c, [q], [c.size]), (cell) => [cell.at[0], cell.tap[0], q])),
+                scattered: range(c.size).flatMap((i) =>
+                    real(g.scatterWindow(c, [i], [outputs]), (cell) => [i, cell.tap[0], cell.at[0]])),
             };
         })""",
         cases,

@@ -6,7 +6,7 @@
  * Three passes over a row: the maximum; the exponentials and their sum; the product with 1/sum. The sum is
  * taken in one order per row: four vectors of partial sums per block of 1024, and the blocks' sums one after
  * the other, so its error grows with n/1024 + 1024/(4 lanes) roundings, not with n. A NaN, or +inf, or nothing
- * but -inf makes the whole row NaN, as in Keras. */
+ * but -inf makes the whole row NaN. */
 #include "elementwise.h"
 #include "vec_math.h"
 

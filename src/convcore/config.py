@@ -41,7 +41,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     """Print the CPU, the GPU, instruction sets, threads and versions; with mode "dicts" return them.
 
     "instruction_set_reason" says why that one is in use, "threads_origin" where the number of threads comes
-    from (:mod:`convcore.threads` has the order), and "build" how the library was compiled.
+    from (``convcore.threads`` has the order), and "build" how the library was compiled.
 
     Examples
     --------

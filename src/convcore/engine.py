@@ -485,8 +485,8 @@ class Model:
         >>> from convcore import data
         >>> model = load_model(data.path("sonar.keras"))
         >>> report = model.study(np.full((1, 60), 0.2, np.float32), repeats=2)
-        >>> report.record["layers"][1]["class"]
-        'Dense'
+        >>> report.record["layers"][1]["summary"]
+        'standardise (Normalization) makes 60 of 60: affine. It has 121 parameters.'
         """
         from convcore.study import InputFacts, Run, Selection, study
 

@@ -155,7 +155,7 @@ GROUPS = tuple(dict.fromkeys(c.group for c in CASES.values()))
 
 
 def case(name: str) -> Case:
-    """Return the case called `name`: one of :data:`CASES`, or an operation and its problem string.
+    """Return the case called `name`: one of :data:`~convcore.bench.CASES`, or an operation and its problem.
 
     Raises
     ------

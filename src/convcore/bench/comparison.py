@@ -146,9 +146,9 @@ def compare(
 ) -> Comparison:
     """Build the case in every peer, compare the outputs, and time those that agree in turn.
 
-    Every peer has a process of its own, and all but one are stopped at any time (:mod:`.worker` says why).
-    In each round everyone runs for about 50 ms, after one untimed run; the order is turned round every
-    other round.
+    Every peer has a process of its own, and all but one are stopped at any time; ``convcore.bench.worker``
+    says why. In each round everyone runs for about 50 ms, after one untimed run; the order is turned round
+    every other round.
 
     Parameters
     ----------

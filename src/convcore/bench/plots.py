@@ -15,13 +15,12 @@ from convcore.bench.cases import case
 from convcore.bench.chart import colour, label
 from convcore.bench.kernels import Result
 from convcore.bench.operations import OPERATIONS
+from convcore.drawing import Bar, bare, draw_device_bars, draw_roof, grid_of_axes, new_figure
 from convcore.extras import import_matplotlib
-from convcore.run.roofline import Peaks
 from convcore.writers import write_bytes
 
 __all__ = ["write_plots"]
 
-_DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 _FAMILIES = {
     "convolution": "#b3261e", "dense": "#4f7cac", "pooling": "#6f9f5f", "elementwise": "#e0a030",
     "moving samples": "#8a6fb0", "network": "#444444",
@@ -61,29 +60,11 @@ def write_plots(path: str | os.PathLike[str], results: Sequence[Result], title: 
     return drawn
 
 
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _grid(panels: int, width: float, height: float) -> tuple[Any, list[Any]]:
     """A figure with so many panels, of so many inches each."""
     across = 2 if panels == 4 else min(_ACROSS, panels)
-    down = math.ceil(panels / across)
-    figure = _figure(width * across, height * down + 0.9)
-    axes = list(figure.subplots(down, across, squeeze=False).flat)
-    for extra in axes[panels:]:
-        extra.set_visible(False)
-    return figure, axes[:panels]
-
-
-def _bare(axes: Any, *sides: str) -> None:
-    for side in sides or ("top", "right"):
-        axes.spines[side].set_visible(False)
+    figure = new_figure(width * across, height * math.ceil(panels / across) + 0.9)
+    return figure, grid_of_axes(figure, panels, across)
 
 
 def _named(name: str, device: str) -> str:
@@ -136,7 +117,7 @@ def _sizes(results: Sequence[Result], title: str) -> Any:
         axes.minorticks_off()
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
-        _bare(axes)
+        bare(axes)
         first = group[0].comparison
         threads = "1 thread" if first.threads == 1 else f"{first.threads} threads"
         axes.set_title(f"{_sized(group)}, {threads}", fontsize=9, loc="left")
@@ -199,7 +180,7 @@ def _roofline(results: Sequence[Result], title: str) -> Any:
     assert peaks is not None
     rows = len(timed)
     height = max(_ROOF_HEIGHT, 1.6 + 0.19 * rows)
-    figure = _figure(13, height)
+    figure = new_figure(13, height)
     ratios = (_ROOF_HEIGHT, max(height - _ROOF_HEIGHT, 1e-3))  # the roof keeps its height beside a long list
     grid = figure.add_gridspec(2, 2, width_ratios=(1.15, 1), height_ratios=ratios)
     left, right = figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[:, 1])
@@ -207,8 +188,11 @@ def _roofline(results: Sequence[Result], title: str) -> Any:
     for number, r in enumerate(timed, 1):
         rate = r.rates(r.mine)["gflops"]
         if rate:
-            points.append((r.work.flops / (r.work.read + r.work.written), rate, number, r))
-    _draw_roof(left, peaks, points)
+            intensity = r.work.flops / (r.work.read + r.work.written)
+            points.append((intensity, rate, str(number), _FAMILIES[_family(r)]))
+    draw_roof(left, peaks.flops / 1e9, peaks.read / 1e9, points)
+    left.set_xlabel("FLOP per byte, every array once", fontsize=8)
+    left.set_ylabel("GFLOP/s of the definition; numbers are those of the list", fontsize=8)
     handles = {}
     shares = [100 * (r.rates(r.mine)["fraction_of_roofline"] or 0.0) for r in timed]
     at = np.arange(rows)[::-1]
@@ -223,39 +207,12 @@ def _roofline(results: Sequence[Result], title: str) -> Any:
     right.set_xlabel("% of the roofline: the least time of arithmetic or bytes over the time taken\n"
                      "(above 100: arrays in a cache, or read and written at once)", fontsize=8)  # fmt: skip
     right.tick_params(axis="x", labelsize=8)
-    _bare(right)
+    bare(right)
     from matplotlib.patches import Patch
 
     patches = {name: Patch(color=value) for name, value in handles.items()}
     on = "1 thread" if threads == 1 else f"{threads} threads"
     return _finished(figure, patches, f"Roofline of {peaks.isa}, {on}. {title}")
-
-
-def _draw_roof(axes: Any, peaks: Peaks, points: Sequence[tuple[float, float, int, Result]]) -> None:
-    """The roof, and a numbered point for each kernel that multiplies and adds."""
-    top, slope = peaks.flops / 1e9, peaks.read / 1e9
-    least = min([0.1, *(x / 2 for x, *_ in points)])
-    most = max([1000.0, *(2 * x for x, *_ in points)])
-    xs = np.geomspace(least, most, 200)
-    axes.plot(xs, np.minimum(top, slope * xs), color="#444444", linewidth=1.6)
-    axes.text(most, top * 1.06, f"{top:.0f} GFLOP/s", ha="right", va="bottom", fontsize=8)
-    at = least * 1.6
-    axes.text(at, slope * at * 0.72, f"{slope:.0f} GB/s read", fontsize=8, va="top")
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    axes.set_xlim(least, most)
-    rates = [rate for _, rate, *_ in points]
-    axes.set_ylim(min([slope * least, *rates]) / 1.6, max([top, *rates]) * 2)
-    for x, y, number, r in points:
-        axes.plot(x, y, "o", color=_FAMILIES[_family(r)], markersize=5, zorder=3)
-        axes.annotate(str(number), (x, y), xytext=(4, 3), textcoords="offset points", fontsize=6.5)
-    axes.grid(True, which="major", color="#dddddd", linewidth=0.7)
-    axes.set_xlabel("FLOP per byte, every array once", fontsize=8)
-    axes.set_ylabel("GFLOP/s of the definition; numbers are those of the list", fontsize=8)
-    axes.tick_params(labelsize=8)
-    _bare(axes)
-    if not points:
-        axes.text(0.5, 0.5, "no operation here multiplies and adds", transform=axes.transAxes, ha="center")
 
 
 # ---- CPU beside GPU
@@ -285,61 +242,27 @@ def _devices(results: Sequence[Result], title: str) -> Any:
     figure, panels = _grid(len(groups), 4.4, 3.9)
     for axes, ((name, threads), group) in zip(panels, groups.items(), strict=True):
         many, unit = _examples(name)
-        bars: list[tuple[float, float | None, str, str]] = []
-        x, spans = 0.0, []
-        for r in sorted(group, key=lambda r: r.device):
-            start = x
-            timed = {n: m.median for n, m in r.comparison.peers.items() if m.median is not None}
-            # The others first and ours last, next to the other device's.
-            order = sorted(timed, key=lambda n: (n.startswith("convcore"), -(timed[n] or 0.0)))
-            for peer in order or ["convcore"]:
-                ms = timed.get(peer)
-                bars.append((x, many / ms * 1e3 if ms else None, peer, r.device))
-                x += 1
-            spans.append((start - 0.75, x - 0.25, r.device))
-            x += 0.5
-        _draw_bars(axes, bars)
-        for left, right, device in spans:
-            axes.axvspan(left, right, color="#f3f3f3" if device == "cuda" else "white", zorder=0)
-            axes.text((left + right) / 2, 0.985, _DEVICES[device], ha="center", va="top", fontsize=10,
-                      fontweight="bold", transform=axes.get_xaxis_transform())  # fmt: skip
-        axes.set_xlim(spans[0][0], spans[-1][1])
-        axes.set_ylabel(unit, fontsize=8)
+        ordered = sorted(group, key=lambda r: r.device)
+        draw_device_bars(axes, {r.device: _bars(r, many) for r in ordered}, unit)
         on = "1 thread" if threads == 1 else f"{threads} threads"
         axes.set_title(f"{_workload(name)}\n{on}", fontsize=9, loc="left")
     figure.suptitle(f"CPU and GPU, higher is better. {title}", fontsize=10.5, x=0.01, ha="left")
     return figure
 
 
-def _draw_bars(axes: Any, bars: Sequence[tuple[float, float | None, str, str]]) -> None:
-    highest = max((v for _, v, _, _ in bars if v), default=1.0)
-    for at, value, peer, device in bars:
-        if value is None:
-            axes.bar(
-                at, highest * 0.9, width=0.8, fill=False, edgecolor="#999999", linestyle=":", linewidth=1.2
-            )
-            axes.text(at, highest * 0.45, "not measured", rotation=90, ha="center", va="center", fontsize=9,
-                      color="#666666")  # fmt: skip
-            continue
-        hatch = "//" if device == "cuda" else None
-        axes.bar(at, value, width=0.8, color=colour(peer), hatch=hatch, edgecolor="white" if hatch else None)
-        axes.text(at, value + 0.02 * highest, _three(value), ha="center", va="bottom", fontsize=8,
-                  fontweight="bold" if peer.startswith("convcore") else "normal")  # fmt: skip
-    names = [label(peer) for _, _, peer, _ in bars]
-    axes.set_xticks([at for at, *_ in bars], names, rotation=35, ha="right", fontsize=8)
-    axes.set_ylim(0, 1.28 * highest)  # above the bars the device's name
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if highest > 10 else f"{value:g}")
-    axes.tick_params(axis="y", labelsize=8)
-    axes.tick_params(axis="x", length=0)
-    _bare(axes)
-
-
-def _three(value: float) -> str:
-    """Three digits, with thousands apart."""
-    if value >= 1000:
-        digits = 10 ** (len(str(int(value))) - 3)
-        return f"{round(value / digits) * digits:,.0f}"
-    return f"{value:.3g}"
+def _bars(result: Result, many: float) -> list[Bar]:
+    """The others first and ours last, next to the other device's."""
+    timed = {n: m.median for n, m in result.comparison.peers.items() if m.median is not None}
+    order = sorted(timed, key=lambda n: (n.startswith("convcore"), -timed[n]))
+    return [
+        Bar(
+            label(name),
+            many / timed[name] * 1e3 if name in timed else None,
+            colour(name),
+            ours=name.startswith("convcore"),
+        )
+        for name in order or ["convcore"]
+    ]
 
 
 _WORKLOADS = {

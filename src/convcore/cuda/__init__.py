@@ -1,4 +1,4 @@
-"""The operations of convcore on a GPU: the same names, arguments and definitions, on device arrays.
+"""The operations of convcore on a GPU: the same names, arguments and definitions, on device arrays::
 
     import convcore.cuda as cc_cuda
     y = cc_cuda.conv2d(x, w, padding="same", stream=stream)
@@ -9,8 +9,8 @@ between host and device but by :func:`to_device` and :meth:`DeviceArray.copy_to_
 ``stream=`` beside its arguments and returns when its work is on that stream, not when it is done.
 
 It needs the extra ``cuda`` (``pip install "convcore[cuda]"``) and an NVIDIA GPU of the Ampere generation or
-later. What depends on values differs from the CPU: :func:`batch_norm` cannot refuse a variance that is not
-positive without reading it, so it gives NaN.
+later. What depends on values differs from the CPU: :func:`convcore.batch_norm` cannot refuse a variance that
+is not positive without reading it, so it gives NaN.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The elementwise functions as device functions, for kernels that other people write with numba-cuda.
+"""The elementwise functions as device functions, for kernels that other people write with numba-cuda::
 
     from convcore.cuda.activations import gelu
 

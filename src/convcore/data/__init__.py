@@ -1,4 +1,7 @@
-"""The small models that ship with convcore. ``README.md`` beside this file says how each was trained."""
+"""The small models that ship with convcore, and a picture for one of them.
+
+``README.md`` beside this file says how each was trained.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ _FOLDER = Path(__file__).parent
 
 def names() -> tuple[str, ...]:
     """Names of the shipped files."""
-    return tuple(sorted(p.name for p in _FOLDER.iterdir() if p.suffix in {".keras", ".toml"}))
+    return tuple(sorted(p.name for p in _FOLDER.iterdir() if p.suffix in {".keras", ".toml", ".png"}))
 
 
 def path(name: str) -> Path:

@@ -68,6 +68,8 @@ def read_picture(
     The orientation in EXIF is ignored, as Keras ignores it, and an alpha channel is dropped. Of
     16-bit samples the upper 8 bits are taken.
 
+    Definition: docs/operations/preprocessing.md#reading-pictures
+
     Parameters
     ----------
     size
@@ -133,6 +135,8 @@ def resize_picture(
     """Resize a picture by Pillow's rules: equal, pixel for pixel, to ``Image.resize``.
 
     Where Pillow 13 and later shrink rows before columns, bilinear bytes differ from theirs by 1 at most.
+
+    Definition: docs/operations/preprocessing.md#reading-pictures
 
     Parameters
     ----------
@@ -227,6 +231,8 @@ PREPROCESSING: dict[str, Callable[[NDArray[np.float32]], NDArray[np.float32]]] =
 
 def preprocess(x: NDArray[np.float32], mode: str) -> NDArray[np.float32]:
     """Turn RGB values 0 to 255 into what a network was trained on.
+
+    Definition: docs/operations/preprocessing.md#preprocessing-modes
 
     Parameters
     ----------

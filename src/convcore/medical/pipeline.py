@@ -47,6 +47,8 @@ def to_input(hu: NDArray[np.float32], card: Card) -> NDArray[np.float32]:
 def slice_inputs(slices: NDArray[np.float32], card: Card) -> NDArray[np.float32]:
     """Turn slices in HU, shape (n, rows, columns), into a mask2d model's input: resized, clipped, scaled.
 
+    Definition: docs/operations/preprocessing.md#clipping-and-scaling
+
     Examples
     --------
     >>> from convcore.medical import bundled_card
@@ -62,6 +64,8 @@ def cube_inputs(volume: Volume, card: Card, places_mm: Sequence[Sequence[float]]
     Bring it there with ``resample(volume, card.spacing_mm)``, once for any number of places; the exact
     spacing that results may differ from the card's by the rounding of the number of voxels. Places are
     patient coordinates x, y, z in mm.
+
+    Definition: docs/operations/preprocessing.md#clipping-and-scaling
 
     Examples
     --------

@@ -113,6 +113,8 @@ def score_result(
 def dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
     """Return Dice's coefficient of two masks, ``2 |a and b| / (|a| + |b|)``; 1 if both are empty.
 
+    Definition: docs/operations/preprocessing.md#dice-coefficient
+
     Examples
     --------
     >>> dice(np.array([True, True, False]), np.array([True, False, False]))

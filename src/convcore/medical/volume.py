@@ -86,6 +86,8 @@ def hu_volume(series: Series, *, padding_to: float = AIR) -> Volume:
     interpolated linearly between their neighbours. Values below -1024 that some scanners store outside
     the scan field without calling them padding stay as they are: a model card's clip removes them.
 
+    Definition: docs/operations/preprocessing.md#hu_rescale
+
     Returns
     -------
     Volume
@@ -139,6 +141,8 @@ def resample(volume: Volume, spacing: Sequence[float]) -> Volume:
     ``round((n - 1) * old / new) + 1`` and the spacing that results is the exact quotient, not the one
     asked for; it is in the result.
 
+    Definition: docs/operations/preprocessing.md#resampling-to-a-spacing
+
     Parameters
     ----------
     volume
@@ -168,6 +172,8 @@ def cube(
     volume: Volume, centre_mm: Sequence[float], size: Sequence[int], *, padding: float = AIR
 ) -> NDArray[np.float32]:
     """Cut out a box of whole voxels around a place; what lies outside the volume is `padding`.
+
+    Definition: docs/operations/preprocessing.md#cutting-out-a-cube
 
     Parameters
     ----------

@@ -91,6 +91,8 @@ def conv1d(
 
     `padding` may also be "causal". For the rest see :func:`conv2d`.
 
+    Definition: docs/operations/convolution.md#conv1d-conv2d-conv3d
+
     Examples
     --------
     >>> x = np.array([1.0, 2.0, 3.0], np.float32).reshape(1, 3, 1)
@@ -122,6 +124,8 @@ def conv2d(
     dtype: DTypeLike | None = None,
 ) -> Out:
     """2-D convolution, as in Keras: every output is a bias plus the dot product of window and kernel.
+
+    Definition: docs/operations/convolution.md#conv1d-conv2d-conv3d
 
     Parameters
     ----------
@@ -195,6 +199,8 @@ def conv3d(
     dtype: DTypeLike | None = None,
 ) -> Out:
     """3-D convolution of x (n, d, h, w, ic) with w (kd, kh, kw, ic / groups, oc). See :func:`conv2d`.
+
+    Definition: docs/operations/convolution.md#conv1d-conv2d-conv3d
 
     Examples
     --------

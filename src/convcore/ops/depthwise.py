@@ -83,6 +83,8 @@ def depthwise_conv1d(
 ) -> Out:
     """1-D depthwise convolution of x (n, w, ic) with w (kw, ic, m). See :func:`depthwise_conv2d`.
 
+    Definition: docs/operations/convolution.md#depthwise_conv1d-depthwise_conv2d
+
     Examples
     --------
     >>> depthwise_conv1d(np.ones((1, 4, 2), np.float32), np.ones((3, 2, 1), np.float32)).shape
@@ -114,6 +116,8 @@ def depthwise_conv2d(
 
     `w` is (kh, kw, ic, m), `bias` (ic * m,); output channel ``c * m + j`` is channel c through its
     kernel j. For the other arguments see :func:`conv2d`.
+
+    Definition: docs/operations/convolution.md#depthwise_conv1d-depthwise_conv2d
 
     Examples
     --------
@@ -204,6 +208,8 @@ def separable_conv1d(
 
     See :func:`separable_conv2d`.
 
+    Definition: docs/operations/convolution.md#separable_conv1d-separable_conv2d
+
     Examples
     --------
     >>> x, dw = np.ones((1, 5, 2), np.float32), np.ones((3, 2, 1), np.float32)
@@ -238,6 +244,8 @@ def separable_conv2d(
     `depthwise` is (kh, kw, ic, m) and takes strides, padding, dilation and flip; `pointwise` is
     (1, 1, ic * m, oc); `bias` (oc,) and `activation` come last. For the other arguments see
     :func:`conv2d`.
+
+    Definition: docs/operations/convolution.md#separable_conv1d-separable_conv2d
 
     Examples
     --------

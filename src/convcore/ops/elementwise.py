@@ -129,6 +129,8 @@ def relu(
 ) -> Out:
     """Rectified linear unit: max(x, 0), and Keras's general form.
 
+    Definition: docs/operations/activations.md#relu
+
     Parameters
     ----------
     x
@@ -190,6 +192,8 @@ def leaky_relu(
 
     Keras's function has the default 0.2, its layer 0.3. See :func:`relu` for `x`, `out`, `dtype`.
 
+    Definition: docs/operations/activations.md#leaky_relu
+
     Examples
     --------
     >>> leaky_relu(np.array([-1.0, 2.0], np.float32), negative_slope=0.5)
@@ -212,6 +216,8 @@ def leaky_divide(
 
     `a` is in (1, inf); 5.5 is their "very leaky" one, 100 the usual. See :func:`relu` for `x`, `out`,
     `dtype`.
+
+    Definition: docs/operations/activations.md#leaky_divide
 
     Examples
     --------
@@ -237,6 +243,8 @@ def rrelu(
     dtype: DTypeLike | None = None,
 ) -> Out:
     """Randomised leaky ReLU (Xu et al. 2015): x where x >= 0, ``x / a`` below.
+
+    Definition: docs/operations/activations.md#rrelu
 
     Parameters
     ----------
@@ -287,6 +295,8 @@ def noisy_relu(
     Without `training`, z is its mean, 0: the ReLU. See :func:`rrelu` for `seed` and :func:`relu` for
     the rest.
 
+    Definition: docs/operations/activations.md#noisy_relu
+
     Examples
     --------
     >>> noisy_relu(np.array([-1.0, 2.0], np.float32))
@@ -310,6 +320,8 @@ def elu(
 ) -> Out:
     """x where x > 0, ``alpha * (e**x - 1)`` below (Clevert et al. 2015). See :func:`relu` for the rest.
 
+    Definition: docs/operations/activations.md#elu
+
     Examples
     --------
     >>> elu(np.array([-100.0, 2.0], np.float32))
@@ -329,6 +341,8 @@ def celu(
 ) -> Out:
     """x where x > 0, ``alpha * (e**(x / alpha) - 1)`` below, alpha > 0. See :func:`relu` for the rest.
 
+    Definition: docs/operations/activations.md#celu
+
     Examples
     --------
     >>> celu(np.array([-100.0, 2.0], np.float32), alpha=2.0)
@@ -342,6 +356,8 @@ def selu(
     x: ArrayInput, *, out: Out | None = None, num_threads: int | None = None, dtype: DTypeLike | None = None
 ) -> Out:
     """``1.0507 * elu(x, 1.6733)``, self-normalising (Klambauer et al. 2017). See :func:`relu`.
+
+    Definition: docs/operations/activations.md#selu
 
     Examples
     --------
@@ -362,6 +378,8 @@ def gelu(
 ) -> Out:
     """``x * Phi(x)`` with the normal distribution function, or its tanh approximation. See :func:`relu`.
 
+    Definition: docs/operations/activations.md#gelu
+
     Examples
     --------
     >>> gelu(np.array([0.0, 100.0], np.float32))
@@ -375,6 +393,8 @@ def silu(
     x: ArrayInput, *, out: Out | None = None, num_threads: int | None = None, dtype: DTypeLike | None = None
 ) -> Out:
     """``x * sigmoid(x)``, also called swish. See :func:`relu`.
+
+    Definition: docs/operations/activations.md#silu-hard_silu
 
     Examples
     --------
@@ -390,6 +410,8 @@ def softplus(
 ) -> Out:
     """``log(1 + e**x)``. See :func:`relu`.
 
+    Definition: docs/operations/activations.md#softplus-softsign
+
     Examples
     --------
     >>> softplus(np.array([-200.0, 100.0], np.float32))
@@ -404,6 +426,8 @@ def softsign(
 ) -> Out:
     """``x / (1 + |x|)``. See :func:`relu`.
 
+    Definition: docs/operations/activations.md#softplus-softsign
+
     Examples
     --------
     >>> softsign(np.array([-1.0, 3.0], np.float32))
@@ -417,6 +441,8 @@ def sigmoid(
     x: ArrayInput, *, out: Out | None = None, num_threads: int | None = None, dtype: DTypeLike | None = None
 ) -> Out:
     """``1 / (1 + e**-x)``. See :func:`relu`.
+
+    Definition: docs/operations/activations.md#sigmoid
 
     Examples
     --------
@@ -437,6 +463,8 @@ def hard_sigmoid(
 ) -> Out:
     """``slope * x + 0.5`` cut to [0, 1]. Keras before 3.3 has slope 0.2. See :func:`relu`.
 
+    Definition: docs/operations/activations.md#hard_sigmoid
+
     Examples
     --------
     >>> hard_sigmoid(np.array([-9.0, 0.0, 9.0], np.float32))
@@ -450,6 +478,8 @@ def hard_silu(
     x: ArrayInput, *, out: Out | None = None, num_threads: int | None = None, dtype: DTypeLike | None = None
 ) -> Out:
     """``x * hard_sigmoid(x)``. See :func:`relu`.
+
+    Definition: docs/operations/activations.md#silu-hard_silu
 
     Examples
     --------
@@ -465,6 +495,8 @@ def tanh(
 ) -> Out:
     """Hyperbolic tangent. See :func:`relu`.
 
+    Definition: docs/operations/activations.md#tanh
+
     Examples
     --------
     >>> tanh(np.array([0.0, 100.0], np.float32))
@@ -479,6 +511,8 @@ def exponential(
 ) -> Out:
     """``e**x``. See :func:`relu`.
 
+    Definition: docs/operations/activations.md#exponential
+
     Examples
     --------
     >>> exponential(np.array([0.0, -np.inf], np.float32))
@@ -492,6 +526,8 @@ def mish(
     x: ArrayInput, *, out: Out | None = None, num_threads: int | None = None, dtype: DTypeLike | None = None
 ) -> Out:
     """``x * tanh(softplus(x))``. See :func:`relu`.
+
+    Definition: docs/operations/activations.md#mish
 
     Examples
     --------
@@ -511,6 +547,8 @@ def prelu(
     dtype: DTypeLike | None = None,
 ) -> Out:
     """x where x >= 0, ``alpha * x`` below, alpha learned (He et al. 2015).
+
+    Definition: docs/operations/activations.md#prelu
 
     Parameters
     ----------

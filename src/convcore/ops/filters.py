@@ -441,6 +441,8 @@ def correlate(
     Takes the arguments of ``scipy.ndimage.correlate`` and of ``scipy.signal.correlate`` and ``correlate2d``,
     and equals their results.
 
+    Definition: docs/operations/filters.md#correlate-convolve
+
     Parameters
     ----------
     x
@@ -551,6 +553,8 @@ def convolve(
 
     It is :func:`correlate` with the kernel turned around on every axis, and takes the same arguments; those
     of ``scipy.ndimage.convolve`` and of ``scipy.signal.convolve`` and ``convolve2d``.
+
+    Definition: docs/operations/filters.md#correlate-convolve
 
     Examples
     --------

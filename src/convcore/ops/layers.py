@@ -47,6 +47,8 @@ def dense(
 
     `activation`, `out` and `dtype` are as for :func:`conv2d`.
 
+    Definition: docs/operations/linear.md#dense
+
     Examples
     --------
     >>> x, w = np.array([[1.0, 2.0]], np.float32), np.array([[1.0], [10.0]], np.float32)
@@ -103,6 +105,8 @@ def batch_norm(
     It is computed as one multiplication and one addition, with the scale
     ``gamma / sqrt(variance + epsilon)`` and the offset ``beta - mean * scale`` taken in float64 and
     rounded once.
+
+    Definition: docs/operations/normalisation.md#batch_norm
 
     Parameters
     ----------
@@ -171,8 +175,10 @@ def softmax(
 ) -> Out:
     """``exp(x) / sum(exp(x))`` along `axis`.
 
-    A row that holds a NaN or +inf, or nothing but -inf, is NaN, as in Keras. See :func:`relu` for
-    `x`, `out` and `dtype`.
+    A row that holds a NaN or +inf, or nothing but -inf, is NaN. See :func:`relu` for `x`, `out` and
+    `dtype`.
+
+    Definition: docs/operations/activations.md#softmax
 
     Examples
     --------

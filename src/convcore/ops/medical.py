@@ -73,6 +73,8 @@ def hu_rescale(
 ) -> PixelsOut:
     """``slope * pixels + intercept``: stored CT values to Hounsfield units (DICOM PS3.3 C.11.1).
 
+    Definition: docs/operations/preprocessing.md#hu_rescale
+
     Parameters
     ----------
     pixels

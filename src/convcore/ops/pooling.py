@@ -67,6 +67,8 @@ def max_pool(
 ) -> Out:
     """Largest value of every window.
 
+    Definition: docs/operations/pooling.md#max_pool
+
     Parameters
     ----------
     x
@@ -114,6 +116,8 @@ def average_pool(
 
     Padding does not count, unless `include_padding` counts it as zeros (Theano in Keras 2.0 to
     2.1.4). For the other arguments see :func:`max_pool`.
+
+    Definition: docs/operations/pooling.md#average_pool
 
     Examples
     --------
@@ -165,6 +169,8 @@ def global_max_pool(
 
     For the other arguments see :func:`max_pool`.
 
+    Definition: docs/operations/pooling.md#global_max_pool-global_average_pool
+
     Examples
     --------
     >>> global_max_pool(np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2))
@@ -186,6 +192,8 @@ def global_average_pool(
     """Mean of every channel: (n, c), or with `keepdims` spatial axes of length 1 too.
 
     For the other arguments see :func:`max_pool`.
+
+    Definition: docs/operations/pooling.md#global_max_pool-global_average_pool
 
     Examples
     --------

@@ -253,6 +253,8 @@ def prepare_conv1d(
 ) -> PreparedKernel:
     """Pack the weights of :func:`conv1d` once. See :func:`prepare_conv2d`.
 
+    Definition: docs/operations/convolution.md#conv1d-conv2d-conv3d
+
     Examples
     --------
     >>> k = prepare_conv1d(np.ones((3, 1, 1), np.float32), padding="full")
@@ -278,6 +280,8 @@ def prepare_conv2d(
     dtype: DTypeLike | None = None,
 ) -> PreparedKernel:
     """Pack the weights of :func:`conv2d` once.
+
+    Definition: docs/operations/convolution.md#conv1d-conv2d-conv3d
 
     Parameters
     ----------
@@ -337,6 +341,8 @@ def prepare_conv3d(
 ) -> PreparedKernel:
     """Pack the weights of :func:`conv3d` once. See :func:`prepare_conv2d`.
 
+    Definition: docs/operations/convolution.md#conv1d-conv2d-conv3d
+
     Examples
     --------
     >>> k = prepare_conv3d(np.ones((3, 3, 3, 2, 1), np.float32), padding="same")
@@ -361,6 +367,8 @@ def prepare_depthwise_conv1d(
 ) -> PreparedKernel:
     """Pack the weights of :func:`depthwise_conv1d` once. See :func:`prepare_conv2d`.
 
+    Definition: docs/operations/convolution.md#depthwise_conv1d-depthwise_conv2d
+
     Examples
     --------
     >>> prepare_depthwise_conv1d(np.ones((3, 2, 1), np.float32))(np.ones((1, 4, 2), np.float32)).shape
@@ -383,6 +391,8 @@ def prepare_depthwise_conv2d(
     dtype: DTypeLike | None = None,
 ) -> PreparedKernel:
     """Pack the weights of :func:`depthwise_conv2d` once. See :func:`prepare_conv2d`.
+
+    Definition: docs/operations/convolution.md#depthwise_conv1d-depthwise_conv2d
 
     Examples
     --------
@@ -409,6 +419,8 @@ def prepare_separable_conv1d(
 ) -> PreparedKernel:
     """Pack the weights of :func:`separable_conv1d` once. See :func:`prepare_conv2d`.
 
+    Definition: docs/operations/convolution.md#separable_conv1d-separable_conv2d
+
     Examples
     --------
     >>> dw, pw = np.ones((3, 2, 1), np.float32), np.ones((1, 2, 1), np.float32)
@@ -433,6 +445,8 @@ def prepare_separable_conv2d(
     dtype: DTypeLike | None = None,
 ) -> PreparedKernel:
     """Pack the weights of :func:`separable_conv2d` once. See :func:`prepare_conv2d`.
+
+    Definition: docs/operations/convolution.md#separable_conv1d-separable_conv2d
 
     Examples
     --------
@@ -459,6 +473,8 @@ def prepare_conv1d_transpose(
 ) -> PreparedKernel:
     """Pack the weights of :func:`conv1d_transpose` once. See :func:`prepare_conv2d`.
 
+    Definition: docs/operations/convolution.md#conv1d_transpose-conv2d_transpose-conv3d_transpose
+
     Examples
     --------
     >>> k = prepare_conv1d_transpose(np.ones((2, 3, 2), np.float32), strides=2)
@@ -483,6 +499,8 @@ def prepare_conv2d_transpose(
     dtype: DTypeLike | None = None,
 ) -> PreparedKernel:
     """Pack the weights of :func:`conv2d_transpose` once. See :func:`prepare_conv2d`.
+
+    Definition: docs/operations/convolution.md#conv1d_transpose-conv2d_transpose-conv3d_transpose
 
     Examples
     --------
@@ -509,6 +527,8 @@ def prepare_conv3d_transpose(
 ) -> PreparedKernel:
     """Pack the weights of :func:`conv3d_transpose` once. See :func:`prepare_conv2d`.
 
+    Definition: docs/operations/convolution.md#conv1d_transpose-conv2d_transpose-conv3d_transpose
+
     Examples
     --------
     >>> k = prepare_conv3d_transpose(np.ones((2, 2, 2, 3, 2), np.float32), strides=2)
@@ -527,6 +547,8 @@ def prepare_dense(
     dtype: DTypeLike | None = None,
 ) -> PreparedKernel:
     """Pack the weights of :func:`dense` once. See :func:`prepare_conv2d`.
+
+    Definition: docs/operations/linear.md#dense
 
     Examples
     --------
@@ -549,6 +571,8 @@ def prepare_batch_norm(
     dtype: DTypeLike | None = None,
 ) -> PreparedKernel:
     """Compute scale and offset of :func:`batch_norm` once. See :func:`prepare_conv2d`.
+
+    Definition: docs/operations/normalisation.md#batch_norm
 
     Examples
     --------

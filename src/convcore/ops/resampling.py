@@ -42,6 +42,8 @@ def zero_pad(
     `padding` is one integer for every side, one per axis, or one (low, high) pair per axis. For the
     other arguments see :func:`conv2d`.
 
+    Definition: docs/operations/shapes.md#zero_pad
+
     Examples
     --------
     >>> zero_pad(np.ones((1, 2, 1), np.float32), [(1, 2)]).ravel()
@@ -76,6 +78,8 @@ def crop(
 
     `cropping` is one integer for every side, one per axis, or one (low, high) pair per axis. For the
     other arguments see :func:`conv2d`.
+
+    Definition: docs/operations/shapes.md#crop
 
     Examples
     --------
@@ -116,6 +120,8 @@ def upsample(
     """Repeat every sample of x (n, spatial..., c) ``size[a]`` times along spatial axis a.
 
     For the other arguments see :func:`conv2d`.
+
+    Definition: docs/operations/shapes.md#upsample
 
     Examples
     --------
@@ -162,6 +168,8 @@ def resample(
     ``p * (i - 1) / (o - 1)`` of the input. This is ``scipy.ndimage.zoom`` with ``order=1``,
     ``mode="nearest"`` and ``grid_mode=False``.
 
+    Definition: docs/operations/resampling.md#resample
+
     Parameters
     ----------
     volume
@@ -174,7 +182,7 @@ def resample(
     Returns
     -------
     ndarray
-        (*output_shape) or (*output_shape, c).
+        ``(*output_shape,)`` or ``(*output_shape, c)``.
 
     Examples
     --------
@@ -215,6 +223,8 @@ def resize(
     """Resize images x (n, h, w, c) to `size` = (height, width), as Keras and TensorFlow do.
 
     Pixel centres lie at half integers and there is no antialiasing.
+
+    Definition: docs/operations/resampling.md#resize
 
     Parameters
     ----------

@@ -82,6 +82,8 @@ def conv1d_transpose(
 ) -> Out:
     """1-D transposed convolution of x (n, w, ic) with w (kw, oc, ic). See :func:`conv2d_transpose`.
 
+    Definition: docs/operations/convolution.md#conv1d_transpose-conv2d_transpose-conv3d_transpose
+
     Examples
     --------
     >>> x, k = np.ones((1, 2, 1), np.float32), np.ones((3, 1, 1), np.float32)
@@ -114,6 +116,8 @@ def conv2d_transpose(
     """2-D transposed convolution: the gradient of :func:`conv2d` with respect to its input.
 
     Every input pixel adds its multiple of the kernel to the output, `strides` apart.
+
+    Definition: docs/operations/convolution.md#conv1d_transpose-conv2d_transpose-conv3d_transpose
 
     Parameters
     ----------
@@ -160,6 +164,8 @@ def conv3d_transpose(
     dtype: DTypeLike | None = None,
 ) -> Out:
     """3-D transposed convolution of x (n, d, h, w, ic), w (kd, kh, kw, oc, ic). See :func:`conv2d_transpose`.
+
+    Definition: docs/operations/convolution.md#conv1d_transpose-conv2d_transpose-conv3d_transpose
 
     Examples
     --------

@@ -80,7 +80,7 @@ def softmax(x: ArrayLike, axis: int = -1) -> Array:
     """Return ``exp(x) / sum(exp(x))`` along `axis`.
 
     The maximum is subtracted first, so no finite input overflows. A row that holds a NaN or +inf, or
-    nothing but -inf, is NaN, as in Keras.
+    nothing but -inf, is NaN.
 
     Examples
     --------

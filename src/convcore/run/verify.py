@@ -50,7 +50,7 @@ class EndCheck:
 
 @dataclass(frozen=True)
 class Verification:
-    """What :meth:`Model.verify` found. `keras` is empty when Keras could not judge; `note` says why."""
+    """What :meth:`convcore.Model.verify` found. `keras` is empty if Keras cannot judge; `note` says why."""
 
     nodes: tuple[NodeCheck, ...]
     keras: tuple[EndCheck, ...]

@@ -53,7 +53,7 @@ def sprite(value: NDArray[np.float32], pixels: int) -> Sprite:
     --------
     >>> drawn = sprite(np.arange(8, dtype=np.float32).reshape(2, 2, 2), 64)
     >>> drawn.tile, drawn.pixels.shape, drawn.low < drawn.high
-    ((2, 2), (2, 4), True)
+    ((2, 2), (4, 2), True)
     """
     depth = None
     if value.ndim == 4:
@@ -67,7 +67,8 @@ def sprite(value: NDArray[np.float32], pixels: int) -> Sprite:
     maps = _shrunk(np.moveaxis(value, -1, 0), scale)
     low, high = _ends(maps)
     grey = _grey(maps, low, high)
-    columns = min(count, max(1, math.isqrt(count * grey.shape[1] // max(grey.shape[2], 1)) or 1))
+    # As wide as high, about.
+    columns = min(count, math.ceil(math.sqrt(count * grey.shape[1] / grey.shape[2])))
     rows = -(-count // columns)
     tiles = np.zeros((rows * columns, *grey.shape[1:]), np.uint8)
     tiles[:count] = grey

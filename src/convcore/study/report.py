@@ -18,8 +18,9 @@ __all__ = ["Report"]
 
 #: In the order in which they are read: what comes later may use what came before.
 SCRIPTS = (
-    "base", "chart", "window", "arithmetic", "workings", "spreadsheet", "animation", "curves", "roofline", "ct",
-    "layout", "network", "table", "layer", "main",
+    "base", "chart", "window", "arithmetic", "workings", "value_maps", "spreadsheet", "animation",
+    "functions", "curves", "roofline", "ct", "layout", "network", "table", "feature_maps", "layer",
+    "about", "main",
 )  # fmt: skip
 STYLES = ("style", "spreadsheet")
 

@@ -38,6 +38,7 @@ WHERE: dict[str, str] = {
     " `model_LUNA_64_v29_14.h5`",
     "astronaut.png": "scikit-image's `data` folder (a portrait by NASA, public domain)",
     "chelsea.png": "scikit-image's `data` folder (a cat, CC0)",
+    "conv-example.xlsx": "GitHub, fastai/courses, where it lies in `deeplearning1/excel`",
     "sonar.csv": "UCI's Machine Learning Repository, *Connectionist Bench (Sonar, Mines vs. Rocks)*, where it"
     " is called `sonar.all-data`: 208 rows, no header",
 }

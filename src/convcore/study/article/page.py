@@ -169,9 +169,7 @@ class _Words:
     def html(self, text: str) -> str:
         """Render a cell."""
         page = str(self._markdown.render(text))
-        page = page.replace("<table>", '<div class="table"><table>').replace(
-            "</table>", "</table></div>"
-        )
+        page = page.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
         # A paragraph that is nothing but one formula stands by itself.
         return re.sub(
             r'<p>(<svg class="formula"[^>]*>(?:(?!</?p>).)*?</svg>)</p>', r'<p class="display">\1</p>', page

@@ -133,7 +133,7 @@ def _run_cell(cell: Cell, run: _Run) -> Result:
     run.missing = {name: files for name, files in run.missing.items() if name not in made}
     if lacking:
         run.missing |= dict.fromkeys(made, tuple(lacking))
-    return Result(cell, printed.getvalue(), _shown(value), tuple(_figures(run)), tuple(lacking))
+    return Result(cell, printed.getvalue(), _shown(value), tuple(_figures(run, value)), tuple(lacking))
 
 
 def _asked_for(tree: ast.Module) -> Iterator[str]:
@@ -189,12 +189,13 @@ def _shown(value: Any) -> str:
     return repr(value)
 
 
-def _figures(run: _Run) -> Iterator[Drawing]:
-    """Draw the figures that the cell has opened, and close them."""
+def _figures(run: _Run, value: Any) -> Iterator[Drawing]:
+    """Draw the figures that the cell has opened, and close them; a last value that is one, opened or not."""
     from matplotlib import pyplot
+    from matplotlib.figure import Figure
 
-    for number in sorted(set(pyplot.get_fignums()) - run.not_ours):
-        figure = pyplot.figure(number)
+    opened = [pyplot.figure(number) for number in sorted(set(pyplot.get_fignums()) - run.not_ours)]
+    for figure in opened + [value] * (isinstance(value, Figure) and value not in opened):
         run.drawn += 1
         yield draw(figure, f"figure-{run.drawn}")
         pyplot.close(figure)

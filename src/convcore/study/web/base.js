@@ -5,7 +5,9 @@ const STUDY = readStudy();
 function readStudy() {
   const study = JSON.parse(document.getElementById("study").textContent);
   for (const [name, node] of Object.entries(study.nodes)) node.name = name;
-  study.layers.forEach((layer, index) => { layer.index = index; });
+  study.layers.forEach((layer, index) => {
+    layer.index = index;
+  });
   return study;
 }
 
@@ -57,6 +59,11 @@ function numberOf(value) {
   return value;
 }
 
+/** `x`, but no less than `low` and no more than `high`. */
+function clamp(x, low, high) {
+  return Math.min(high, Math.max(low, x));
+}
+
 // --- elements -------------------------------------------------------------------------------------------------
 
 /** A new HTML element. Attributes named on... are listeners; `dataset` is an object. */
@@ -76,7 +83,9 @@ function furnish(node, attributes, children) {
     else if (name === "dataset") Object.assign(node.dataset, value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(
+    ...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false),
+  );
   return node;
 }
 
@@ -154,7 +163,10 @@ const PREFIXES = ["", "k", "M", "G", "T", "P"];
 function scaled(value, unit = "") {
   if (value === null || value === undefined) return "–";
   let step = 0;
-  while (Math.abs(value) >= 999.5 && step < PREFIXES.length - 1) { value /= 1000; step++; }
+  while (Math.abs(value) >= 999.5 && step < PREFIXES.length - 1) {
+    value /= 1000;
+    step++;
+  }
   const suffix = PREFIXES[step] + unit;
   return `${short(value, 3)}${suffix ? `\u202f${suffix}` : ""}`;
 }

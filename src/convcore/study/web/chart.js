@@ -10,7 +10,9 @@ function drawToWidth(box, draw) {
     box.replaceChildren(draw(width));
   });
   observer.observe(box);
-  box.redraw = () => { if (drawn) box.replaceChildren(draw(drawn)); };
+  box.redraw = () => {
+    if (drawn) box.replaceChildren(draw(drawn));
+  };
   return box;
 }
 
@@ -26,7 +28,8 @@ function linearTicks(low, high, wanted = 5) {
 
 /** The powers of ten from `low` to `high`; every second or third of them where there are many. */
 function logTicks(low, high) {
-  const first = Math.ceil(Math.log10(low) - 1e-9), last = Math.floor(Math.log10(high) + 1e-9);
+  const first = Math.ceil(Math.log10(low) - 1e-9),
+    last = Math.floor(Math.log10(high) + 1e-9);
   const every = Math.max(1, Math.ceil((last - first) / 8));
   const ticks = [];
   for (let p = first; p <= last; p += every) ticks.push(10 ** p);
@@ -35,7 +38,8 @@ function logTicks(low, high) {
 
 function scaleOf({ low, high, log }, from, to) {
   const place = log ? Math.log10 : (v) => v;
-  const a = place(low), b = place(high);
+  const a = place(low),
+    b = place(high);
   return (value) => from + ((place(value) - a) / (b - a)) * (to - from);
 }
 
@@ -45,30 +49,65 @@ function scaleOf({ low, high, log }, from, to) {
  */
 function chart({ width, height, x, y, label }) {
   const frame = { left: 54, top: 10, right: width - 10, bottom: height - 42 };
-  const toX = scaleOf(x, frame.left, frame.right), toY = scaleOf(y, frame.bottom, frame.top);
+  const toX = scaleOf(x, frame.left, frame.right),
+    toY = scaleOf(y, frame.bottom, frame.top);
   const clip = `clip-${nextChart++}`;
   const marks = svg("g", { "clip-path": `url(#${clip})` });
-  const lines = [], texts = [];
+  const lines = [],
+    texts = [];
   const most = Math.max(2, Math.floor((frame.right - frame.left) / 70));
-  for (const tick of x.ticks ?? (x.log ? logTicks(x.low, x.high) : linearTicks(x.low, x.high, Math.min(8, most)))) {
+  for (const tick of x.ticks ??
+    (x.log ? logTicks(x.low, x.high) : linearTicks(x.low, x.high, Math.min(8, most)))) {
     lines.push(svg("line", { x1: toX(tick), x2: toX(tick), y1: frame.top, y2: frame.bottom }));
-    texts.push(svg("text", { x: toX(tick), y: frame.bottom + 16, "text-anchor": "middle" },
-      (x.format ?? short)(roundOff(tick))));
+    texts.push(
+      svg(
+        "text",
+        { x: toX(tick), y: frame.bottom + 16, "text-anchor": "middle" },
+        (x.format ?? short)(roundOff(tick)),
+      ),
+    );
   }
   for (const tick of y.ticks ?? (y.log ? logTicks(y.low, y.high) : linearTicks(y.low, y.high, 5))) {
     lines.push(svg("line", { x1: frame.left, x2: frame.right, y1: toY(tick), y2: toY(tick) }));
-    texts.push(svg("text", { x: frame.left - 6, y: toY(tick) + 4, "text-anchor": "end" },
-      (y.format ?? short)(roundOff(tick))));
+    texts.push(
+      svg(
+        "text",
+        { x: frame.left - 6, y: toY(tick) + 4, "text-anchor": "end" },
+        (y.format ?? short)(roundOff(tick)),
+      ),
+    );
   }
-  const root = svg("svg", { class: "chart", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
-    svg("clipPath", { id: clip }, svg("rect", {
-      x: frame.left, y: frame.top, width: frame.right - frame.left, height: frame.bottom - frame.top })),
+  const root = svg(
+    "svg",
+    { class: "chart", width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
+    svg(
+      "clipPath",
+      { id: clip },
+      svg("rect", {
+        x: frame.left,
+        y: frame.top,
+        width: frame.right - frame.left,
+        height: frame.bottom - frame.top,
+      }),
+    ),
     svg("g", { class: "grid", "aria-hidden": "true" }, lines),
-    svg("g", { class: "ticks", "aria-hidden": "true" }, texts,
-      svg("text", { x: (frame.left + frame.right) / 2, y: height - 6, "text-anchor": "middle" }, x.label ?? ""),
-      svg("text", { transform: `translate(12 ${(frame.top + frame.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" },
-        y.label ?? "")),
-    marks);
+    svg(
+      "g",
+      { class: "ticks", "aria-hidden": "true" },
+      texts,
+      svg(
+        "text",
+        { x: (frame.left + frame.right) / 2, y: height - 6, "text-anchor": "middle" },
+        x.label ?? "",
+      ),
+      svg(
+        "text",
+        { transform: `translate(12 ${(frame.top + frame.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" },
+        y.label ?? "",
+      ),
+    ),
+    marks,
+  );
   return { svg: root, x: toX, y: toY, frame, marks };
 }
 
@@ -82,34 +121,57 @@ function roundOff(tick) {
 /** An SVG path through points [x, y]; a point that is not finite breaks it. */
 function pathThrough(points) {
   let down = false;
-  return points.map(([px, py]) => {
-    if (!Number.isFinite(px) || !Number.isFinite(py)) { down = false; return ""; }
-    const command = down ? "L" : "M";
-    down = true;
-    return `${command}${px.toFixed(2)} ${py.toFixed(2)}`;
-  }).join("");
+  return points
+    .map(([px, py]) => {
+      if (!Number.isFinite(px) || !Number.isFinite(py)) {
+        down = false;
+        return "";
+      }
+      const command = down ? "L" : "M";
+      down = true;
+      return `${command}${px.toFixed(2)} ${py.toFixed(2)}`;
+    })
+    .join("");
 }
 
 /**
  * A histogram { edges, counts } as bars. Counts are drawn as logarithms when `log` says so: zeros after a ReLU
  * outnumber all else by far.
  */
-function histogramChart({ edges, counts }, { width, height = 170, log = true, label, xLabel = "value", under = null }) {
+function histogramChart(
+  { edges, counts },
+  { width, height = 170, log = true, label, xLabel = "value", under = null },
+) {
   const most = Math.max(1, ...counts);
-  const low = edges[0], high = edges.at(-1) > low ? edges.at(-1) : low + 1;
+  const low = edges[0],
+    high = edges.at(-1) > low ? edges.at(-1) : low + 1;
   const drawn = chart({
-    width, height, label, x: { low, high, label: xLabel },
-    y: log ? { low: 0.5, high: Math.max(10, most * 1.2), log: true, label: "how many", format: scaled }
+    width,
+    height,
+    label,
+    x: { low, high, label: xLabel },
+    y: log
+      ? { low: 0.5, high: Math.max(10, most * 1.2), log: true, label: "how many", format: scaled }
       : { low: 0, high: most * 1.05, label: "how many", format: scaled },
   });
   under?.(drawn);
   counts.forEach((count, i) => {
     if (count === 0) return;
-    const left = drawn.x(edges[i]), right = drawn.x(edges[i + 1] > edges[i] ? edges[i + 1] : high);
-    drawn.marks.append(svg("rect", {
-      class: "bar", x: left, y: drawn.y(count), width: Math.max(0.5, right - left - (right - left > 3 ? 1 : 0)),
-      height: drawn.frame.bottom - drawn.y(count),
-    }, svg("title", {}, `${short(edges[i])} to ${short(edges[i + 1])}: ${whole(count)}`)));
+    const left = drawn.x(edges[i]),
+      right = drawn.x(edges[i + 1] > edges[i] ? edges[i + 1] : high);
+    drawn.marks.append(
+      svg(
+        "rect",
+        {
+          class: "bar",
+          x: left,
+          y: drawn.y(count),
+          width: Math.max(0.5, right - left - (right - left > 3 ? 1 : 0)),
+          height: drawn.frame.bottom - drawn.y(count),
+        },
+        svg("title", {}, `${short(edges[i])} to ${short(edges[i + 1])}: ${whole(count)}`),
+      ),
+    );
   });
   return drawn;
 }

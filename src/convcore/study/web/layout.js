@@ -1,6 +1,6 @@
 // Places of a network's layers: ranks from the inputs down, few crossings, long connections in lanes of their own.
 
-const BOX = { width: 196, height: 42, gapX: 22, gapY: 26, lane: 12 };
+const BOX = { width: 208, height: 42, gapX: 22, gapY: 26, lane: 12 };
 
 /**
  * Lays out nodes 0..n-1 with `inputs[i]`, the nodes that i reads, all before i. Returns { boxes: [{ x, y, rank }],
@@ -19,7 +19,9 @@ function layOut(inputs) {
 /** The longest way from an input; what only feeds a later layer moves down to just above it. */
 function ranksOf(inputs) {
   const rank = inputs.map(() => 0);
-  inputs.forEach((from, i) => { for (const j of from) rank[i] = Math.max(rank[i], rank[j] + 1); });
+  inputs.forEach((from, i) => {
+    for (const j of from) rank[i] = Math.max(rank[i], rank[j] + 1);
+  });
   const roof = inputs.map(() => Infinity);
   for (let i = inputs.length - 1; i >= 0; i--) {
     if (inputs[i].length === 0 && roof[i] < Infinity) rank[i] = roof[i] - 1;
@@ -53,7 +55,10 @@ function threadEdges(inputs, places) {
 function rowsOf(places) {
   const rows = [];
   for (const place of places) (rows[place.rank] ??= []).push(place);
-  for (const row of rows) row.forEach((place, i) => { place.order = i; });
+  for (const row of rows)
+    row.forEach((place, i) => {
+      place.order = i;
+    });
   return rows;
 }
 
@@ -62,7 +67,9 @@ function orderRows(rows) {
   const sweep = (row, side) => {
     for (const place of row) place.wish = place[side].length ? mean(place[side], "order") : place.order;
     row.sort((a, b) => a.wish - b.wish || a.order - b.order);
-    row.forEach((place, i) => { place.order = i; });
+    row.forEach((place, i) => {
+      place.order = i;
+    });
   };
   for (let round = 0; round < 4; round++) {
     for (const row of rows) sweep(row, "above");
@@ -74,7 +81,10 @@ function orderRows(rows) {
 function placeRows(rows) {
   for (const row of rows) {
     let x = -widthOf(row) / 2;
-    for (const place of row) { place.x = x + place.width / 2; x += place.width + BOX.gapX; }
+    for (const place of row) {
+      place.x = x + place.width / 2;
+      x += place.width + BOX.gapX;
+    }
   }
   for (let round = 0; round < 6; round++) {
     for (const row of rows) settle(row, "above");
@@ -86,14 +96,17 @@ function placeRows(rows) {
 function settle(row, side) {
   const wish = row.map((place) => (place[side].length ? mean(place[side], "x") : place.x));
   // Packed from the left and from the right, and between the two: as near to the wish as the order allows.
-  const left = [], right = [];
+  const left = [],
+    right = [];
   row.forEach((place, i) => {
     left[i] = i === 0 ? wish[i] : Math.max(wish[i], left[i - 1] + apart(row[i - 1], place));
   });
   for (let i = row.length - 1; i >= 0; i--) {
     right[i] = i === row.length - 1 ? wish[i] : Math.min(wish[i], right[i + 1] - apart(row[i], row[i + 1]));
   }
-  row.forEach((place, i) => { place.x = (left[i] + right[i]) / 2; });
+  row.forEach((place, i) => {
+    place.x = (left[i] + right[i]) / 2;
+  });
 }
 
 function apart(a, b) {
@@ -116,7 +129,11 @@ function measure(places, edges, rows) {
   const boxes = places.map((p) => ({ x: p.x + shift - BOX.width / 2, y: top(p.rank), rank: p.rank }));
   return {
     boxes,
-    edges: edges.map(({ from, to, chain }) => ({ from, to, points: chain.map((p) => [p.x + shift, top(p.rank)]) })),
+    edges: edges.map(({ from, to, chain }) => ({
+      from,
+      to,
+      points: chain.map((p) => [p.x + shift, top(p.rank)]),
+    })),
     ranks: rows.map((row) => row.filter((p) => p.node !== null).map((p) => p.node)),
     width: Math.max(...all.map((p) => p.x + p.width / 2)) + shift + margin,
     height: top(rows.length - 1) + BOX.height + margin,

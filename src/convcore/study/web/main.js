@@ -21,7 +21,22 @@ function setRoute(changes) {
 
 /** Calls `listener(route())` after each change, for as long as `owner` is on the page. */
 function onRoute(owner, listener) {
-  routeListeners.push({ owner, listener, seen: owner.isConnected });
+  const entry = { owner, listener, seen: false };
+  routeListeners.push(entry);
+  // An owner is put on the page after it is made; from then on its absence means that it is gone.
+  queueMicrotask(() => {
+    entry.seen = owner.isConnected;
+  });
+}
+
+/** The same, but only when another layer was chosen. */
+function onLayer(owner, listener) {
+  let last = chosen.layer;
+  onRoute(owner, () => {
+    if (chosen.layer === last) return;
+    last = chosen.layer;
+    listener();
+  });
 }
 
 function tellListeners() {
@@ -100,62 +115,11 @@ function firstLayer() {
 function showChosenLayer() {
   const panel = document.getElementById("panel");
   const layer = layerNamed(chosen.layer);
-  if (panel.dataset.layer === layer.name) return;
-  panel.dataset.layer = layer.name;
   panel.replaceChildren(...layerPanel(layer));
 }
 
 function fill(id, children) {
   document.getElementById(id).replaceChildren(...children);
-}
-
-function showModel() {
-  const { model } = STUDY;
-  document.getElementById("model-name").textContent = model.name;
-  document.getElementById("model-facts").textContent = [
-    `${model.file} (${model.source})`, `${STUDY.layers.length} layers`, `${whole(model.parameters)} parameters`,
-    `${scaled(model.flops)} FLOPs`, `${milliseconds(model.ms)} for one example`,
-  ].join(" · ");
-}
-
-/** What went in and what came out. */
-function aboutView() {
-  const { input, answer } = STUDY;
-  const picture = input.picture && element("img", { class: "input", src: pictureAddress(input.picture), alt: `The input: ${input.name}` });
-  return [
-    element("div", { class: "about" },
-      picture && element("figure", {}, picture),
-      element("div", {},
-        element("h2", {}, "What went in"),
-        facts([["Input", input.name], ["Shape", shapeText(input.shape)], ["Made by", input.preprocess || null]])),
-      element("div", {}, element("h2", {}, "What came out"), answer.map(answerView))),
-  ];
-}
-
-function answerView({ output, shape, top }) {
-  const most = Math.max(...top.map(({ value }) => Math.abs(numberOf(value))));
-  if (top.length === 0) return element("p", {}, layerLink(layerNamed(output)), ` made ${shapeText(shape)} values.`);
-  return element("table", { class: "answer" },
-    element("caption", {}, layerLink(layerNamed(output)), `, ${shapeText(shape)}`),
-    element("tbody", {}, top.map(({ class: index, name, value }) => {
-      const cell = element("td", {}, text32(numberOf(value)));
-      cell.style.setProperty("--share", `${(100 * Math.max(0, numberOf(value)) / (most || 1)).toFixed(1)}%`);
-      return element("tr", {}, element("th", { scope: "row" }, name || `class ${index}`), cell);
-    })));
-}
-
-function partsOfPage() {
-  const parts = [["network", "Network"], ["panel", "Layer"], ["layers", "All layers"], ["roofline", "Roofline"], ["curves", "Activation functions"],
-    STUDY.input.hu && ["ct", "Hounsfield units"]];
-  return parts.filter(Boolean).map(([id, label]) => element("a", { href: `#${id}` }, label));
-}
-
-function colophon() {
-  const { machine, model } = STUDY;
-  const versions = Object.entries(machine.versions).map(([name, version]) => `${name} ${version}`).join(", ");
-  return [element("p", { class: "note" }, `Made on ${machine.date} with ${versions}. Times are medians of ${model.repeats ?? "several"} runs on `
-    + `${machine.device === "cuda" ? "a GPU beside " : ""}${machine.cpu}`
-    + `${machine.isa ? `, ${machine.isa}, ${machine.threads} ${machine.threads === 1 ? "thread" : "threads"}` : ""}.`)];
 }
 
 /** Links within the page move the focus and leave the address to the layer. */
@@ -175,7 +139,7 @@ function start() {
   setUpTheme();
   beginning = { layer: firstLayer().name, at: null, channel: null };
   chosen = routeFrom(location.hash) ?? beginning;
-  onRoute(document.getElementById("panel"), showChosenLayer);
+  onLayer(document.getElementById("panel"), showChosenLayer);
   showModel();
   showChosenLayer();
   fill("parts", partsOfPage());

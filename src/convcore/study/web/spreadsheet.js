@@ -1,8 +1,5 @@
 // The spreadsheet view: point at an output value, and see every number that it is made of.
 
-/** Most rows and columns of a map that are drawn at once. */
-const MAP_SIDE = 28;
-
 const AXIS_NAMES = [[], ["position"], ["row", "column"], ["depth", "row", "column"]];
 
 /** The view of a layer's operations, or null where there is nothing to compute. */
@@ -64,6 +61,7 @@ class Spreadsheet {
     this.layer = layer;
     this.calculations = calculations;
     this.flip = false;
+    this.numbers = false;
     this.order = "largest";
     this.pages = {};
     this.choices = element("div", { class: "controls" });
@@ -97,7 +95,7 @@ class Spreadsheet {
     };
     this.preview = null;
     this.inputChannel = null;
-    this.group = 0;
+    this.group = null;
     this.scatterFrom = null;
     this.pages = {};
     this.sayWhatIsMissing(at, channel);
@@ -245,32 +243,37 @@ class Spreadsheet {
         this.choose({ ...this.chosen, position: [...this.block.start] }, "step");
       }));
     }
-    if (CONVOLUTIONS.has(main.operation)) choices.push(this.flipSwitch());
+    if (CONVOLUTIONS.has(main.operation)) {
+      choices.push(this.switchFor("flip", "Turn the kernel around (true convolution)", () => announce(this.sentence())));
+    }
+    choices.push(this.switchFor("numbers", "Numbers in the maps"));
     this.choices.replaceChildren(...choices);
-    this.choices.hidden = !choices.length;
   }
 
-  flipSwitch() {
-    const box = element("input", { type: "checkbox", class: "flip", checked: this.flip, onchange: () => {
-      this.flip = box.checked;
+  /** A check box for one of the view's properties. */
+  switchFor(property, label, then) {
+    const box = element("input", { type: "checkbox", class: property, checked: this[property], onchange: () => {
+      this[property] = box.checked;
       this.draw();
-      announce(this.sentence());
+      then?.();
     } });
-    return element("label", { class: "choice" }, box, " Turn the kernel around (true convolution)");
+    return element("label", { class: "choice" }, box, ` ${label}`);
   }
 
   drawOutputMap(found) {
     const { main, then } = this.calculation;
     const shown = visiblePart(this.block, this.place.position);
-    const key = JSON.stringify([main.name, this.flat ? pageOfChannels(main.exact.channels, this.place.channel)[0] : this.place.channel, shown]);
+    const { channel } = this.place;
+    const page = this.flat ? pageOfChannels(main.exact.channels, channel)[0] : channel;
+    const key = JSON.stringify([main.name, page, shown, this.numbers]);
     if (key !== this.outputKey) {
       this.outputKey = key;
-      const from = then && engineValue(then, this.place.position, this.place.channel) !== undefined ? then : main;
+      const from = then && engineValue(then, this.place.position, channel) !== undefined ? then : main;
       this.outputMap.replaceChildren(outputMapOf(this, from, shown));
     }
     this.outputGrid = this.outputMap.querySelector("[role=grid]");
     markCells(this.outputGrid, "spread", this.scattered(found));
-    markChosen(this.outputGrid, this.place);
+    bringIntoBox(markChosen(this.outputGrid, this.place));
     syncChooser(this.channelChooser, main.exact.channels.indexOf(this.chosen.channel));
     syncChooser(this.blockChooser, main.exact.blocks.indexOf(this.block));
   }
@@ -294,7 +297,8 @@ class Spreadsheet {
   drawInputMap(found) {
     const map = inputMapOf(this, found);
     this.inputMap.hidden = !map;
-    this.inputMap.replaceChildren(...(map ? [map] : []));
+    replaceKeepingPlace(this.inputMap, [map]);
+    bringIntoBox(this.inputMap.querySelector(".read"));
   }
 
   /** What a key does in the output map: the place that it leads to, or null. */
@@ -354,189 +358,4 @@ function replaceKeepingPlace(container, children) {
     if (scrolled[i]) [box.scrollLeft, box.scrollTop] = scrolled[i];
   });
   if (focused) container.querySelector(`[data-key="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
-}
-
-// --- maps ---------------------------------------------------------------------------------------------------------
-
-/** The page of a block, at most MAP_SIDE rows and columns, that holds a position; of a volume, one slice. */
-function visiblePart({ start, size }, position) {
-  const part = { start: [...start], size: [...size] };
-  position.forEach((p, axis) => {
-    const side = axis < position.length - 2 ? 1 : MAP_SIDE;
-    part.start[axis] = start[axis] + Math.floor((p - start[axis]) / side) * side;
-    part.size[axis] = Math.min(side, start[axis] + size[axis] - part.start[axis]);
-  });
-  return part;
-}
-
-/** Of an output without positions: the page of channels that holds this one, and a list in rows of MAP_SIDE. */
-function pageOfChannels(channels, channel) {
-  const size = MAP_SIDE * MAP_SIDE;
-  const first = Math.floor(channels.indexOf(channel) / size) * size;
-  return channels.slice(first, first + size);
-}
-
-function listInRows(list) {
-  return Array.from({ length: Math.ceil(list.length / MAP_SIDE) }, (_, row) => list.slice(row * MAP_SIDE, (row + 1) * MAP_SIDE));
-}
-
-/** Every position of a part, as rows of columns. */
-function inRows({ start, size }) {
-  const columns = size.at(-1);
-  const all = everyIndex(size).map((local) => local.map((p, axis) => p + start[axis]));
-  return Array.from({ length: all.length / columns }, (_, row) => all.slice(row * columns, (row + 1) * columns));
-}
-
-/** The colour of a value among values up to `most` in size: a wash of one of two colours, by its sign. */
-function heat(value, most) {
-  if (!Number.isFinite(value) || most === 0) return { class: "", style: null };
-  const share = Math.min(Math.abs(value) / most, 1);
-  return { class: value < 0 ? "below" : "above", style: `--share: ${(100 * share).toFixed(1)}%` };
-}
-
-function largestSize(values) {
-  return values.reduce((most, v) => (Number.isFinite(v) ? Math.max(most, Math.abs(v)) : most), 0);
-}
-
-let mapsDrawn = 0;
-
-/** Cells in rows that the eye can take in; each has value, kind, label and place. */
-function mapGrid(rows, attributes) {
-  const id = `sheet-map-${mapsDrawn++}`;
-  const most = largestSize(rows.flat().map((cell) => cell.value));
-  return element("div", { ...attributes, class: "sheet-map", style: `--columns: ${rows[0].length}` },
-    rows.map((row, r) => element("div", { role: attributes.role === "grid" ? "row" : null, class: "sheet-row" },
-      row.map((cell, c) => {
-        const { class: tint, style } = heat(cell.value, most);
-        return element("div", {
-          id: `${id}-${r}-${c}`, role: attributes.role === "grid" ? "gridcell" : null,
-          class: `sheet-cell ${cell.kind ?? ""} ${cell.marked ? "read" : ""} ${tint}`, style,
-          title: cell.label, "aria-label": attributes.role === "grid" ? cell.label : null,
-          dataset: { place: cell.key },
-        });
-      }))));
-}
-
-function keyOf({ position, channel }) {
-  return position.length ? position.join(",") : `c${channel}`;
-}
-
-function outputMapOf(sheet, node, part) {
-  const { channels } = sheet.calculation.main.exact;
-  const { channel } = sheet.place;
-  const places = sheet.flat
-    ? listInRows(pageOfChannels(channels, channel)).map((row) => row.map((c) => ({ position: [], channel: c })))
-    : inRows(part).map((row) => row.map((position) => ({ position, channel })));
-  const byKey = new Map(places.flat().map((place) => [keyOf(place), place]));
-  const cells = places.map((row) => row.map((place) => {
-    const value = engineValue(node, place.position, place.channel);
-    return { value, key: keyOf(place), label: `${placeText(place)}: ${text32(value)}` };
-  }));
-  const placeUnder = (event) => byKey.get(event.target.closest(".sheet-cell")?.dataset.place);
-  const hint = `sheet-hint-${mapsDrawn}`;
-  const grid = mapGrid(cells, {
-    role: "grid", tabindex: 0, "aria-label": "Output values; the arrow keys move", "aria-describedby": hint,
-    onkeydown: (event) => {
-      if (event.altKey || event.metaKey) return;
-      const next = sheet.placeAfter(event.key, event.ctrlKey);
-      if (!next) return;
-      event.preventDefault();
-      sheet.animation.pause();
-      sheet.choose(next, "step");
-      sheet.outputGrid.focus({ preventScroll: true });
-    },
-    onpointerover: (event) => {
-      if (event.pointerType === "mouse" && placeUnder(event)) sheet.look(placeUnder(event));
-    },
-    onpointerleave: () => sheet.look(null),
-    onclick: (event) => {
-      const place = placeUnder(event);
-      if (!place) return;
-      sheet.animation.pause();
-      sheet.choose(place, "point");
-    },
-  });
-  const where = sheet.flat ? `${channels.length} of ${sheet.calculation.main.shape.at(-1)} channels kept` : boxText(part);
-  return element("figure", { class: "sheet-figure output" },
-    element("figcaption", {}, element("b", {}, "Output"), sheet.flat ? "" : ` channel ${channel}`, element("span", {}, where)),
-    grid,
-    element("p", { class: "note", id: hint }, "Point at a value to look; click, tap or use the arrow keys to stay.",
-      sheet.flat ? "" : sheet.block.start.length > 2 ? " Page Up and Page Down change the depth." : " Page Up and Page Down change the channel."));
-}
-
-function markCells(grid, mark, keys) {
-  grid.querySelectorAll(`.${mark}`).forEach((cell) => cell.classList.remove(mark));
-  for (const key of keys) grid.querySelector(`[data-place="${key}"]`)?.classList.add(mark);
-}
-
-function markChosen(grid, place) {
-  grid.querySelector(".chosen")?.classList.remove("chosen");
-  grid.querySelector("[aria-selected]")?.removeAttribute("aria-selected");
-  const cell = grid.querySelector(`[data-place="${keyOf(place)}"]`);
-  cell.classList.add("chosen");
-  cell.setAttribute("aria-selected", "true");
-  grid.setAttribute("aria-activedescendant", cell.id);
-}
-
-/** The window that an output reads of its first input, as cells; null for operations without positions. */
-function windowCells(node, position) {
-  if (!position.length && !node.operation.startsWith("global")) return null;
-  if (CONVOLUTIONS.has(node.operation)) return convolutionWindow(node, position);
-  if (POOLS.has(node.operation)) return poolWindow(node, position);
-  const [shape] = inputShapesOf(node);
-  if (node.operation === "resize") return resizedFrom(node, position, shape.slice(0, -1)).map((cell) => ({ ...cell, kind: "real" }));
-  if (shape.length !== node.shape.length || node.operation === "concatenate") return null;
-  if (["batch_norm", "affine", "prelu", "activation", "softmax", "add", "subtract", "multiply", "average", "maximum",
-    "minimum", "dense"].includes(node.operation)) {
-    const at = broadcastFrom([...position, 0], shape).slice(0, -1);
-    return [{ at, kind: "real" }];
-  }
-  const source = movedFrom(node, [...position, 0], [shape]);
-  return source && ["pad", "crop", "upsample", "reverse", "identity"].includes(node.operation)
-    ? [{ at: source.index.slice(0, -1), kind: "real" }] : null;
-}
-
-/** The neighbourhood of the window in the input, with ghosts where it reaches beyond. */
-function inputMapOf(sheet, found) {
-  const { main } = sheet.calculation;
-  const { position, channel } = sheet.place;
-  const box = sheet.block.inputs[0];
-  const cells = windowCells(main, position);
-  if (!cells || !box || !box.start.length) return null;
-  const global = main.operation.startsWith("global");
-  const outputs = visiblePart(sheet.block, position);
-  const windows = boxOfWindows((at) => windowCells(main, at) ?? [], outputs.start, outputs.size);
-  const part = nearWindow(global || !windows ? box : windows, cells);
-  const inputChannel = found.inputChannel ?? Math.min(channel, inputShapesOf(main)[0].at(-1) - 1);
-  const read = boxReader(box);
-  const sizes = inputShapesOf(main)[0].slice(0, -1);
-  const marked = new Set(cells.filter((cell) => cell.kind !== "gap").map((cell) => String(cell.at)));
-  const rows = inRows(part).map((row) => row.map((at) => {
-    const inside = isInside(at, sizes);
-    const value = inside ? read(at, inputChannel) : undefined;
-    const words = !inside ? "padding" : value === undefined ? "not kept" : text32(value);
-    return {
-      value, kind: inside ? (value === undefined ? "unknown" : "") : "ghost", marked: marked.has(String(at)),
-      key: at.join(","), label: `${positionText(at)}: ${words}`,
-    };
-  }));
-  const ghosts = cells.filter((cell) => cell.kind === "padding").length;
-  const summary = `The window reads ${cells.length - ghosts} of ${cells.length} values inside the input`;
-  return element("figure", { class: "sheet-figure input" },
-    element("figcaption", {}, element("b", {}, "Input"), ` channel ${inputChannel}`, element("span", {}, boxText(part))),
-    mapGrid(rows, { role: "img", "aria-label": `${summary}.` }));
-}
-
-/** A part of a box, at most MAP_SIDE + 8 rows and columns, with the window in it; of a volume, one slice. */
-function nearWindow(box, cells) {
-  const middle = cells[Math.floor(cells.length / 2)].at;
-  const part = { start: [...box.start], size: [...box.size] };
-  middle.forEach((m, axis) => {
-    const side = axis < middle.length - 2 ? 1 : MAP_SIDE + 8;
-    if (part.size[axis] <= side) return;
-    const most = box.start[axis] + box.size[axis] - side;
-    part.start[axis] = Math.min(Math.max(Math.round(m) - Math.floor(side / 2), box.start[axis]), most);
-    part.size[axis] = side;
-  });
-  return part;
 }

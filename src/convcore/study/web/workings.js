@@ -84,30 +84,37 @@ function movedText(node, found) {
 
 // --- grids of a window --------------------------------------------------------------------------------------------
 
+/** The cells of a window slice by slice: one slice, but for a volume one for each depth. */
+function slicesOf(cells, sizes) {
+  const length = (sizes.at(-2) ?? 1) * sizes.at(-1);
+  return Array.from({ length: cells.length / length }, (_, slice) => cells.slice(slice * length, (slice + 1) * length));
+}
+
 /**
- * Cells of a window as a table, or one table for each slice of a volume. `text(cell)` is its number, `words(cell)`
- * what it is where that cannot be seen, `labels(cell)` its index on each axis.
+ * Cells of a slice as a table. `value(cell)` gives its colour, `text(cell)` its number, `words(cell)` what it is where
+ * that cannot be seen, `labels(cell)` its index on each axis. `most` is the largest value of all slices.
  */
-function gridOf({ name, caption, cells, sizes, value, text, words, labels, kind }) {
-  const most = largestSize(cells.map((cell) => value(cell)));
-  const [columns, rows] = [sizes.at(-1), sizes.at(-2) ?? 1];
-  const slices = Array.from({ length: cells.length / (rows * columns) },
-    (_, slice) => cells.slice(slice * rows * columns, (slice + 1) * rows * columns));
-  return element("div", { class: "grid-box" }, slices.map((slice) => {
-    const depth = sizes.length > 2 ? `, depth ${axisLabel(labels(slice[0])[0])}` : "";
-    return element("div", { class: "scroll" }, element("table", { class: "grid", dataset: { grid: name } },
-      element("caption", {}, caption + depth),
-      element("thead", {}, element("tr", {}, element("td", {}),
-        slice.slice(0, columns).map((cell) => element("th", { scope: "col" }, axisLabel(labels(cell).at(-1)))))),
-      element("tbody", {}, Array.from({ length: rows }, (_, row) => element("tr", {},
-        element("th", { scope: "row" }, sizes.length > 1 ? axisLabel(labels(slice[row * columns]).at(-2)) : ""),
-        slice.slice(row * columns, (row + 1) * columns).map((cell) => {
-          const { class: tint, style } = heat(value(cell), most);
-          const said = words?.(cell);
-          return element("td", { class: `${kind?.(cell) ?? ""} ${tint}`, style },
-            element("span", { class: "number" }, text(cell)), said && element("span", { class: "unseen" }, ` (${said})`));
-        }))))));
-  }));
+function gridOf({ name, caption, cells, sizes, value, most = largestSize(cells.map(value)), text, words, labels, kind }) {
+  const columns = sizes.at(-1);
+  const depth = sizes.length > 2 ? `, depth ${axisLabel(labels(cells[0])[0])}` : "";
+  const cellOf = (cell) => {
+    const { class: tint, style } = heat(value(cell), most);
+    const said = words?.(cell);
+    return element("td", { class: `${kind?.(cell) ?? ""} ${tint}`, style },
+      element("span", { class: "number" }, text(cell)), said && element("span", { class: "unseen" }, ` (${said})`));
+  };
+  return element("div", { class: "scroll" }, element("table", { class: "grid", dataset: { grid: name } },
+    element("caption", {}, caption + depth),
+    element("thead", {}, element("tr", {}, element("td", {}),
+      cells.slice(0, columns).map((cell) => element("th", { scope: "col" }, axisLabel(labels(cell).at(-1)))))),
+    element("tbody", {}, Array.from({ length: cells.length / columns }, (_, row) => element("tr", {},
+      element("th", { scope: "row" }, sizes.length > 1 ? axisLabel(labels(cells[row * columns]).at(-2)) : ""),
+      cells.slice(row * columns, (row + 1) * columns).map(cellOf))))));
+}
+
+/** All slices, one below the other; `grids(cells)` gives the elements of one. */
+function everySlice(cells, sizes, grids) {
+  return slicesOf(cells, sizes).map((slice) => element("div", { class: "grids" }, grids(slice)));
 }
 
 /** An index; between two inputs of a transposed convolution there is none. */
@@ -126,18 +133,21 @@ function productsShown(sheet, found) {
   const sizes = spatialKernel(main);
   const { cells, inputChannel } = found;
   const transposed = main.operation === "conv_transpose";
-  const common = { cells, sizes };
-  const grids = [
-    gridOf({ ...common, name: "window", caption: `Input, channel ${inputChannel}`, value: (c) => c.x, text: (c) => text9(c.x),
-      words: (c) => GHOST_WORDS[c.kind], labels: (c) => c.at, kind: ghostKind }),
-    signed("×", { ...common, name: "kernel", caption: sheet.flip !== transposed ? "Kernel, turned around" : "Kernel",
-      value: (c) => c.k, text: (c) => text9(c.k), labels: (c) => c.kernelTap }),
-    signed("=", { ...common, name: "products", caption: "Products", value: (c) => c.product, text: (c) => text9(c.product),
-      words: (c) => GHOST_WORDS[c.kind], labels: (c) => c.at, kind: ghostKind }),
-  ];
+  const columns = {
+    window: { caption: `Input, channel ${inputChannel}`, value: (c) => c.x, labels: (c) => c.at, kind: ghostKind },
+    kernel: { caption: sheet.flip !== transposed ? "Kernel, turned around" : "Kernel", value: (c) => c.k, labels: (c) => c.kernelTap },
+    products: { caption: "Products", value: (c) => c.product, labels: (c) => c.at, kind: ghostKind },
+  };
+  const gridIn = (name) => {
+    const { value } = columns[name];
+    const most = largestSize(cells.map(value));
+    const words = name === "kernel" ? undefined : (c) => GHOST_WORDS[c.kind];
+    return (slice) => gridOf({ ...columns[name], name, cells: slice, sizes, most, text: (c) => text9(value(c)), words });
+  };
+  const [windowIn, kernelIn, productsIn] = ["window", "kernel", "products"].map(gridIn);
   return [
     transposed && element("h5", {}, "Gather: what this output is the sum of"),
-    element("div", { class: "grids" }, grids),
+    ...everySlice(cells, sizes, (slice) => [windowIn(slice), signed("×", kernelIn(slice)), signed("=", productsIn(slice))]),
     ghostNote(cells),
     transposed && scatterShown(sheet, found),
   ];
@@ -145,7 +155,7 @@ function productsShown(sheet, found) {
 
 /** A grid with a sign before it. */
 function signed(sign, grid) {
-  return element("div", { class: "operand" }, element("span", { class: "sign", "aria-hidden": "true" }, sign), gridOf(grid));
+  return element("div", { class: "operand" }, element("span", { class: "sign", "aria-hidden": "true" }, sign), grid);
 }
 
 function ghostNote(cells) {
@@ -176,10 +186,12 @@ function scatterShown(sheet, found) {
     choose,
     element("p", { class: "note" }, `Its value in channel ${found.inputChannel} is `, element("b", {}, text9(x)),
       "; times the kernel it is added to these outputs. The marked one is the output above; what falls outside is cut off."),
-    gridOf({ name: "scatter", caption: "Added to the outputs", cells, sizes: spatialKernel(main), value: (c) => c.product,
-      text: (c) => text9(c.product), labels: (c) => c.at,
+    everySlice(cells, spatialKernel(main), (slice) => gridOf({
+      name: "scatter", caption: "Added to the outputs", cells: slice, sizes: spatialKernel(main),
+      value: (c) => c.product, most: largestSize(cells.map((c) => c.product)), text: (c) => text9(c.product), labels: (c) => c.at,
       words: (c) => (c.chosen ? "this output" : c.kind === "padding" ? "cut off" : ""),
-      kind: (c) => `${ghostKind(c)} ${c.chosen ? "winner" : ""}` }));
+      kind: (c) => `${ghostKind(c)} ${c.chosen ? "winner" : ""}`,
+    })));
 }
 
 function windowShown(sheet, found) {
@@ -196,9 +208,11 @@ function windowShown(sheet, found) {
     })];
   }
   const sizes = main.operation.startsWith("global") ? inputShapesOf(main)[0].slice(0, -1) : main.attributes.pool_size;
-  return [element("div", { class: "grids" },
-    gridOf({ name: "window", caption: `Input, channel ${sheet.place.channel}`, cells: found.cells, sizes, value: (c) => c.x,
-      text, words, labels: (c) => c.at, kind: (c) => `${ghostKind(c)} ${c.winner ? "winner" : ""}` }))];
+  return everySlice(found.cells, sizes, (slice) => gridOf({
+    name: "window", caption: `Input, channel ${sheet.place.channel}`, cells: slice, sizes, value: (c) => c.x,
+    most: largestSize(found.cells.map((c) => c.x)), text, words, labels: (c) => c.at,
+    kind: (c) => `${ghostKind(c)} ${c.winner ? "winner" : ""}`,
+  }));
 }
 
 // --- lists --------------------------------------------------------------------------------------------------------
@@ -266,8 +280,9 @@ function groupName({ first, count }) {
   return count === 1 ? `input ${first}` : `inputs ${first} to ${first + count - 1}`;
 }
 
+/** The group that was chosen, else the one with the largest sum. */
 function chosenGroup(sheet, found) {
-  return found.groups[Math.min(sheet.group, found.groups.length - 1)];
+  return found.groups[sheet.group] ?? found.groups.reduce((best, group) => (Math.abs(group.sum) > Math.abs(best.sum) ? group : best));
 }
 
 function groupsList(sheet, found) {
@@ -410,7 +425,7 @@ function resultRows(name, label, value, engine, sheet) {
   const words = sheet.flip ? "What the turned kernel changes" : "Difference, engine − float64";
   const row = totalRow(`${name}-difference`, words, text9(difference));
   if (difference !== 0 && Number.isFinite(units)) {
-    row.lastChild.append(` = ${short(units, 2)}\u202f`, element("abbr", { title: "units of the last place of a float32" }, "ulp"));
+    row.lastChild.append(`, ${units < 0.01 ? "<\u202f0.01" : short(units, 2)}\u202f`, element("abbr", { title: "units of the last place of a float32" }, "ulp"));
   }
   return [...rows, row];
 }
