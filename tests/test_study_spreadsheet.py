@@ -648,6 +648,32 @@ def test_a_position_that_was_not_kept_is_said_to_be(large: Studied, look: Opener
     assert "row 20, column 1" in note and "--at 20,1" in note
 
 
+def test_a_layer_that_was_not_asked_for_says_how_to_keep_it(browser: Browser, tmp_path: Path) -> None:
+    model = Model(_line_and_volume(), Device())
+    x = [np.zeros((1, *s), np.float32) for s in model.input_shapes]
+    first, second = (layer.name for layer in model.layers if layer.layer_class == "conv")
+    path = model.study(x, layers=[first], repeats=1).save(tmp_path / "one.html")
+    opened = browser.open(path, f"layer={second}")
+    assert f"--layer {second}" in opened.page.locator(".arithmetic").inner_text()
+    assert opened.page.locator(".spreadsheet").count() == 0
+    assert opened.complaints == []
+    opened.page.context.close()
+
+
+@pytest.mark.parametrize("report", ["studied", "large", "line_and_volume"])
+def test_on_a_phone_only_tables_scroll_sideways(
+    report: str, browser: Browser, request: pytest.FixtureRequest
+) -> None:
+    opened = browser.open(request.getfixturevalue(report).page, width=320)
+    for name in opened.evaluate("convcore.study.layers.map((layer) => layer.name)"):
+        opened.evaluate("(name) => convcore.setRoute({ layer: name })", name)
+        for numbers in opened.page.locator(".spreadsheet input.numbers").all():
+            numbers.check()
+        assert opened.evaluate("document.documentElement.scrollWidth") <= 320, name
+    assert opened.complaints == []
+    opened.page.context.close()
+
+
 # ---- the scripts alone ----------------------------------------------------------------------------
 
 
