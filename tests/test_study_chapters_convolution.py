@@ -16,7 +16,7 @@ from convcore.study.article.chapter import select_chapters
 
 pytest.importorskip("matplotlib", reason='pip install "convcore[app]"')
 
-EPS = np.finfo(np.float32).eps
+EPS = float(np.finfo(np.float32).eps)
 
 
 @cache
