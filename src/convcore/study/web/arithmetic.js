@@ -72,6 +72,11 @@ function differenceTo(engine, value) {
   return { difference, units: Math.abs(difference) / unitInLastPlace(value) };
 }
 
+/** The sum of the sizes of numbers: what rounding is measured against where they cancel. */
+function totalSize(numbers) {
+  return numbers.reduce((sum, number) => sum + Math.abs(number), 0);
+}
+
 // --- convolutions -------------------------------------------------------------------------------------------------
 
 const CONVOLUTIONS = new Set(["conv", "depthwise_conv", "conv_transpose"]);
@@ -119,23 +124,26 @@ function explainConvolution(node, position, channel, { inputChannel, flip = fals
   if (!block.inputs[0]) return missing("The inputs of this operation would have made the report too large.", { cells });
   const read = boxReader(block.inputs[0]);
   const weight = kernelReader(node, channel);
-  const sizes = spatialKernel(node);
+  const kernelSizes = spatialKernel(node);
   const withProducts = (place) => cells.map((cell) => {
-    const tap = flip ? turnedTap(cell.tap, sizes) : cell.tap;
+    const tap = flip ? turnedTap(cell.tap, kernelSizes) : cell.tap;
     const k = weight(tap, place);
     // What lies outside the input, or in a gap, is not read: it counts as 0 whatever the kernel holds.
     const x = cell.kind === "real" ? read(cell.at, channels[place]) : 0;
     return { ...cell, kernelTap: tap, x, k, product: cell.kind === "real" ? x * k : 0 };
   });
-  const sums = channels.map((c, place) => ({
-    channel: c, sum: withProducts(place).reduce((sum, cell) => sum + cell.product, 0),
-  }));
+  let sizes = 0;
+  const sums = channels.map((c, place) => {
+    const products = withProducts(place).map((cell) => cell.product);
+    sizes += totalSize(products);
+    return { channel: c, sum: products.reduce((sum, product) => sum + product, 0) };
+  });
   const shown = Math.max(channels.indexOf(inputChannel), 0);
   const sum = sums.reduce((total, entry) => total + entry.sum, 0);
   const bias = weightAt(node, "bias", [channel]);
   return {
     kind: "products", cells: withProducts(shown), inputChannel: channels[shown], sums, sum, bias,
-    value: sum + (bias ?? 0),
+    sizes: sizes + Math.abs(bias ?? 0), value: sum + (bias ?? 0),
   };
 }
 
@@ -193,7 +201,8 @@ function explainDense(node, position, channel) {
   });
   const sum = groups.reduce((total, group) => total + group.sum, 0);
   const bias = weightAt(node, "bias", [channel]);
-  return { kind: "terms", terms, groups, sum, bias, value: sum + (bias ?? 0) };
+  const sizes = totalSize(terms.map((term) => term.product)) + Math.abs(bias ?? 0);
+  return { kind: "terms", terms, groups, sum, bias, sizes, value: sum + (bias ?? 0) };
 }
 
 // --- pooling ------------------------------------------------------------------------------------------------------

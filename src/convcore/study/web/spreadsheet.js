@@ -2,6 +2,10 @@
 
 const AXIS_NAMES = [[], ["position"], ["row", "column"], ["depth", "row", "column"]];
 
+function axisName(rank, axis) {
+  return AXIS_NAMES[rank]?.[axis] ?? `axis ${axis}`;
+}
+
 /** The view of a layer's operations, or null where there is nothing to compute. */
 function spreadsheetView(layer) {
   const calculations = calculationsOf(layer);
@@ -39,7 +43,7 @@ function minus(index) {
 
 /** [3, 4] -> "row 3, column 4". */
 function positionText(position) {
-  return position.map((p, axis) => `${AXIS_NAMES[position.length][axis]} ${minus(p)}`).join(", ");
+  return position.map((p, axis) => `${axisName(position.length, axis)} ${minus(p)}`).join(", ");
 }
 
 function placeText({ position, channel }) {
@@ -49,7 +53,7 @@ function placeText({ position, channel }) {
 /** "rows 0 to 3, columns 4 to 9". */
 function boxText({ start, size }) {
   return start.map((s, axis) => {
-    const name = AXIS_NAMES[start.length][axis];
+    const name = axisName(start.length, axis);
     return size[axis] === 1 ? `${name} ${minus(s)}` : `${name}s ${minus(s)} to ${minus(s + size[axis] - 1)}`;
   }).join(", ");
 }
@@ -80,6 +84,7 @@ class Spreadsheet {
       element("div", { class: "sheet-maps" }, this.inputMap, this.outputMap), this.detail);
     const { at, channel } = this.asked();
     this.start(this.calculations.findIndex(({ main }) => at && blockWith(main, at)), at, channel);
+    this.sayWhatIsMissing(at, channel);
     onRoute(this.root, () => this.followRoute());
   }
 
@@ -98,7 +103,6 @@ class Spreadsheet {
     this.group = null;
     this.scatterFrom = null;
     this.pages = {};
-    this.sayWhatIsMissing(at, channel);
     this.drawChoices();
     this.draw();
   }
@@ -197,6 +201,7 @@ class Spreadsheet {
     if ((at && !samePosition(at, this.chosen.position)) || (channel !== null && channel !== this.chosen.channel)) {
       this.animation.pause();
       this.start(this.calculations.indexOf(this.calculation), at, channel);
+      this.sayWhatIsMissing(at, channel);
     }
   }
 

@@ -134,22 +134,28 @@ function markChosen(grid, place) {
   return cell;
 }
 
-/** The window that an output reads of its first input, as cells; null for operations without positions. */
+/** Operations that read one value of their input at an output's own position. */
+const POINT_BY_POINT = new Set(["batch_norm", "affine", "prelu", "activation", "softmax", "dense", "identity",
+  "add", "subtract", "multiply", "average", "maximum", "minimum"]);
+const MOVES = new Set(["pad", "crop", "upsample", "reverse"]);
+
+/** The window that an output reads of its first input, as cells; null where it has no place in a map. */
 function windowCells(node, position) {
-  if (!position.length && !node.operation.startsWith("global")) return null;
+  const [shape] = inputShapesOf(node);
+  const sizes = shape.slice(0, -1);
+  if (node.operation.startsWith("global")) return poolWindow(node, position);
+  if (!position.length) return null;
   if (CONVOLUTIONS.has(node.operation)) return convolutionWindow(node, position);
   if (POOLS.has(node.operation)) return poolWindow(node, position);
-  const [shape] = inputShapesOf(node);
-  if (node.operation === "resize") return resizedFrom(node, position, shape.slice(0, -1)).map((cell) => ({ ...cell, kind: "real" }));
-  if (shape.length !== node.shape.length || node.operation === "concatenate") return null;
-  if (["batch_norm", "affine", "prelu", "activation", "softmax", "add", "subtract", "multiply", "average", "maximum",
-    "minimum", "dense"].includes(node.operation)) {
-    const at = broadcastFrom([...position, 0], shape).slice(0, -1);
-    return [{ at, kind: "real" }];
-  }
-  const source = movedFrom(node, [...position, 0], [shape]);
-  return source && ["pad", "crop", "upsample", "reverse", "identity"].includes(node.operation)
-    ? [{ at: source.index.slice(0, -1), kind: "real" }] : null;
+  if (node.operation === "resize") return resizedFrom(node, position, sizes).map((cell) => ({ ...cell, kind: "real" }));
+  if (shape.length !== node.shape.length) return null;
+  if (POINT_BY_POINT.has(node.operation)) return [cellAt(broadcastFrom(position, sizes), sizes)];
+  if (MOVES.has(node.operation)) return [cellAt(moveOf(node, [...position, 0], shape).slice(0, -1), sizes)];
+  return null;
+}
+
+function cellAt(at, sizes) {
+  return { at, kind: isInside(at, sizes) ? "real" : "padding" };
 }
 
 /** The neighbourhood of the window in the input, with ghosts where it reaches beyond. */
@@ -179,7 +185,7 @@ function inputMapOf(sheet, found) {
   const ghosts = cells.filter((cell) => cell.kind === "padding").length;
   const summary = `The window reads ${cells.length - ghosts} of ${cells.length} values inside the input`;
   return element("figure", { class: "sheet-figure input" },
-    element("figcaption", {}, element("b", {}, "Input"), ` channel ${inputChannel}`, element("span", {}, boxText(part))),
+    element("figcaption", {}, element("b", {}, main.inputs.length > 1 ? "First input" : "Input"), ` channel ${inputChannel}`, element("span", {}, boxText(part))),
     mapGrid(rows, { numbers: sheet.numbers, role: "img", "aria-label": `${summary}.` }),
     element("p", { class: "note reach" }, reachText(main, position)));
 }
@@ -200,7 +206,7 @@ function nearWindow(box, cells) {
 
 /** How the window's place follows from the output's, in numbers. */
 function reachText(node, position) {
-  const name = (axis) => AXIS_NAMES[position.length][axis];
+  const name = (axis) => axisName(position.length, axis);
   const { strides, dilation = strides?.map(() => 1), padding } = node.attributes;
   if (node.operation === "conv_transpose") {
     return "Input i adds tap t to output " + position.map((_, axis) =>

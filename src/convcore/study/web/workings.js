@@ -405,8 +405,21 @@ function totalsOf(sheet, found) {
       totalRow("formula", `Activation: ${operationName(then)}`, activated.formula),
       ...resultRows("activated", "Result", activated.value, engineValue(then, position, channel), sheet));
   }
-  return element("div", { class: "scroll" }, element("table", { class: "numbers totals", dataset: { list: "totals" } },
-    element("caption", {}, "How it adds up"), element("tbody", {}, rows)));
+  return element("div", { class: "list" },
+    element("div", { class: "scroll" }, element("table", { class: "numbers totals", dataset: { list: "totals" } },
+      element("caption", {}, "How it adds up"), element("tbody", {}, rows))),
+    element("p", { class: "note" }, roundingText(sheet, found)));
+}
+
+/** What the difference is made of, where sums round. */
+function roundingText(sheet, found) {
+  const { main } = sheet.calculation;
+  const engine = engineValue(main, sheet.place.position, sheet.place.channel);
+  const by = main.algorithm && found.sizes ? `The engine's algorithm here: ${main.algorithm}. ` : "";
+  if (sheet.flip || engine === undefined || !(found.sizes > 4 * Math.abs(found.value))) return by;
+  const share = Math.abs(engine - found.value) / unitInLastPlace(found.sizes);
+  return `${by}The products cancel: their sizes add up to ${short(found.sizes, 3)}, `
+    + `and of that the difference is ${share < 0.01 ? "less than 0.01" : short(share, 2)} ulp.`;
 }
 
 function totalRow(name, label, text, emphasis) {
