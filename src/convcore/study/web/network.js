@@ -115,6 +115,7 @@ function stepFrom(index, key, { boxes, ranks }, inputs, outputs) {
 }
 
 function layerBox(layer, { x, y }, slowest) {
+  const name = cut(layer.name, 25);
   const share = leadsStep(layer) && slowest > 0 ? (layer.ms ?? 0) / slowest : 0;
   return svg(
     "g",
@@ -122,14 +123,15 @@ function layerBox(layer, { x, y }, slowest) {
       class: "box",
       role: "option",
       "aria-selected": "false",
-      "aria-label": `${layer.name}: ${layer.summary}`,
+      "aria-label": `${layer.name} ${layer.class} ${shapeText(layer.shape)}: ${layer.summary}`,
       transform: `translate(${x} ${y})`,
       dataset: { layer: layer.index, kind: kindOf(layer) },
     },
-    svg("title", {}, `${layer.name} (${layer.class}) ${shapeText(layer.shape)}`),
+    layer.name !== name && svg("title", {}, layer.name),
     svg("rect", { class: "plate", width: BOX.width, height: BOX.height, rx: 6 }),
     svg("rect", { class: "stripe", x: 0, y: 0, width: 6, height: BOX.height, rx: 3 }),
-    svg("text", { class: "name", x: 14, y: 17 }, cut(layer.name, 25)),
+    svg("text", { class: "name", x: 14, y: 17 }, name),
+    " ", // between two words for who reads the text of the box
     svg("text", { class: "shape", x: 14, y: 33 }, layerBoxText(layer)),
     share > 0 &&
       svg("rect", { class: "time", x: 6, y: BOX.height - 3, width: share * (BOX.width - 8), height: 3 }),

@@ -83,7 +83,7 @@ function layersView() {
     ),
     element(
       "div",
-      { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "layers-title" },
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of all layers" },
       element(
         "table",
         { class: "layers" },
