@@ -72,6 +72,11 @@ function differenceTo(engine, value) {
   return { difference, units: Math.abs(difference) / unitInLastPlace(value) };
 }
 
+/** The first entry of a list with the largest `size(entry)`, or undefined of an empty one. */
+function largestOf(list, size) {
+  return list.reduce((best, entry) => (best === undefined || size(entry) > size(best) ? entry : best), undefined);
+}
+
 /** The sum of the sizes of numbers: what rounding is measured against where they cancel. */
 function totalSize(numbers) {
   return numbers.reduce((sum, number) => sum + Math.abs(number), 0);
@@ -106,7 +111,9 @@ function kernelReader(node, channel) {
   const slot = keptSlot(node, channel);
   const sizes = spatialKernel(node);
   if (node.operation === "depthwise_conv") return (tap) => kernel[ravel(tap, sizes) * columns + slot];
-  if (node.operation === "conv_transpose") return (tap, place) => kernel[(ravel(tap, sizes) * rows + slot) * columns + place];
+  if (node.operation === "conv_transpose") {
+    return (tap, place) => kernel[(ravel(tap, sizes) * rows + slot) * columns + place];
+  }
   return (tap, place) => kernel[(ravel(tap, sizes) * rows + place) * columns + slot];
 }
 
@@ -224,7 +231,7 @@ function explainPool(node, position, channel) {
   const filled = cells.map((cell) => ({ ...cell, x: cell.kind === "real" ? read(cell.at, channel) : undefined }));
   const real = filled.filter((cell) => cell.kind === "real");
   if (node.operation.endsWith("max_pool")) {
-    const winner = largest(real);
+    const winner = winnerOf(real);
     return {
       kind: "maximum", value: winner ? winner.x : -Infinity,
       cells: filled.map((cell) => ({ ...cell, winner: cell === winner })),
@@ -237,9 +244,8 @@ function explainPool(node, position, channel) {
 }
 
 /** The first cell that holds the maximum; a NaN is above all, as in the engine. */
-function largest(cells) {
-  return cells.find((cell) => Number.isNaN(cell.x))
-    ?? cells.reduce((best, cell) => (best === undefined || cell.x > best.x ? cell : best), undefined);
+function winnerOf(cells) {
+  return cells.find((cell) => Number.isNaN(cell.x)) ?? largestOf(cells, (cell) => cell.x);
 }
 
 // --- value by value -----------------------------------------------------------------------------------------------
@@ -304,7 +310,9 @@ function applyActivation(node, x) {
 
 function formulaOf(curve) {
   const { negative_slope: slope, max_value: most, threshold } = curve.given;
-  if (curve.name === "relu" && !slope && !threshold) return most === null ? "max(x, 0)" : `max(x, 0), at most ${text9(most)}`;
+  if (curve.name === "relu" && !slope && !threshold) {
+    return most === null ? "max(x, 0)" : `max(x, 0), at most ${text9(most)}`;
+  }
   return curve.formula + givenText(curve);
 }
 
@@ -348,7 +356,8 @@ function explainMove(node, position, channel) {
   const box = blockWith(node, position).inputs[source.input];
   const x = boxReader(box)(source.index.slice(0, -1), source.index.at(-1));
   // Nothing is computed, so the engine's output is the input, where the input itself was not kept.
-  return { kind: "moved", source, name: node.inputs[source.input], x, value: x ?? engineValue(node, position, channel) };
+  const value = x ?? engineValue(node, position, channel);
+  return { kind: "moved", source, name: node.inputs[source.input], x, value };
 }
 
 function explainResize(node, position, channel) {
