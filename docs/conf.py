@@ -26,7 +26,7 @@ html_title = f"convcore {version}"
 html_show_sphinx = False
 html_copy_source = False
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 
 # Headings are linked to as on the pages of a repository: docs/definitions.md#notation.
 myst_heading_anchors = 4
