@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from functools import cache
@@ -226,7 +225,7 @@ def test_the_bars_are_what_was_measured_here() -> None:
     n = names("08_theano")
     assert set(n["bars"]) == {"perceptron", "7x7 filter, 256x256 pixels"}
     for result in n["results"]:
-        title, examples = n["work"][result.comparison.case]
+        title, examples = n["workloads"][result.comparison.case]
         bars = dict(n["bars"][title])
         if result.device == "cuda" and no_gpu():
             assert result.mine.status == NOT_MEASURED and bars["convcore, GPU"] is None
@@ -244,24 +243,7 @@ def test_the_bars_are_what_was_measured_here() -> None:
     assert all(ns[0] > 3 * ns[-1] for ns in n["per_number"].values())
 
 
-def test_the_training_step_goes_down_the_gradient() -> None:
-    step = names("08_theano")["training_step"](np.float64)
-    inner = inspect.getclosurevars(step).nonlocals
-    x, target, rate = inner["x"], inner["target"], inner["rate"]
-    before = {name: inner[name].copy() for name in ("W", "V")}
-
-    def loss(W: np.ndarray, V: np.ndarray) -> float:
-        z = np.tanh(x @ W) @ V
-        return float((np.log(np.exp(z).sum(axis=1)) - (z * target).sum(axis=1)).sum())
-
-    step()
-    for name, at in (("W", (3, 7)), ("W", (700, 499)), ("V", (0, 0)), ("V", (250, 9))):
-        ends = []
-        for d in (1e-5, -1e-5):
-            moved = {key: value.copy() for key, value in before.items()}
-            moved[name][at] += d
-            ends.append(loss(**moved))
-        slope = (ends[0] - ends[1]) / 2e-5
-        taken = (inner[name][at] - before[name][at]) / -rate
-        assert abs(taken - slope) < 1e-5 * max(1, abs(slope))
-    assert loss(inner["W"], inner["V"]) < loss(**before)
+def test_float32_is_faster() -> None:
+    """By two, as twice as many fit a register; the bound is far from it, for machines that are busy."""
+    gains = names("08_theano")["gains"]
+    assert len(gains) == 2 and all(gain > 1.2 for gain in gains.values())

@@ -164,8 +164,9 @@ for name in ("ReLU", "leaky, a = 5.5", "ELU"):
     print(f"{name:15} mean {functions[name](normal).mean():.3f}")
 
 # %% [markdown]
-# > Keras calls $\alpha$ a *slope*. It is the depth: far to the left ELU is $-\alpha$. With any $\alpha$
-# > but 1 the derivative jumps at 0.
+# > Keras's documentation calls $\alpha$ a *slope*: of the negative part at the layer, of the positive part
+# > at the function. It is the depth: far to the left ELU is $-\alpha$. With any $\alpha$ but 1 the
+# > derivative jumps at 0.
 #
 # ## Leaky, parametric, randomised
 #
