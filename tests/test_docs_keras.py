@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -42,6 +44,15 @@ def run(layer: Any, x: Array, *weights: Array) -> Array:
 
 def signal(*values: float) -> Array:
     return floats(*values).reshape(1, -1, 1)
+
+
+def test_the_layers_that_the_pages_name_are_there(keras: ModuleType) -> None:
+    pages = (Path(__file__).parents[1] / "docs" / "operations").glob("*.md")
+    rows = re.findall(r"^\| Keras \| (.+) \|$", "".join(p.read_text() for p in pages), re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`([A-Z]\w+)\b", row)}
+    assert len(rows) > 40 and len(named) > 60
+    older, others = {"ThresholdedReLU"}, {"RReLU"}
+    assert {name for name in named if not hasattr(keras.layers, name)} == older | others
 
 
 # ---- convolution ----------------------------------------------------------------------------------
