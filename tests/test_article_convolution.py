@@ -52,7 +52,7 @@ def test_the_window_on_the_letter() -> None:
     )  # fmt: skip
     # Nine products below 1, each sum rounded.
     assert np.abs(names["layer"] - exact[0, :, :, 0]).max() <= 9 * 9 * EPS
-    assert names["products"].sum() == pytest.approx(exact[0, 3, 2, 0], abs=81 * EPS)
+    assert names["products"].sum() == pytest.approx(exact[0, 3, 2, 0], abs=float(81 * EPS))
     assert np.abs(names["turned"] - names["layer"]).max() > 0.1
 
 

@@ -265,7 +265,7 @@ def plot_curves(
         axes.set(xlabel="x", ylabel=label, xlim=(low, high))
         axes.grid(True, linewidth=0.7, alpha=0.5)
         bare(axes)
-    right.set_xlabel("x (bars: the slope is below 0.5 % of its steepest)")
+    right.set_xlabel("x\nbars: slope below 0.5 % of its steepest")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), frameon=False)
     _titled(figure, title)
