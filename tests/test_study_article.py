@@ -382,7 +382,7 @@ def test_the_command(
     before = (out / "09_sonar.html").read_bytes()
     assert main(["study", "--article", "-o", str(out)]) != 0
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "sonar.csv").write_text(("0.5," * 60 + "R\n" + "0.1," * 60 + "X,Y\n"))
+    (tmp_path / "data" / "sonar.csv").write_text("0.5," * 60 + "R\n" + "0.1," * 60 + "X,Y\n")
     assert main(["study", "--article", "-o", str(out), "--data", str(tmp_path / "data"), "--overwrite"]) != 0
     assert "sonar.csv, row 2" in capsys.readouterr().err
     assert (out / "09_sonar.html").read_bytes() == before
