@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convcore.cli import main
 from convcore.errors import ArgumentError, InputError
 from convcore.medical import make_phantom
 from convcore.study.article import (
@@ -353,7 +354,9 @@ def test_vgg16_with_weights(data_dir: Path, tmp_path: Path) -> None:
 
 def test_the_index_links_all_pages(tmp_path: Path) -> None:
     out = tmp_path / "pages"
-    written = write_article(out, chapters=["sonar", "1"])
+    told: list[str] = []
+    written = write_article(out, chapters=["sonar", "1"], tell=told.append)
+    assert told == ["01_images: Images are arrays", "09_sonar: Rocks and mines: a first network"]
     assert [p.name for p in written] == ["index.html", "01_images.html", "09_sonar.html"]
     names = {p.name for p in written}
     pages = {p.name: check_page(p.read_text(encoding="utf-8"), names) for p in written}
@@ -363,6 +366,26 @@ def test_the_index_links_all_pages(tmp_path: Path) -> None:
     index = written[0].read_text(encoding="utf-8")
     assert "sonar.csv" in index and "UCI" in index and "--data" in index
     assert sorted(p.name for p in out.iterdir()) == sorted(names)
+
+
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One folder, whole; a folder that holds something is left alone."""
+    files = select_chapters(["sonar"])
+    monkeypatch.setattr("convcore.study.article.chapter.chapter_files", lambda: files)
+    out = tmp_path / "pages"
+    assert main(["study", "--article", "-o", str(out)]) == 0
+    said = capsys.readouterr()
+    assert "2 pages" in said.out and "09_sonar: Rocks and mines" in said.err
+    assert sorted(p.name for p in out.iterdir()) == ["09_sonar.html", "index.html"]
+    before = (out / "09_sonar.html").read_bytes()
+    assert main(["study", "--article", "-o", str(out)]) != 0
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "sonar.csv").write_text("0.5," * 60 + "R\n" + "0.1," * 60 + "X,Y\n")
+    assert main(["study", "--article", "-o", str(out), "--data", str(tmp_path / "data"), "--overwrite"]) != 0
+    assert "sonar.csv, row 2" in capsys.readouterr().err
+    assert (out / "09_sonar.html").read_bytes() == before
 
 
 def test_the_same_chapter_gives_the_same_page(tmp_path: Path) -> None:

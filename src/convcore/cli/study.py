@@ -137,7 +137,7 @@ def _article(args: argparse.Namespace) -> int:
     from convcore.study.article import write_article
 
     with whole_folder(out) as folder:
-        pages = write_article(folder, data=args.data)
+        pages = write_article(folder, data=args.data, tell=note)
     print(f"{out / 'index.html'}: {len(pages)} pages; open it in a browser")
     return 0
 

@@ -23,7 +23,7 @@ A chapter is a Python file in the percent format, ``chapters/NN_name.py``:
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from convcore.study.article.chapter import chapter_files, read_chapter, select_chapters
@@ -48,6 +48,8 @@ def write_article(
     folder: str | os.PathLike[str],
     data: str | os.PathLike[str] | None = None,
     chapters: Sequence[str] | None = None,
+    *,
+    tell: Callable[[str], object] | None = None,
 ) -> list[Path]:
     """Run chapters of the article and write their pages, and an index.
 
@@ -62,6 +64,8 @@ def write_article(
         left out, and the page says where to get it.
     chapters
         Which chapters: ``"02_dicom"``, ``"dicom"`` or ``"2"``; all by default.
+    tell
+        Called with each chapter's name and title before it runs: all of them take a minute.
 
     Returns
     -------
@@ -78,7 +82,11 @@ def write_article(
         matplotlib, Markdown-It, Pygments, or what a chapter uses is not installed.
     """
     selected = [read_chapter(path) for path in select_chapters(chapters)]
-    ran = [(chapter, run_chapter(chapter, data)) for chapter in selected]
+    ran = []
+    for chapter in selected:
+        if tell is not None:
+            tell(f"{chapter.name}: {chapter.title}")
+        ran.append((chapter, run_chapter(chapter, data)))
     pages = {"index": index_page(ran)}
     for index, (chapter, results) in enumerate(ran):
         previous = selected[index - 1] if index else None
