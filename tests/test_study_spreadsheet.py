@@ -573,7 +573,9 @@ def test_of_a_large_layer_the_animation_visits_what_is_kept(large: Studied, look
 
 def test_steps_go_both_ways_and_pause_stops(studied: Studied, look: Opener) -> None:
     view = look(studied, studied.node("conv"))
-    step, back, first = (view.root.get_by_role("button", name=n) for n in ("Step ▸", "Step back", "First"))
+    step, back, first = (
+        view.root.get_by_role("button", name=n, exact=True) for n in ("Step", "Step back", "First")
+    )
     step.click()
     step.click()
     back.click()
@@ -613,7 +615,7 @@ def test_the_keyboard_alone_does_everything(studied: Studied, look: Opener) -> N
     _tab_to(page, ".spreadsheet .flip")
     page.keyboard.press("Space")
     page.keyboard.press("Space")
-    _tab_to(page, ".spreadsheet .step")
+    _tab_to(page, ".spreadsheet [aria-label=Step]")
     page.keyboard.press("Enter")
     _tab_to(page, ".spreadsheet [role=grid]")
     for key in ("ArrowRight", "ArrowDown", "ArrowDown", "ArrowLeft", "PageDown", "ArrowRight"):
@@ -646,6 +648,32 @@ def test_a_position_that_was_not_kept_is_said_to_be(large: Studied, look: Opener
     view = look(large, large.node("conv"), "&at=20,1&channel=3")
     note = view.root.locator("p.note").first.inner_text()
     assert "row 20, column 1" in note and "--at 20,1" in note
+
+
+def test_a_layer_that_was_not_asked_for_says_how_to_keep_it(browser: Browser, tmp_path: Path) -> None:
+    model = Model(_line_and_volume(), Device())
+    x = [np.zeros((1, *s), np.float32) for s in model.input_shapes]
+    first, second = (layer.name for layer in model.layers if layer.layer_class == "conv")
+    path = model.study(x, layers=[first], repeats=1).save(tmp_path / "one.html")
+    opened = browser.open(path, f"layer={second}")
+    assert f"--layer {second}" in opened.page.locator(".arithmetic").inner_text()
+    assert opened.page.locator(".spreadsheet").count() == 0
+    assert opened.complaints == []
+    opened.page.context.close()
+
+
+@pytest.mark.parametrize("report", ["studied", "large", "line_and_volume"])
+def test_on_a_phone_only_tables_scroll_sideways(
+    report: str, browser: Browser, request: pytest.FixtureRequest
+) -> None:
+    opened = browser.open(request.getfixturevalue(report).page, width=320)
+    for name in opened.evaluate("convcore.study.layers.map((layer) => layer.name)"):
+        opened.evaluate("(name) => convcore.setRoute({ layer: name })", name)
+        for numbers in opened.page.locator(".spreadsheet input.numbers").all():
+            numbers.check()
+        assert opened.evaluate("document.documentElement.scrollWidth") <= 320, name
+    assert opened.complaints == []
+    opened.page.context.close()
 
 
 # ---- the scripts alone ----------------------------------------------------------------------------
@@ -724,3 +752,44 @@ def test_gather_and_scatter_are_one_relation(geometry: Page) -> None:
             [x, t, q] for x in range(i) for t in range(k) if 0 <= (q := x * s + t * d - low) < outputs
         ]
         assert sorted(both["gathered"]) == sorted(both["scattered"]) == sorted(expected)
+
+
+def test_moves_are_numpys(geometry: Page) -> None:
+    x = np.arange(24).reshape(2, 3, 4)
+    moved = {
+        "reshape": ({"shape": [4, 6]}, x.reshape(4, 6)),
+        "permute": ({"axes": [2, 0, 1]}, x.transpose(2, 0, 1)),
+        "reverse": ({"axis": 1}, np.flip(x, 1)),
+        "pad": (
+            {"padding": [[1, 0], [0, 2], [1, 1]]},
+            np.pad(x, ((1, 0), (0, 2), (1, 1)), constant_values=-1),
+        ),
+        "crop": ({"cropping": [[1, 0], [0, 1], [1, 1]]}, x[1:, :-1, 1:-1]),
+        "upsample": ({"size": [2, 3]}, reference.upsample(x[None], (2, 3))[0]),
+        "identity": ({}, x),
+    }
+    for operation, (attributes, expected) in moved.items():
+        found = geometry.evaluate(
+            """({node, shape}) => g.everyIndex(node.shape).map((index) => {
+                const source = g.movedFrom(node, index, [shape]);
+                return source === null ? -1 : g.ravel(source.index, shape);
+            })""",
+            {
+                "node": {"operation": operation, "attributes": attributes, "shape": list(expected.shape)},
+                "shape": list(x.shape),
+            },
+        )
+        assert found == expected.ravel().tolist(), operation
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+def test_resizing_reads_the_references_pixels(geometry: Page, interpolation: str) -> None:
+    x = np.random.default_rng(2).standard_normal((1, 5, 7, 1))
+    for size in ((10, 14), (8, 3), (5, 9)):
+        found = geometry.evaluate(
+            """({node, sizes}) =>
+                g.everyIndex(node.attributes.size).map((p) => g.resizedFrom(node, p, sizes))""",
+            {"node": {"attributes": {"size": list(size), "interpolation": interpolation}}, "sizes": [5, 7]},
+        )
+        mixed = [sum(x[0, *cell["at"], 0] * cell["weight"] for cell in cells) for cells in found]
+        assert mixed == pytest.approx(reference.resize(x, size, interpolation).ravel(), rel=1e-13, abs=1e-14)

@@ -9,11 +9,12 @@ A chapter is a Python file in the percent format, ``chapters/NN_name.py``:
   a paragraph that says what the chapter is about, which the index shows too. Formulas are TeX between ``$``
   signs, as far as matplotlib knows it. A quotation (``> ``) says where the article is wrong or Keras differs.
 - It imports what it uses, all that a reader has: convcore's public functions, NumPy, matplotlib and what the
-  ``app`` extra brings. Lines of code have at most 100 columns.
-- What a cell prints, the value of its last expression and the figures that it opened are shown. A figure's
-  name says in words what is to be seen, for the caption and for those who cannot see it:
-  ``plt.subplots(num="Two pulses, and the triangle that they make")``. Colours come from matplotlib's cycle
-  (``C0``, ``C1``...), and text keeps the default: the page puts its themes' own in their place.
+  ``app`` extra brings.
+- What a cell prints, the value of its last expression and the figures that it opened are shown; that value
+  may be a figure too. A figure's name says in words what is to be seen, for the caption and for those who
+  cannot see it: ``plt.subplots(num="Two pulses, and the triangle that they make")``. Colours come from
+  matplotlib's cycle (``C0``, ``C1``...), and text keeps the default: the page puts its themes' own in their
+  place.
 - ``find("sonar.csv")`` is the path of a reader's file. A cell that asks for one that is not there is left
   out, and so is every later cell that uses a name made there; ``find("cat.jpg", default=other)`` goes on with
   the other. ``files.WHERE`` says where each file comes from.

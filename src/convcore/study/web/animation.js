@@ -20,13 +20,15 @@ function animationControls(walk) {
   const play = element("button", { type: "button", class: "play", onclick: () => (timer ? pause() : start()) });
   const speedText = element("output", {});
   const speedRange = element("input", {
-    type: "range", min: 0, max: SPEEDS.length - 1, step: 1, value: speed, oninput: () => setSpeed(Number(speedRange.value)),
+    type: "range", min: 0, max: SPEEDS.length - 1, step: 1, value: speed,
+    oninput: () => setSpeed(Number(speedRange.value)),
   });
-  const controls = element("div", { class: "animation controls", role: "group", "aria-label": "Animation of the window" },
-    element("button", { type: "button", class: "first", "aria-label": "First", title: "First", onclick: () => step(-Infinity) }, "|◂"),
-    element("button", { type: "button", class: "back", "aria-label": "Step back", title: "Step back", onclick: () => step(-1) }, "◂"),
-    play,
-    element("button", { type: "button", class: "step", onclick: () => step(1) }, "Step ▸"),
+  const button = (name, text, by) => element("button", {
+    type: "button", "aria-label": name, title: name, onclick: () => step(by),
+  }, text);
+  const controls = element("div",
+    { class: "animation controls", role: "group", "aria-label": "Animation of the window" },
+    button("First", "|◂", -Infinity), button("Step back", "◂", -1), play, button("Step", "Step ▸", 1),
     element("label", { class: "speed" }, "Speed ", speedRange, speedText));
 
   function setSpeed(index) {

@@ -72,6 +72,16 @@ function differenceTo(engine, value) {
   return { difference, units: Math.abs(difference) / unitInLastPlace(value) };
 }
 
+/** The first entry of a list with the largest `size(entry)`, or undefined of an empty one. */
+function largestOf(list, size) {
+  return list.reduce((best, entry) => (best === undefined || size(entry) > size(best) ? entry : best), undefined);
+}
+
+/** The sum of the sizes of numbers: what rounding is measured against where they cancel. */
+function totalSize(numbers) {
+  return numbers.reduce((sum, number) => sum + Math.abs(number), 0);
+}
+
 // --- convolutions -------------------------------------------------------------------------------------------------
 
 const CONVOLUTIONS = new Set(["conv", "depthwise_conv", "conv_transpose"]);
@@ -101,7 +111,9 @@ function kernelReader(node, channel) {
   const slot = keptSlot(node, channel);
   const sizes = spatialKernel(node);
   if (node.operation === "depthwise_conv") return (tap) => kernel[ravel(tap, sizes) * columns + slot];
-  if (node.operation === "conv_transpose") return (tap, place) => kernel[(ravel(tap, sizes) * rows + slot) * columns + place];
+  if (node.operation === "conv_transpose") {
+    return (tap, place) => kernel[(ravel(tap, sizes) * rows + slot) * columns + place];
+  }
   return (tap, place) => kernel[(ravel(tap, sizes) * rows + place) * columns + slot];
 }
 
@@ -119,23 +131,26 @@ function explainConvolution(node, position, channel, { inputChannel, flip = fals
   if (!block.inputs[0]) return missing("The inputs of this operation would have made the report too large.", { cells });
   const read = boxReader(block.inputs[0]);
   const weight = kernelReader(node, channel);
-  const sizes = spatialKernel(node);
+  const kernelSizes = spatialKernel(node);
   const withProducts = (place) => cells.map((cell) => {
-    const tap = flip ? turnedTap(cell.tap, sizes) : cell.tap;
+    const tap = flip ? turnedTap(cell.tap, kernelSizes) : cell.tap;
     const k = weight(tap, place);
     // What lies outside the input, or in a gap, is not read: it counts as 0 whatever the kernel holds.
     const x = cell.kind === "real" ? read(cell.at, channels[place]) : 0;
     return { ...cell, kernelTap: tap, x, k, product: cell.kind === "real" ? x * k : 0 };
   });
-  const sums = channels.map((c, place) => ({
-    channel: c, sum: withProducts(place).reduce((sum, cell) => sum + cell.product, 0),
-  }));
+  let sizes = 0;
+  const sums = channels.map((c, place) => {
+    const products = withProducts(place).map((cell) => cell.product);
+    sizes += totalSize(products);
+    return { channel: c, sum: products.reduce((sum, product) => sum + product, 0) };
+  });
   const shown = Math.max(channels.indexOf(inputChannel), 0);
   const sum = sums.reduce((total, entry) => total + entry.sum, 0);
   const bias = weightAt(node, "bias", [channel]);
   return {
     kind: "products", cells: withProducts(shown), inputChannel: channels[shown], sums, sum, bias,
-    value: sum + (bias ?? 0),
+    sizes: sizes + Math.abs(bias ?? 0), value: sum + (bias ?? 0),
   };
 }
 
@@ -193,7 +208,8 @@ function explainDense(node, position, channel) {
   });
   const sum = groups.reduce((total, group) => total + group.sum, 0);
   const bias = weightAt(node, "bias", [channel]);
-  return { kind: "terms", terms, groups, sum, bias, value: sum + (bias ?? 0) };
+  const sizes = totalSize(terms.map((term) => term.product)) + Math.abs(bias ?? 0);
+  return { kind: "terms", terms, groups, sum, bias, sizes, value: sum + (bias ?? 0) };
 }
 
 // --- pooling ------------------------------------------------------------------------------------------------------
@@ -215,7 +231,7 @@ function explainPool(node, position, channel) {
   const filled = cells.map((cell) => ({ ...cell, x: cell.kind === "real" ? read(cell.at, channel) : undefined }));
   const real = filled.filter((cell) => cell.kind === "real");
   if (node.operation.endsWith("max_pool")) {
-    const winner = largest(real);
+    const winner = winnerOf(real);
     return {
       kind: "maximum", value: winner ? winner.x : -Infinity,
       cells: filled.map((cell) => ({ ...cell, winner: cell === winner })),
@@ -228,9 +244,8 @@ function explainPool(node, position, channel) {
 }
 
 /** The first cell that holds the maximum; a NaN is above all, as in the engine. */
-function largest(cells) {
-  return cells.find((cell) => Number.isNaN(cell.x))
-    ?? cells.reduce((best, cell) => (best === undefined || cell.x > best.x ? cell : best), undefined);
+function winnerOf(cells) {
+  return cells.find((cell) => Number.isNaN(cell.x)) ?? largestOf(cells, (cell) => cell.x);
 }
 
 // --- value by value -----------------------------------------------------------------------------------------------
@@ -295,7 +310,9 @@ function applyActivation(node, x) {
 
 function formulaOf(curve) {
   const { negative_slope: slope, max_value: most, threshold } = curve.given;
-  if (curve.name === "relu" && !slope && !threshold) return most === null ? "max(x, 0)" : `max(x, 0), at most ${text9(most)}`;
+  if (curve.name === "relu" && !slope && !threshold) {
+    return most === null ? "max(x, 0)" : `max(x, 0), at most ${text9(most)}`;
+  }
   return curve.formula + givenText(curve);
 }
 
@@ -339,7 +356,8 @@ function explainMove(node, position, channel) {
   const box = blockWith(node, position).inputs[source.input];
   const x = boxReader(box)(source.index.slice(0, -1), source.index.at(-1));
   // Nothing is computed, so the engine's output is the input, where the input itself was not kept.
-  return { kind: "moved", source, name: node.inputs[source.input], x, value: x ?? engineValue(node, position, channel) };
+  const value = x ?? engineValue(node, position, channel);
+  return { kind: "moved", source, name: node.inputs[source.input], x, value };
 }
 
 function explainResize(node, position, channel) {

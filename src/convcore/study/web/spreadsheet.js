@@ -2,6 +2,10 @@
 
 const AXIS_NAMES = [[], ["position"], ["row", "column"], ["depth", "row", "column"]];
 
+function axisName(rank, axis) {
+  return AXIS_NAMES[rank]?.[axis] ?? `axis ${axis}`;
+}
+
 /** The view of a layer's operations, or null where there is nothing to compute. */
 function spreadsheetView(layer) {
   const calculations = calculationsOf(layer);
@@ -39,7 +43,7 @@ function minus(index) {
 
 /** [3, 4] -> "row 3, column 4". */
 function positionText(position) {
-  return position.map((p, axis) => `${AXIS_NAMES[position.length][axis]} ${minus(p)}`).join(", ");
+  return position.map((p, axis) => `${axisName(position.length, axis)} ${minus(p)}`).join(", ");
 }
 
 function placeText({ position, channel }) {
@@ -49,7 +53,7 @@ function placeText({ position, channel }) {
 /** "rows 0 to 3, columns 4 to 9". */
 function boxText({ start, size }) {
   return start.map((s, axis) => {
-    const name = AXIS_NAMES[start.length][axis];
+    const name = axisName(start.length, axis);
     return size[axis] === 1 ? `${name} ${minus(s)}` : `${name}s ${minus(s)} to ${minus(s + size[axis] - 1)}`;
   }).join(", ");
 }
@@ -80,6 +84,7 @@ class Spreadsheet {
       element("div", { class: "sheet-maps" }, this.inputMap, this.outputMap), this.detail);
     const { at, channel } = this.asked();
     this.start(this.calculations.findIndex(({ main }) => at && blockWith(main, at)), at, channel);
+    this.sayWhatIsMissing(at, channel);
     onRoute(this.root, () => this.followRoute());
   }
 
@@ -93,12 +98,12 @@ class Spreadsheet {
       position: at && blockWith(main, at) ? at : [...this.block.start],
       channel: channels.includes(channel) ? channel : channels[0],
     };
+    this.flip &&= CONVOLUTIONS.has(main.operation);
     this.preview = null;
     this.inputChannel = null;
     this.group = null;
     this.scatterFrom = null;
     this.pages = {};
-    this.sayWhatIsMissing(at, channel);
     this.drawChoices();
     this.draw();
   }
@@ -197,6 +202,7 @@ class Spreadsheet {
     if ((at && !samePosition(at, this.chosen.position)) || (channel !== null && channel !== this.chosen.channel)) {
       this.animation.pause();
       this.start(this.calculations.indexOf(this.calculation), at, channel);
+      this.sayWhatIsMissing(at, channel);
     }
   }
 
@@ -206,12 +212,20 @@ class Spreadsheet {
     return explain(main, position, channel, { inputChannel: this.inputChannel, flip: this.flip });
   }
 
-  sentence() {
+  /** What comes out in the end: { value, engine }, each undefined where it is not known. */
+  result(found) {
     const { main, then } = this.calculation;
+    const { position, channel } = this.place;
+    return {
+      value: then && found.value !== undefined ? applyActivation(then, found.value).value : found.value,
+      engine: engineValue(then ?? main, position, channel),
+    };
+  }
+
+  sentence() {
     const found = this.explanation();
-    if (found.value === undefined) return `${placeText(this.place)}: ${found.reason}`;
-    const value = then ? applyActivation(then, found.value).value : found.value;
-    const engine = engineValue(then ?? main, this.place.position, this.place.channel);
+    const { value, engine } = this.result(found);
+    if (value === undefined) return `${placeText(this.place)}: ${found.reason}`;
     const beside = engine === undefined ? "" : `; the engine's own value ${text32(engine)}`;
     return `${placeText(this.place)}: ${text9(value)}${beside}`;
   }
@@ -230,8 +244,11 @@ class Spreadsheet {
     const { channels, blocks } = main.exact;
     const choices = [];
     if (this.calculations.length > 1) {
-      choices.push(chooser("Operation", this.calculations.map(calculationName), this.calculations.indexOf(this.calculation),
-        (index) => { this.animation.pause(); this.start(index, this.chosen.position, this.chosen.channel); }));
+      const now = this.calculations.indexOf(this.calculation);
+      choices.push(chooser("Operation", this.calculations.map(calculationName), now, (index) => {
+        this.animation.pause();
+        this.start(index, this.chosen.position, this.chosen.channel);
+      }));
     }
     if (!this.flat) {
       choices.push(this.channelChooser = chooser("Output channel", channels, channels.indexOf(this.chosen.channel),
@@ -244,7 +261,8 @@ class Spreadsheet {
       }));
     }
     if (CONVOLUTIONS.has(main.operation)) {
-      choices.push(this.switchFor("flip", "Turn the kernel around (true convolution)", () => announce(this.sentence())));
+      const flipped = () => announce(this.sentence());
+      choices.push(this.switchFor("flip", "Turn the kernel around (true convolution)", flipped));
     }
     choices.push(this.switchFor("numbers", "Numbers in the maps"));
     this.choices.replaceChildren(...choices);
@@ -282,7 +300,7 @@ class Spreadsheet {
   scatterSource(found) {
     const sources = found.cells.filter((cell) => cell.kind === "real");
     return sources.find((cell) => samePosition(cell.at, this.scatterFrom ?? []))
-      ?? sources.reduce((best, cell) => (!best || Math.abs(cell.product) > Math.abs(best.product) ? cell : best), null);
+      ?? largestOf(sources, (cell) => Math.abs(cell.product));
   }
 
   /** Keys of the outputs that this input adds to. */
@@ -306,7 +324,9 @@ class Spreadsheet {
     const { position, channel } = this.chosen;
     const { channels } = this.calculation.main.exact;
     if (this.flat) {
-      const to = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -MAP_SIDE, ArrowDown: MAP_SIDE, Home: -Infinity, End: Infinity }[key];
+      const to = {
+        ArrowLeft: -1, ArrowRight: 1, ArrowUp: -MAP_SIDE, ArrowDown: MAP_SIDE, Home: -Infinity, End: Infinity,
+      }[key];
       return to === undefined ? null : { position, channel: entryAfter(channels, channel, to) };
     }
     const { start, size } = this.block;

@@ -14,22 +14,21 @@ function visiblePart({ start, size }, position) {
   return part;
 }
 
-/** Of an output without positions: the page of channels that holds this one, and a list in rows of MAP_SIDE. */
+/** Of an output without positions: the page of channels that holds this one. */
 function pageOfChannels(channels, channel) {
   const size = MAP_SIDE * MAP_SIDE;
   const first = Math.floor(channels.indexOf(channel) / size) * size;
   return channels.slice(first, first + size);
 }
 
-function listInRows(list) {
-  return Array.from({ length: Math.ceil(list.length / MAP_SIDE) }, (_, row) => list.slice(row * MAP_SIDE, (row + 1) * MAP_SIDE));
+/** A list in pieces of equal length; the last may be shorter. */
+function inPieces(list, length) {
+  return Array.from({ length: Math.ceil(list.length / length) }, (_, i) => list.slice(i * length, (i + 1) * length));
 }
 
 /** Every position of a part, as rows of columns. */
 function inRows({ start, size }) {
-  const columns = size.at(-1);
-  const all = everyIndex(size).map((local) => local.map((p, axis) => p + start[axis]));
-  return Array.from({ length: all.length / columns }, (_, row) => all.slice(row * columns, (row + 1) * columns));
+  return inPieces(everyIndex(size).map((local) => local.map((p, axis) => p + start[axis])), size.at(-1));
 }
 
 /** The colour of a value among values up to `most` in size: a wash of one of two colours, by its sign. */
@@ -49,7 +48,8 @@ let mapsDrawn = 0;
 function mapGrid(rows, { numbers, ...attributes }) {
   const id = `sheet-map-${mapsDrawn++}`;
   const most = largestSize(rows.flat().map((cell) => cell.value));
-  const grid = element("div", { ...attributes, class: `sheet-map ${numbers ? "numbered" : ""}`, style: `--columns: ${rows[0].length}` },
+  const shape = { class: `sheet-map ${numbers ? "numbered" : ""}`, style: `--columns: ${rows[0].length}` };
+  const grid = element("div", { ...attributes, ...shape },
     rows.map((row, r) => element("div", { role: attributes.role === "grid" ? "row" : null, class: "sheet-row" },
       row.map((cell, c) => {
         const { class: tint, style } = heat(cell.value, most);
@@ -80,7 +80,7 @@ function outputMapOf(sheet, node, part) {
   const { channels } = sheet.calculation.main.exact;
   const { channel } = sheet.place;
   const places = sheet.flat
-    ? listInRows(pageOfChannels(channels, channel)).map((row) => row.map((c) => ({ position: [], channel: c })))
+    ? inPieces(pageOfChannels(channels, channel).map((c) => ({ position: [], channel: c })), MAP_SIDE)
     : inRows(part).map((row) => row.map((position) => ({ position, channel })));
   const byKey = new Map(places.flat().map((place) => [keyOf(place), place]));
   const cells = places.map((row) => row.map((place) => {
@@ -90,7 +90,8 @@ function outputMapOf(sheet, node, part) {
   const placeUnder = (event) => byKey.get(event.target.closest(".sheet-cell")?.dataset.place);
   const hint = `sheet-hint-${mapsDrawn}`;
   const grid = mapGrid(cells, {
-    numbers: sheet.numbers, role: "grid", tabindex: 0, "aria-label": "Output values; the arrow keys move", "aria-describedby": hint,
+    numbers: sheet.numbers, role: "grid", tabindex: 0,
+    "aria-label": "Output values; the arrow keys move", "aria-describedby": hint,
     onkeydown: (event) => {
       if (event.altKey || event.metaKey) return;
       const next = sheet.placeAfter(event.key, event.ctrlKey);
@@ -111,12 +112,14 @@ function outputMapOf(sheet, node, part) {
       sheet.choose(place, "point");
     },
   });
-  const where = sheet.flat ? `${channels.length} of ${sheet.calculation.main.shape.at(-1)} channels kept` : boxText(part);
+  const kept = `${channels.length} of ${sheet.calculation.main.shape.at(-1)} channels kept`;
+  const pageKeys = `Page Up and Page Down change the ${sheet.block.start.length > 2 ? "depth" : "channel"}.`;
   return element("figure", { class: "sheet-figure output" },
-    element("figcaption", {}, element("b", {}, "Output"), sheet.flat ? "" : ` channel ${channel}`, element("span", {}, where)),
+    element("figcaption", {}, element("b", {}, "Output"), sheet.flat ? "" : ` channel ${channel}`,
+      element("span", {}, sheet.flat ? kept : boxText(part))),
     grid,
-    element("p", { class: "note", id: hint }, "Point at a value to look; click, tap or use the arrow keys to stay.",
-      sheet.flat ? "" : sheet.block.start.length > 2 ? " Page Up and Page Down change the depth." : " Page Up and Page Down change the channel."));
+    element("p", { class: "note", id: hint },
+      "Point at a value to look; click, tap or use the arrow keys to stay. ", sheet.flat ? "" : pageKeys));
 }
 
 function markCells(grid, mark, keys) {
@@ -134,22 +137,28 @@ function markChosen(grid, place) {
   return cell;
 }
 
-/** The window that an output reads of its first input, as cells; null for operations without positions. */
+/** Operations that read one value of their input at an output's own position. */
+const POINT_BY_POINT = new Set(["batch_norm", "affine", "prelu", "activation", "softmax", "dense", "identity",
+  "add", "subtract", "multiply", "average", "maximum", "minimum"]);
+const MOVES = new Set(["pad", "crop", "upsample", "reverse"]);
+
+/** The window that an output reads of its first input, as cells; null where it has no place in a map. */
 function windowCells(node, position) {
-  if (!position.length && !node.operation.startsWith("global")) return null;
+  const [shape] = inputShapesOf(node);
+  const sizes = shape.slice(0, -1);
+  if (node.operation.startsWith("global")) return poolWindow(node, position);
+  if (!position.length) return null;
   if (CONVOLUTIONS.has(node.operation)) return convolutionWindow(node, position);
   if (POOLS.has(node.operation)) return poolWindow(node, position);
-  const [shape] = inputShapesOf(node);
-  if (node.operation === "resize") return resizedFrom(node, position, shape.slice(0, -1)).map((cell) => ({ ...cell, kind: "real" }));
-  if (shape.length !== node.shape.length || node.operation === "concatenate") return null;
-  if (["batch_norm", "affine", "prelu", "activation", "softmax", "add", "subtract", "multiply", "average", "maximum",
-    "minimum", "dense"].includes(node.operation)) {
-    const at = broadcastFrom([...position, 0], shape).slice(0, -1);
-    return [{ at, kind: "real" }];
-  }
-  const source = movedFrom(node, [...position, 0], [shape]);
-  return source && ["pad", "crop", "upsample", "reverse", "identity"].includes(node.operation)
-    ? [{ at: source.index.slice(0, -1), kind: "real" }] : null;
+  if (node.operation === "resize") return resizedFrom(node, position, sizes).map((cell) => ({ ...cell, kind: "real" }));
+  if (shape.length !== node.shape.length) return null;
+  if (POINT_BY_POINT.has(node.operation)) return [cellAt(broadcastFrom(position, sizes), sizes)];
+  if (MOVES.has(node.operation)) return [cellAt(moveOf(node, [...position, 0], shape).slice(0, -1), sizes)];
+  return null;
+}
+
+function cellAt(at, sizes) {
+  return { at, kind: isInside(at, sizes) ? "real" : "padding" };
 }
 
 /** The neighbourhood of the window in the input, with ghosts where it reaches beyond. */
@@ -179,7 +188,8 @@ function inputMapOf(sheet, found) {
   const ghosts = cells.filter((cell) => cell.kind === "padding").length;
   const summary = `The window reads ${cells.length - ghosts} of ${cells.length} values inside the input`;
   return element("figure", { class: "sheet-figure input" },
-    element("figcaption", {}, element("b", {}, "Input"), ` channel ${inputChannel}`, element("span", {}, boxText(part))),
+    element("figcaption", {}, element("b", {}, main.inputs.length > 1 ? "First input" : "Input"),
+      ` channel ${inputChannel}`, element("span", {}, boxText(part))),
     mapGrid(rows, { numbers: sheet.numbers, role: "img", "aria-label": `${summary}.` }),
     element("p", { class: "note reach" }, reachText(main, position)));
 }
@@ -200,11 +210,12 @@ function nearWindow(box, cells) {
 
 /** How the window's place follows from the output's, in numbers. */
 function reachText(node, position) {
-  const name = (axis) => AXIS_NAMES[position.length][axis];
+  const name = (axis) => axisName(position.length, axis);
   const { strides, dilation = strides?.map(() => 1), padding } = node.attributes;
   if (node.operation === "conv_transpose") {
-    return "Input i adds tap t to output " + position.map((_, axis) =>
-      `i\u202f·\u202f${strides[axis]} + t\u202f·\u202f${dilation[axis]} − ${padding[axis][0]} (${name(axis)})`).join(", ") + ".";
+    const places = position.map((_, axis) => (
+      `i\u202f·\u202f${strides[axis]} + t\u202f·\u202f${dilation[axis]} − ${padding[axis][0]} (${name(axis)})`));
+    return `Input i adds tap t to output ${places.join(", ")}.`;
   }
   if (!strides || !padding) return "";
   const starts = position.map((p, axis) => {

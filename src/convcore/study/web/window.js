@@ -102,32 +102,24 @@ function boxOfWindows(windowOf, start, size) {
  * (channel last) in that input; null where the output is a zero that was put in.
  */
 function movedFrom(node, index, inputShapes) {
+  if (node.operation === "concatenate") return joinedFrom(node.attributes.axis, index, inputShapes);
+  const source = moveOf(node, index, inputShapes[0]);
+  return isInside(source, inputShapes[0]) ? { input: 0, index: source } : null;
+}
+
+/** The same for one input: its index, which lies outside of it where a zero was put in. */
+function moveOf(node, index, shape) {
   const a = node.attributes;
-  const [shape] = inputShapes;
   switch (node.operation) {
-    case "identity":
-      return { input: 0, index };
-    case "reshape":
-      return { input: 0, index: unravel(ravel(index, node.shape), shape) };
-    case "permute": {
-      const source = [];
-      a.axes.forEach((axis, i) => { source[axis] = index[i]; });
-      return { input: 0, index: source };
-    }
-    case "reverse":
-      return { input: 0, index: index.map((i, axis) => (axis === a.axis ? shape[axis] - 1 - i : i)) };
-    case "pad": {
-      const source = index.map((i, axis) => i - a.padding[axis][0]);
-      return isInside(source, shape) ? { input: 0, index: source } : null;
-    }
-    case "crop":
-      return { input: 0, index: index.map((i, axis) => i + a.cropping[axis][0]) };
-    case "upsample":
-      return { input: 0, index: index.map((i, axis) => (axis < a.size.length ? Math.floor(i / a.size[axis]) : i)) };
-    case "concatenate":
-      return joinedFrom(a.axis, index, inputShapes);
+    case "identity": return index;
+    case "reshape": return unravel(ravel(index, node.shape), shape);
+    case "permute": return shape.map((_, axis) => index[a.axes.indexOf(axis)]);
+    case "reverse": return index.map((i, axis) => (axis === a.axis ? shape[axis] - 1 - i : i));
+    case "pad": return index.map((i, axis) => i - a.padding[axis][0]);
+    case "crop": return index.map((i, axis) => i + a.cropping[axis][0]);
+    case "upsample": return index.map((i, axis) => (axis < a.size.length ? Math.floor(i / a.size[axis]) : i));
   }
-  return undefined;
+  throw new Error(`not an operation that moves numbers: ${node.operation}`);
 }
 
 function joinedFrom(axis, index, inputShapes) {

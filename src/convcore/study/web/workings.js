@@ -17,10 +17,7 @@ function detailOf(sheet, found) {
 
 /** The place and its result, in sight while the window walks. */
 function headline(sheet, found) {
-  const { main, then } = sheet.calculation;
-  const { position, channel } = sheet.place;
-  const value = then && found.value !== undefined ? applyActivation(then, found.value).value : found.value;
-  const engine = engineValue(then ?? main, position, channel);
+  const { value, engine } = sheet.result(found);
   return element("div", { class: "headline" },
     element("h4", {}, `Output at ${placeText(sheet.place)}`),
     element("p", {}, value === undefined ? null : element("b", {}, `= ${text9(value)}`),
@@ -30,7 +27,8 @@ function headline(sheet, found) {
 /** What is shown above the sums, and the list beside the total. */
 const WORKINGS = { products: productsShown, maximum: windowShown, mean: windowShown, missing: missingShown };
 const LISTS = {
-  products: channelSums, terms: termsList, softmax: softmaxList, line: weightsList, combination: operandsList, mixture: pixelsList,
+  products: channelSums, terms: termsList, softmax: softmaxList, line: weightsList, combination: operandsList,
+  mixture: pixelsList,
 };
 
 // --- the operation in a line --------------------------------------------------------------------------------------
@@ -46,21 +44,29 @@ const FORMULAS = {
     const bias = found.bias === undefined ? "" : " + bias";
     const what = node.operation === "conv_transpose" ? "every input that reaches this output" : "the window";
     const turned = sheet.flip ? ", the kernel turned around" : "";
-    return `y = Σ x · k${bias}, over ${taps} taps of ${what} and ${channels}${turned}.${groupText(node, sheet.place.channel)}`;
+    const group = groupText(node, sheet.place.channel);
+    return `y = Σ x · k${bias}, over ${taps} taps of ${what} and ${channels}${turned}.${group}`;
   },
-  terms: (node, found) => `y = Σ x · w${found.bias === undefined ? "" : " + bias"}, over ${found.terms.length} inputs.`,
+  terms: (node, { terms, bias }) => `y = Σ x · w${bias === undefined ? "" : " + bias"}, over ${terms.length} inputs.`,
   maximum: (node, found) => `y = the largest of ${found.cells.length} values. Padding counts as −∞: it never wins.`,
   mean: (node, found) => `y = Σ x / ${found.divisor}. ${found.includesPadding
     ? "Padding counts as zeros: the divisor is the whole window."
     : "The divisor is the number of real values: padding is not counted."}`,
   softmax: (node, found) => `y = e^(x − max) / Σ e^(x − max), over ${found.row.length} values.`,
-  line: (node) => (node.operation === "batch_norm" ? "y = γ (x − μ) / √(σ² + ε) + β, which is y = a x + b." : "y = a x + b."),
+  line: (node) => (node.operation === "batch_norm"
+    ? "y = γ (x − μ) / √(σ² + ε) + β, which is y = a x + b." : "y = a x + b."),
   function: (node, found) => `y = ${found.formula}.`,
-  combination: (node, found) => (found.sign.length > 1 ? `y = ${found.sign} of ${found.operands.length} values.`
-    : `y = ${found.operands.map((_, i) => `x${subscript(i + 1)}`).join(` ${found.sign} `)}${found.divisor ? `, over ${found.divisor}` : ""}.`),
+  combination: (node, found) => combinationText(found),
   moved: movedText,
-  mixture: (node, found) => `y = Σ x · weight, over ${found.cells.length} input pixels (${node.attributes.interpolation}).`,
+  mixture: ({ attributes }, { cells }) => (
+    `y = Σ x · weight, over ${cells.length} input pixels (${attributes.interpolation}).`),
 };
+
+function combinationText({ operands, sign, divisor }) {
+  if (sign.length > 1) return `y = ${sign} of ${operands.length} values.`;
+  const sum = operands.map((_, i) => `x${subscript(i + 1)}`).join(` ${sign} `);
+  return divisor ? `y = (${sum}) / ${divisor}.` : `y = ${sum}.`;
+}
 
 function subscript(number) {
   return String(number).replace(/\d/g, (digit) => "₀₁₂₃₄₅₆₇₈₉"[digit]);
@@ -86,15 +92,14 @@ function movedText(node, found) {
 
 /** The cells of a window slice by slice: one slice, but for a volume one for each depth. */
 function slicesOf(cells, sizes) {
-  const length = (sizes.at(-2) ?? 1) * sizes.at(-1);
-  return Array.from({ length: cells.length / length }, (_, slice) => cells.slice(slice * length, (slice + 1) * length));
+  return inPieces(cells, (sizes.at(-2) ?? 1) * sizes.at(-1));
 }
 
 /**
  * Cells of a slice as a table. `value(cell)` gives its colour, `text(cell)` its number, `words(cell)` what it is where
  * that cannot be seen, `labels(cell)` its index on each axis. `most` is the largest value of all slices.
  */
-function gridOf({ name, caption, cells, sizes, value, most = largestSize(cells.map(value)), text, words, labels, kind }) {
+function gridOf({ name, caption, cells, sizes, value, most, text, words, labels, kind }) {
   const columns = sizes.at(-1);
   const depth = sizes.length > 2 ? `, depth ${axisLabel(labels(cells[0])[0])}` : "";
   const cellOf = (cell) => {
@@ -107,9 +112,8 @@ function gridOf({ name, caption, cells, sizes, value, most = largestSize(cells.m
     element("caption", {}, caption + depth),
     element("thead", {}, element("tr", {}, element("td", {}),
       cells.slice(0, columns).map((cell) => element("th", { scope: "col" }, axisLabel(labels(cell).at(-1)))))),
-    element("tbody", {}, Array.from({ length: cells.length / columns }, (_, row) => element("tr", {},
-      element("th", { scope: "row" }, sizes.length > 1 ? axisLabel(labels(cells[row * columns]).at(-2)) : ""),
-      cells.slice(row * columns, (row + 1) * columns).map(cellOf))))));
+    element("tbody", {}, inPieces(cells, columns).map((row) => element("tr", {},
+      element("th", { scope: "row" }, sizes.length > 1 ? axisLabel(labels(row[0]).at(-2)) : ""), row.map(cellOf))))));
 }
 
 /** All slices, one below the other; `grids(cells)` gives the elements of one. */
@@ -135,19 +139,24 @@ function productsShown(sheet, found) {
   const transposed = main.operation === "conv_transpose";
   const columns = {
     window: { caption: `Input, channel ${inputChannel}`, value: (c) => c.x, labels: (c) => c.at, kind: ghostKind },
-    kernel: { caption: sheet.flip !== transposed ? "Kernel, turned around" : "Kernel", value: (c) => c.k, labels: (c) => c.kernelTap },
+    kernel: {
+      caption: sheet.flip !== transposed ? "Kernel, turned around" : "Kernel",
+      value: (c) => c.k, labels: (c) => c.kernelTap,
+    },
     products: { caption: "Products", value: (c) => c.product, labels: (c) => c.at, kind: ghostKind },
   };
   const gridIn = (name) => {
     const { value } = columns[name];
     const most = largestSize(cells.map(value));
     const words = name === "kernel" ? undefined : (c) => GHOST_WORDS[c.kind];
-    return (slice) => gridOf({ ...columns[name], name, cells: slice, sizes, most, text: (c) => text9(value(c)), words });
+    const text = (c) => text9(value(c));
+    return (slice) => gridOf({ ...columns[name], name, cells: slice, sizes, most, text, words });
   };
   const [windowIn, kernelIn, productsIn] = ["window", "kernel", "products"].map(gridIn);
   return [
     transposed && element("h5", {}, "Gather: what this output is the sum of"),
-    ...everySlice(cells, sizes, (slice) => [windowIn(slice), signed("×", kernelIn(slice)), signed("=", productsIn(slice))]),
+    ...everySlice(cells, sizes,
+      (slice) => [windowIn(slice), signed("×", kernelIn(slice)), signed("=", productsIn(slice))]),
     ghostNote(cells),
     transposed && scatterShown(sheet, found),
   ];
@@ -175,7 +184,8 @@ function scatterShown(sheet, found) {
   const sources = found.cells.filter((cell) => cell.kind === "real");
   const from = sheet.scatterSource(found);
   if (!from) return element("p", { class: "note" }, "No input reaches this output: it is the bias alone.");
-  const { x, cells } = explainScatter(main, position, channel, from.at, { inputChannel: found.inputChannel, flip: sheet.flip });
+  const options = { inputChannel: found.inputChannel, flip: sheet.flip };
+  const { x, cells } = explainScatter(main, position, channel, from.at, options);
   const choose = chooser("Input", sources.map((cell) => positionText(cell.at)), sources.indexOf(from), (index) => {
     sheet.scatterFrom = sources[index].at;
     sheet.draw();
@@ -185,10 +195,12 @@ function scatterShown(sheet, found) {
     element("h5", {}, "Scatter: what one input adds to the output"),
     choose,
     element("p", { class: "note" }, `Its value in channel ${found.inputChannel} is `, element("b", {}, text9(x)),
-      "; times the kernel it is added to these outputs. The marked one is the output above; what falls outside is cut off."),
+      "; times the kernel it is added to these outputs. The marked one is the output above; what falls outside is "
+      + "cut off."),
     everySlice(cells, spatialKernel(main), (slice) => gridOf({
       name: "scatter", caption: "Added to the outputs", cells: slice, sizes: spatialKernel(main),
-      value: (c) => c.product, most: largestSize(cells.map((c) => c.product)), text: (c) => text9(c.product), labels: (c) => c.at,
+      value: (c) => c.product, most: largestSize(cells.map((c) => c.product)), text: (c) => text9(c.product),
+      labels: (c) => c.at,
       words: (c) => (c.chosen ? "this output" : c.kind === "padding" ? "cut off" : ""),
       kind: (c) => `${ghostKind(c)} ${c.chosen ? "winner" : ""}`,
     })));
@@ -203,11 +215,11 @@ function windowShown(sheet, found) {
     ? "padding" : "padding, not counted");
   if (found.cells.length > MOST_GRID_CELLS) {
     return [sortedTable(sheet, {
-      name: "window", caption: `Window, channel ${sheet.place.channel}`, rows: found.cells, size: (cell) => cell.x,
+      name: "window", caption: `Window, channel ${sheet.place.channel}`, rows: found.cells, by: (cell) => cell.x,
       columns: ["Position", "x"], cells: (cell) => [positionText(cell.at), text(cell)], marked: (cell) => cell.winner,
     })];
   }
-  const sizes = main.operation.startsWith("global") ? inputShapesOf(main)[0].slice(0, -1) : main.attributes.pool_size;
+  const sizes = main.attributes.pool_size ?? inputShapesOf(main)[0].slice(0, -1);
   return everySlice(found.cells, sizes, (slice) => gridOf({
     name: "window", caption: `Input, channel ${sheet.place.channel}`, cells: slice, sizes, value: (c) => c.x,
     most: largestSize(found.cells.map((c) => c.x)), text, words, labels: (c) => c.at,
@@ -218,12 +230,11 @@ function windowShown(sheet, found) {
 // --- lists --------------------------------------------------------------------------------------------------------
 
 /**
- * A table with a page of rows at a time, the largest first or in order. Row i of a column list is a heading.
- * `press(row)`, where there is one, makes the headings buttons.
+ * A table with a page of rows at a time, those with the largest `by(row)` first or as they are. `cells(row)` are
+ * texts, the first of them the row's heading; `press(row)`, where there is one, makes the headings buttons.
  */
-function sortedTable(sheet, { name, caption, rows, size, columns, cells, marked, press }) {
-  const strength = (row) => (Number.isFinite(size(row)) ? Math.abs(size(row)) : Infinity);
-  const ordered = sheet.order === "largest" ? [...rows].sort((a, b) => strength(b) - strength(a)) : rows;
+function sortedTable(sheet, { name, caption, rows, by, columns, cells, marked, press }) {
+  const ordered = sheet.order === "largest" ? largestFirst(rows, by) : rows;
   const pages = Math.max(Math.ceil(ordered.length / ROWS_A_PAGE), 1);
   const page = Math.min(sheet.pages[name] ?? 0, pages - 1);
   const shown = ordered.slice(page * ROWS_A_PAGE, (page + 1) * ROWS_A_PAGE);
@@ -232,10 +243,10 @@ function sortedTable(sheet, { name, caption, rows, size, columns, cells, marked,
     sheet.draw();
     announce(`${caption}, page ${to + 1} of ${pages}`);
   };
-  const heading = (row, text) => (press
-    ? element("button", { type: "button", class: "plain", "aria-pressed": String(Boolean(marked?.(row))), onclick: () => press(row),
-      dataset: { key: `${name} ${text}` } }, text)
-    : text);
+  const heading = (row, text) => (press ? element("button", {
+    type: "button", class: "plain", "aria-pressed": String(marked(row)), onclick: () => press(row),
+    dataset: { key: `${name} ${text}` },
+  }, text) : text);
   return element("div", { class: "list" },
     element("div", { class: "scroll" }, element("table", { class: "numbers list-table", dataset: { list: name } },
       element("caption", {}, caption),
@@ -247,6 +258,12 @@ function sortedTable(sheet, { name, caption, rows, size, columns, cells, marked,
     rows.length > 1 && listControls(sheet, name, { page, pages, turn }));
 }
 
+/** NaN and the infinities come first: they are what one looks for. */
+function largestFirst(rows, by) {
+  const rank = (row) => (Number.isNaN(by(row)) ? Infinity : by(row) ?? -Infinity);
+  return [...rows].sort((a, b) => (rank(a) === rank(b) ? 0 : rank(b) - rank(a)));
+}
+
 function listControls(sheet, name, { page, pages, turn }) {
   const order = chooser("Order", ["largest first", "as stored"], sheet.order === "largest" ? 0 : 1, (index) => {
     sheet.order = index === 0 ? "largest" : "stored";
@@ -255,7 +272,8 @@ function listControls(sheet, name, { page, pages, turn }) {
   });
   order.querySelector("select").dataset.key = `${name} order`;
   const button = (text, words, to) => element("button", {
-    type: "button", "aria-label": words, disabled: to < 0 || to >= pages, onclick: () => turn(to), dataset: { key: `${name} ${words}` },
+    type: "button", "aria-label": words, disabled: to < 0 || to >= pages, onclick: () => turn(to),
+    dataset: { key: `${name} ${words}` },
   }, text);
   return element("div", { class: "controls" }, order, pages > 1 && [
     button("◂", "Previous page", page - 1), element("span", { class: "note" }, `${page + 1} of ${pages}`),
@@ -265,7 +283,7 @@ function listControls(sheet, name, { page, pages, turn }) {
 function channelSums(sheet, found) {
   if (found.sums.length === 1) return null;
   return sortedTable(sheet, {
-    name: "channels", caption: "Sum of each input channel", rows: found.sums, size: (entry) => entry.sum,
+    name: "channels", caption: "Sum of each input channel", rows: found.sums, by: (entry) => Math.abs(entry.sum),
     columns: ["Channel", "Sum of its products"], cells: (entry) => [`channel ${entry.channel}`, text9(entry.sum)],
     marked: (entry) => entry.channel === found.inputChannel,
     press: (entry) => {
@@ -281,14 +299,15 @@ function groupName({ first, count }) {
 }
 
 /** The group that was chosen, else the one with the largest sum. */
-function chosenGroup(sheet, found) {
-  return found.groups[sheet.group] ?? found.groups.reduce((best, group) => (Math.abs(group.sum) > Math.abs(best.sum) ? group : best));
+function chosenGroup(sheet, { groups }) {
+  return groups[sheet.group] ?? largestOf(groups, (group) => Math.abs(group.sum));
 }
 
 function groupsList(sheet, found) {
+  const map = flattenedShape(sheet.calculation.main);
   return sortedTable(sheet, {
-    name: "groups", caption: flattenedShape(sheet.calculation.main) ? "Sum of each pixel's inputs" : "Sums of groups of inputs",
-    rows: found.groups, size: (group) => group.sum, columns: ["Group", "Sum of its products"],
+    name: "groups", caption: map ? "Sum of each pixel's inputs" : "Sums of groups of inputs",
+    rows: found.groups, by: (group) => Math.abs(group.sum), columns: ["Group", "Sum of its products"],
     cells: (group) => [groupName(group), text9(group.sum)], marked: (group) => group === chosenGroup(sheet, found),
     press: (group) => {
       sheet.group = found.groups.indexOf(group);
@@ -316,7 +335,7 @@ function termsList(sheet, found) {
       sortedTable(sheet, {
         name: "terms", caption: all ? "Every product" : `Products of ${groupName(group)}`,
         rows: all ? found.terms : found.terms.slice(group.first, group.first + group.count),
-        size: (term) => term.product, columns: ["Input", "x", "w", "x · w"],
+        by: (term) => Math.abs(term.product), columns: ["Input", "x", "w", "x · w"],
         cells: (term) => [inputText(term.index), text9(term.x), text9(term.k), text9(term.product)],
       })),
   ];
@@ -334,7 +353,7 @@ function scopeChooser(sheet) {
 
 function softmaxList(sheet, found) {
   return sortedTable(sheet, {
-    name: "softmax", caption: `The row of ${found.row.length} values`, rows: found.row, size: (entry) => entry.share,
+    name: "softmax", caption: `The row of ${found.row.length} values`, rows: found.row, by: (entry) => entry.share,
     columns: ["Channel", "x", "x − max", "e^(x − max)", "share"],
     cells: (entry) => [`channel ${entry.index}`, ...[entry.x, entry.shifted, entry.exp, entry.share].map(text9)],
     marked: (entry) => entry.index === sheet.place.channel,
@@ -347,7 +366,8 @@ function weightsList(sheet, found) {
 }
 
 function operandsList(sheet, found) {
-  return namedNumbers("operands", "Inputs", found.operands.map(({ name, x }, i) => [`x${subscript(i + 1)}, ${name}`, text9(x)]));
+  return namedNumbers("operands", "Inputs",
+    found.operands.map(({ name, x }, i) => [`x${subscript(i + 1)}, ${name}`, text9(x)]));
 }
 
 function namedNumbers(name, caption, rows) {
@@ -359,7 +379,7 @@ function namedNumbers(name, caption, rows) {
 
 function pixelsList(sheet, found) {
   return sortedTable(sheet, {
-    name: "mixture", caption: "Input pixels", rows: found.cells, size: (cell) => cell.weight,
+    name: "mixture", caption: "Input pixels", rows: found.cells, by: (cell) => cell.weight,
     columns: ["Position", "x", "weight", "x · weight"],
     cells: (cell) => [positionText(cell.at), text9(cell.x), text9(cell.weight), text9(cell.product)],
   });
@@ -384,10 +404,14 @@ const SUMMANDS = {
   mean: (found) => [["sum", "Sum", found.sum], ["divisor", "Divisor", found.divisor]],
   softmax: (found, sheet) => {
     const { x, exp } = found.row[sheet.place.channel];
-    return [["x", "x", x], ["max", "Largest of the row, taken off", found.max], ["exp", "e^(x − max)", exp], ["sum", "Sum of the row", found.sum]];
+    return [
+      ["x", "x", x], ["max", "Largest of the row, taken off", found.max], ["exp", "e^(x − max)", exp],
+      ["sum", "Sum of the row", found.sum],
+    ];
   },
   line: (found) => [
-    ["x", "x", found.x], ["a", `a = ${found.aFrom}`, found.a], ["b", `b = ${found.bFrom}`, found.b], ["ax", "a x", found.a * found.x],
+    ["x", "x", found.x], ["a", `a = ${found.aFrom}`, found.a], ["b", `b = ${found.bFrom}`, found.b],
+    ["ax", "a x", found.a * found.x],
   ],
   function: (found) => [["x", "x", found.x]],
   combination: (found) => (found.divisor ? [["sum", "Sum", found.sum], ["divisor", "Divisor", found.divisor]] : []),
@@ -397,16 +421,33 @@ const SUMMANDS = {
 function totalsOf(sheet, found) {
   const { main, then } = sheet.calculation;
   const { position, channel } = sheet.place;
-  const rows = (SUMMANDS[found.kind]?.(found, sheet) ?? []).filter(Boolean).map(([name, label, value]) => totalRow(name, label, text9(value)));
-  rows.push(...resultRows("value", then ? "Before the activation" : "Result", found.value, engineValue(main, position, channel), sheet));
+  const summands = (SUMMANDS[found.kind]?.(found, sheet) ?? []).filter(Boolean);
+  const label = then ? "Before the activation" : "Result";
+  const rows = [
+    ...summands.map(([name, words, value]) => totalRow(name, words, text9(value))),
+    ...resultRows("value", label, found.value, engineValue(main, position, channel), sheet),
+  ];
   if (then && found.value !== undefined) {
     const activated = applyActivation(then, found.value);
     rows.push(
       totalRow("formula", `Activation: ${operationName(then)}`, activated.formula),
       ...resultRows("activated", "Result", activated.value, engineValue(then, position, channel), sheet));
   }
-  return element("div", { class: "scroll" }, element("table", { class: "numbers totals", dataset: { list: "totals" } },
-    element("caption", {}, "How it adds up"), element("tbody", {}, rows)));
+  return element("div", { class: "list" },
+    element("div", { class: "scroll" }, element("table", { class: "numbers totals", dataset: { list: "totals" } },
+      element("caption", {}, "How it adds up"), element("tbody", {}, rows))),
+    element("p", { class: "note" }, roundingText(sheet, found)));
+}
+
+/** What the difference is made of, where sums round. */
+function roundingText(sheet, found) {
+  const { main } = sheet.calculation;
+  const engine = engineValue(main, sheet.place.position, sheet.place.channel);
+  const by = main.algorithm && found.sizes ? `The engine's algorithm here: ${main.algorithm}. ` : "";
+  if (sheet.flip || engine === undefined || !(found.sizes > 4 * Math.abs(found.value))) return by;
+  const share = Math.abs(engine - found.value) / unitInLastPlace(found.sizes);
+  return `${by}The products cancel: their sizes add up to ${short(found.sizes, 3)}, `
+    + `and of that the difference is ${share < 0.01 ? "less than 0.01" : short(share, 2)} ulp.`;
 }
 
 function totalRow(name, label, text, emphasis) {
@@ -425,7 +466,8 @@ function resultRows(name, label, value, engine, sheet) {
   const words = sheet.flip ? "What the turned kernel changes" : "Difference, engine − float64";
   const row = totalRow(`${name}-difference`, words, text9(difference));
   if (difference !== 0 && Number.isFinite(units)) {
-    row.lastChild.append(`, ${units < 0.01 ? "<\u202f0.01" : short(units, 2)}\u202f`, element("abbr", { title: "units of the last place of a float32" }, "ulp"));
+    const ulp = element("abbr", { title: "units of the last place of a float32" }, "ulp");
+    row.lastChild.append(`, ${units < 0.01 ? "<\u202f0.01" : short(units, 2)}\u202f`, ulp);
   }
   return [...rows, row];
 }
