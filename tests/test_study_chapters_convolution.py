@@ -1,4 +1,4 @@
-"""The numbers of the chapters on convolution and on the spreadsheet: those that are known from elsewhere."""
+"""The numbers of the chapters on convolution and the spreadsheet: those that are known from elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from convcore.study.article.chapter import select_chapters
 
 pytest.importorskip("matplotlib", reason='pip install "convcore[app]"')
 
-EPS = float(np.finfo(np.float32).eps)
+EPS = np.finfo(np.float32).eps
 
 
 @cache
@@ -52,7 +52,7 @@ def test_the_window_on_the_letter() -> None:
     )  # fmt: skip
     # Nine products below 1, each sum rounded.
     assert np.abs(names["layer"] - exact[0, :, :, 0]).max() <= 9 * 9 * EPS
-    assert names["products"].sum() == pytest.approx(exact[0, 3, 2, 0], abs=81 * EPS)
+    assert names["products"].sum() == pytest.approx(exact[0, 3, 2, 0], abs=float(81 * EPS))
     assert np.abs(names["turned"] - names["layer"]).max() > 0.1
 
 
@@ -86,6 +86,3 @@ def test_howards_numbers(data_dir: Path) -> None:
         assert np.abs(names[ours] - golden[key][0]).max() < 1e-12
     assert "output 1814.9177220748, Excel's 1814.9177220748" in shown
     assert "would be 1810.5181005292" in shown
-
-
-# ---- arithmetic
