@@ -26,7 +26,7 @@ html_title = f"convcore {version}"
 html_show_sphinx = False
 html_copy_source = False
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 
 # Headings are linked to as on the pages of a repository: docs/definitions.md#notation.
 myst_heading_anchors = 4
@@ -38,9 +38,11 @@ default_role = "literal"
 # The docstrings say in words what an argument may be: signatures are easier to read without types.
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-# What the extra `cuda` brings is needed to import the modules, not to read about them.
+# `convcore.cuda` cannot be imported without what the extra `cuda` brings: then its page is left out.
 if importlib.util.find_spec("numba_cuda") is None:
-    autodoc_mock_imports = ["numba", "numba_cuda", "llvmlite", "cuda"]
+    autodoc_mock_imports = ["numba"]
+    exclude_patterns.append("api/cuda.rst")
+    suppress_warnings = ["toc.excluded"]
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
 

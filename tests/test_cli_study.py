@@ -171,5 +171,11 @@ def test_real_lungs(tmp_path: Path, data_dir: Path) -> None:
     assert last["range"]["low"] >= 0 and last["range"]["high"] > 0.9  # a mask that marks something
 
 
+def test_a_network_and_a_picture_that_ship(tmp_path: Path) -> None:
+    record = study(tmp_path, "spreadsheet", "spreadsheet.png")
+    assert record["input"]["name"] == "spreadsheet.png"
+    assert record["answer"][0]["top"][0]["class"] == 7
+
+
 def test_shipped_models_are_named_without_their_suffix() -> None:
     assert {"sonar.keras", "lung_segmentation.keras"} <= set(data.names())

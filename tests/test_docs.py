@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import convcore as cc
-from convcore import cli, inputs, medical
+from convcore import bench, cli, inputs, loader, medical, study
 from convcore.loader.graph import OPERATIONS
 from convcore.run import roofline
 
@@ -116,6 +116,15 @@ def test_the_list_of_definitions_is_whole() -> None:
     listed = re.findall(r"\]\((operations/[\w.]+)#([\w-]+)\)", text)
     here = {(f"operations/{path.name}", anchor(heading)) for heading, (path, _) in SECTIONS.items()}
     assert here - set(listed) == set()
+
+
+def test_every_public_name_is_on_a_page() -> None:
+    text = "".join(path.read_text() for path in (ROOT / "docs" / "api").glob("*.rst"))
+    shown = set(re.findall(r"^\.\. auto(?:function|class):: (\w+)", text, re.MULTILINE))
+    plots = [name for name in study.__all__ if name.startswith("plot_")]  # imported when asked for
+    assert {*dir(cc), *plots} - {"__version__"} - shown == set()
+    modules = set(re.findall(r"^\.\. automodule:: (convcore\.\w+)$", text, re.MULTILINE))
+    assert {room.__name__ for room in (bench, inputs, loader, medical, study)} <= modules
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -1,4 +1,4 @@
-"""Infinities, NaN and windows that do not fit, where docs/definitions.md says how Keras differs."""
+"""Infinities, NaN and windows that do not fit, where docs/operations says how Keras differs."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from convcore.cli import main
 from convcore.errors import ArgumentError, InputError
 from convcore.medical import make_phantom
 from convcore.study.article import (
@@ -156,13 +157,6 @@ def test_a_chapter_runs_with_data(name: str, data_dir: Path) -> None:
     assert {m for r in run(name, data_dir).results for m in r.missing} <= {
         "vgg16_weights_tf_dim_ordering_tf_kernels.h5"
     }
-
-
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_code_fits_the_page(name: str) -> None:
-    chapter = read_chapter(select_chapters([name])[0])
-    long = [line for cell in chapter.cells if cell.kind == "code" for line in cell.text.splitlines()]
-    assert [line for line in long if len(line) > 100] == []
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
@@ -360,7 +354,9 @@ def test_vgg16_with_weights(data_dir: Path, tmp_path: Path) -> None:
 
 def test_the_index_links_all_pages(tmp_path: Path) -> None:
     out = tmp_path / "pages"
-    written = write_article(out, chapters=["sonar", "1"])
+    told: list[str] = []
+    written = write_article(out, chapters=["sonar", "1"], tell=told.append)
+    assert told == ["01_images: Images are arrays", "09_sonar: Rocks and mines: a first network"]
     assert [p.name for p in written] == ["index.html", "01_images.html", "09_sonar.html"]
     names = {p.name for p in written}
     pages = {p.name: check_page(p.read_text(encoding="utf-8"), names) for p in written}
@@ -370,6 +366,26 @@ def test_the_index_links_all_pages(tmp_path: Path) -> None:
     index = written[0].read_text(encoding="utf-8")
     assert "sonar.csv" in index and "UCI" in index and "--data" in index
     assert sorted(p.name for p in out.iterdir()) == sorted(names)
+
+
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One folder, whole; a folder that holds something is left alone."""
+    files = select_chapters(["sonar"])
+    monkeypatch.setattr("convcore.study.article.chapter.chapter_files", lambda: files)
+    out = tmp_path / "pages"
+    assert main(["study", "--article", "-o", str(out)]) == 0
+    said = capsys.readouterr()
+    assert "2 pages" in said.out and "09_sonar: Rocks and mines" in said.err
+    assert sorted(p.name for p in out.iterdir()) == ["09_sonar.html", "index.html"]
+    before = (out / "09_sonar.html").read_bytes()
+    assert main(["study", "--article", "-o", str(out)]) != 0
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "sonar.csv").write_text("0.5," * 60 + "R\n" + "0.1," * 60 + "X,Y\n")
+    assert main(["study", "--article", "-o", str(out), "--data", str(tmp_path / "data"), "--overwrite"]) != 0
+    assert "sonar.csv, row 2" in capsys.readouterr().err
+    assert (out / "09_sonar.html").read_bytes() == before
 
 
 def test_the_same_chapter_gives_the_same_page(tmp_path: Path) -> None:
@@ -618,5 +634,5 @@ def test_a_notebook_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     expected = run(name, Path(data) if data else None).results
     assert [bool(error) for error in errors] == [bool(result.missing) for result in expected]
     assert {name for error in errors for name in error} <= {"MissingDataError", "NameError"}
-    drawn = sum(output.output_type == "display_data" for given in outputs for output in given)
+    drawn = sum("image/png" in output.get("data", {}) for given in outputs for output in given)
     assert drawn == sum(len(result.figures) for result in expected)

@@ -561,3 +561,36 @@ def test_a_notebook_shows_the_page_in_a_frame(browser: Browser, tmp_path: Path) 
     assert frame.locator("#panel-title").inner_text().startswith(last)
     assert opened.complaints == []
     opened.page.context.close()
+
+
+def test_what_was_not_measured_is_left_open(browser: Browser, tmp_path: Path) -> None:
+    """As a run on a GPU has it: no peaks, and so no shares of them."""
+    model = convcore.load_model(data.path("sonar.keras"))
+    report = model.study(np.full((1, 60), 0.2, np.float32), repeats=1)
+    record = report.record
+    record["machine"] |= {"device": "cuda", "isa": None, "threads": None, "peaks": None}
+    record["model"]["least_ms"] = None
+    for part in (*record["layers"], *record["steps"]):
+        part["fraction"] = None
+    opened = browser.open(report.save(tmp_path / "gpu.html"))
+    assert "not measured" in opened.page.locator("#roofline").inner_text()
+    shares = opened.page.locator("#layers tr td:nth-child(10)").all_inner_texts()
+    assert set(shares) == {"–"}
+    assert opened.complaints == []
+    opened.page.context.close()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_shown(browser: Browser, tmp_path: Path, value: float) -> None:
+    model = convcore.load_model(data.path("sonar.keras"))
+    x = np.random.default_rng(1).random((1, 60), dtype=np.float32)
+    x[0, 7] = value
+    opened = browser.open(model.study(x, repeats=1).save(tmp_path / "odd.html"))
+    for name in opened.evaluate("convcore.study.layers.map((layer) => layer.name)"):
+        opened.evaluate("(name) => convcore.setRoute({ layer: name })", name)
+    opened.evaluate("convcore.setRoute({ layer: 'standardise' })")
+    opened.page.locator("#panel details.exact summary").click()
+    cell = opened.page.locator("#panel details.exact td").nth(7)
+    assert cell.inner_text() == {np.nan: "NaN", np.inf: "∞", -np.inf: "−∞"}[value]
+    assert opened.complaints == []
+    opened.page.context.close()

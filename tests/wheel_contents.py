@@ -18,6 +18,8 @@ EXPECTED = (
     r"convcore/__init__\.pxd",
     r"convcore/_capi\.pxd",
     r"convcore/py\.typed",
+    r"convcore/data/spreadsheet\.keras",
+    r"convcore/data/spreadsheet\.png",
 )
 
 

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="INPUT",
         nargs="?",
         help="a picture (JPEG, PNG), a .npy array, a .csv of rows, or the folder of a CT series for a model "
-        "with a card",
+        "with a card; or spreadsheet.png, a digit that ships",
     )
     parser.add_argument(
         "-o", "--output", metavar="OUT", required=True, help="the page, .html; with --article a folder"
@@ -137,7 +137,7 @@ def _article(args: argparse.Namespace) -> int:
     from convcore.study.article import write_article
 
     with whole_folder(out) as folder:
-        pages = write_article(folder, data=args.data)
+        pages = write_article(folder, data=args.data, tell=note)
     print(f"{out / 'index.html'}: {len(pages)} pages; open it in a browser")
     return 0
 
@@ -171,6 +171,8 @@ def _whole(text: str) -> int:
 def _input(args: argparse.Namespace, model: Model) -> tuple[list[NDArray[np.float32]], InputFacts]:
     """One example, and what is known about it."""
     path = Path(args.input)
+    if not path.exists() and args.input in data.names():
+        path = data.path(args.input)
     if _is_series(path):
         return _ct(args, model)
     for option in ("card", "slice", "place", "series"):
@@ -192,7 +194,7 @@ def _file(args: argparse.Namespace, model: Model, path: Path) -> tuple[list[NDAr
             + ", ".join(PREPROCESSING)
         )
     interpolation: Interpolation = args.interpolation or "nearest"
-    source = open_source([args.input], model.input_shapes, Options(mode, interpolation, args.size))
+    source = open_source([str(path)], model.input_shapes, Options(mode, interpolation, args.size))
     if args.row >= len(source.names):
         raise UsageError(f"--row {args.row}: {path} has {len(source.names)}, counted from 0")
     batch = next(islice(source.batches(1), args.row, None))

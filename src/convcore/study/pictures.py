@@ -53,7 +53,7 @@ def sprite(value: NDArray[np.float32], pixels: int) -> Sprite:
     --------
     >>> drawn = sprite(np.arange(8, dtype=np.float32).reshape(2, 2, 2), 64)
     >>> drawn.tile, drawn.pixels.shape, drawn.low < drawn.high
-    ((2, 2), (4, 2), True)
+    ((2, 2), (2, 4), True)
     """
     depth = None
     if value.ndim == 4:

@@ -9,11 +9,12 @@ A chapter is a Python file in the percent format, ``chapters/NN_name.py``:
   a paragraph that says what the chapter is about, which the index shows too. Formulas are TeX between ``$``
   signs, as far as matplotlib knows it. A quotation (``> ``) says where the article is wrong or Keras differs.
 - It imports what it uses, all that a reader has: convcore's public functions, NumPy, matplotlib and what the
-  ``app`` extra brings. Lines of code have at most 100 columns.
-- What a cell prints, the value of its last expression and the figures that it opened are shown. A figure's
-  name says in words what is to be seen, for the caption and for those who cannot see it:
-  ``plt.subplots(num="Two pulses, and the triangle that they make")``. Colours come from matplotlib's cycle
-  (``C0``, ``C1``...), and text keeps the default: the page puts its themes' own in their place.
+  ``app`` extra brings.
+- What a cell prints, the value of its last expression and the figures that it opened are shown; that value
+  may be a figure too. A figure's name says in words what is to be seen, for the caption and for those who
+  cannot see it: ``plt.subplots(num="Two pulses, and the triangle that they make")``. Colours come from
+  matplotlib's cycle (``C0``, ``C1``...), and text keeps the default: the page puts its themes' own in their
+  place.
 - ``find("sonar.csv")`` is the path of a reader's file. A cell that asks for one that is not there is left
   out, and so is every later cell that uses a name made there; ``find("cat.jpg", default=other)`` goes on with
   the other. ``files.WHERE`` says where each file comes from.
@@ -22,7 +23,7 @@ A chapter is a Python file in the percent format, ``chapters/NN_name.py``:
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from convcore.study.article.chapter import chapter_files, read_chapter, select_chapters
@@ -47,6 +48,8 @@ def write_article(
     folder: str | os.PathLike[str],
     data: str | os.PathLike[str] | None = None,
     chapters: Sequence[str] | None = None,
+    *,
+    tell: Callable[[str], object] | None = None,
 ) -> list[Path]:
     """Run chapters of the article and write their pages, and an index.
 
@@ -61,6 +64,8 @@ def write_article(
         left out, and the page says where to get it.
     chapters
         Which chapters: ``"02_dicom"``, ``"dicom"`` or ``"2"``; all by default.
+    tell
+        Called with each chapter's name and title before it runs: all of them take a minute.
 
     Returns
     -------
@@ -77,7 +82,11 @@ def write_article(
         matplotlib, Markdown-It, Pygments, or what a chapter uses is not installed.
     """
     selected = [read_chapter(path) for path in select_chapters(chapters)]
-    ran = [(chapter, run_chapter(chapter, data)) for chapter in selected]
+    ran = []
+    for chapter in selected:
+        if tell is not None:
+            tell(f"{chapter.name}: {chapter.title}")
+        ran.append((chapter, run_chapter(chapter, data)))
     pages = {"index": index_page(ran)}
     for index, (chapter, results) in enumerate(ran):
         previous = selected[index - 1] if index else None

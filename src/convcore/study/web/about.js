@@ -40,32 +40,34 @@ function aboutView() {
 
 function answerView({ output, shape, top }) {
   const most = Math.max(...top.map(({ value }) => Math.abs(numberOf(value))));
-  if (top.length === 0) return mapAnswer(layerNamed(output), shape);
+  const layer = layerNamed(output);
+  const name = layer ? layerLink(layer) : output;
+  if (top.length === 0) return mapAnswer(layer, name, shape);
   return element(
     "table",
     { class: "answer" },
-    element("caption", {}, layerLink(layerNamed(output)), `, ${shapeText(shape)}`),
+    element("caption", {}, name, `, ${shapeText(shape)}`),
     element(
       "tbody",
       {},
-      top.map(({ class: index, name, value }) => {
+      top.map(({ class: index, name: label, value }) => {
         const cell = element("td", {}, text32(numberOf(value)));
         const share = top.length > 1 ? Math.max(0, numberOf(value)) / (most || 1) : 0;
         cell.style.setProperty("--share", `${(100 * share).toFixed(1)}%`);
-        const label = name || (top.length > 1 ? `class ${index}` : "value");
-        return element("tr", {}, element("th", { scope: "row" }, label), cell);
+        const named = label || (top.length > 1 ? `class ${index}` : "value");
+        return element("tr", {}, element("th", { scope: "row" }, named), cell);
       }),
     ),
   );
 }
 
 /** An answer that is a picture itself, such as a mask. */
-function mapAnswer(layer, shape) {
-  const { maps } = nodesOf(layer).at(-1);
+function mapAnswer(layer, name, shape) {
+  const maps = layer && nodesOf(layer).at(-1)?.maps;
   return element(
     "div",
     {},
-    element("p", {}, layerLink(layer), ` made ${shapeText(shape)} values.`),
+    element("p", {}, name, ` made ${shapeText(shape)} values.`),
     maps?.sprite &&
       maps.count <= 4 &&
       element("img", {

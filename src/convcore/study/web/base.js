@@ -125,6 +125,16 @@ function rovingFocus(container, items, move) {
   return reach;
 }
 
+/** Calls `act(element)` when what is in `container` is clicked, or chosen with Enter or the space bar. */
+function onChoose(container, act) {
+  container.addEventListener("click", (event) => act(event.target));
+  container.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    act(event.target);
+  });
+}
+
 // --- numbers as text ------------------------------------------------------------------------------------------
 
 /** A float64 to 9 significant digits. */

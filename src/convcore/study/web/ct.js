@@ -13,117 +13,129 @@ function greyOf(hu, level, width) {
 }
 
 function ctView() {
-  const { hu } = STUDY.input;
-  const [height, width] = hu.values.shape;
-  const values = array(hu.values);
-  let [level, extent] = hu.window;
-  const canvas = element("canvas", { class: "slice", width, height, tabindex: "0", role: "application" });
-  // Pixels of a scan need not be square.
-  const [rowSpacing, columnSpacing] = hu.spacing ?? [1, 1];
-  canvas.style.aspectRatio = `${width * columnSpacing} / ${height * rowSpacing}`;
-  const reading = element(
-    "p",
-    { class: "detail", "aria-live": "polite" },
-    "Point at the slice, or move with the arrow keys in it, to read HU.",
-  );
-  const box = drawToWidth(element("div", { class: "chart-box" }), (chartWidth) =>
-    huHistogram(hu, chartWidth, level, extent),
-  );
-  const probe = { row: Math.floor(height / 2), column: Math.floor(width / 2), shown: false };
+  return new Slice(STUDY.input.hu).parts;
+}
 
-  const paint = () => {
-    paintSlice(canvas, values, level, extent);
-    if (probe.shown) drawProbe(canvas, probe);
-    canvas.setAttribute(
-      "aria-label",
-      `CT slice of ${width} by ${height} pixels; window: level ${level}, width ${extent}`,
-    );
-    box.redraw?.();
-  };
-  const levelSlider = slider("Level", level, -1024, 3071, (next) => {
-    level = next;
-    paint();
-  });
-  const widthSlider = slider("Width", extent, 1, 4096, (next) => {
-    extent = next;
-    paint();
-  });
-  const set = (nextLevel, nextWidth) => {
-    levelSlider.set(nextLevel);
-    widthSlider.set(nextWidth);
-    level = levelSlider.value();
-    extent = widthSlider.value();
-    paint();
-  };
-  const read = (row, column) => {
-    probe.row = clamp(row, 0, height - 1);
-    probe.column = clamp(column, 0, width - 1);
-    const value = values[probe.row * width + probe.column];
-    reading.textContent = `Row ${probe.row}, column ${probe.column}: ${short(value)} HU, grey ${greyOf(value, level, extent)}`;
-  };
-  canvas.addEventListener("pointermove", (event) => {
-    const spot = canvas.getBoundingClientRect();
-    read(
-      Math.floor(((event.clientY - spot.top) / spot.height) * height),
-      Math.floor(((event.clientX - spot.left) / spot.width) * width),
-    );
-  });
-  canvas.addEventListener("keydown", (event) => {
-    const by = event.shiftKey ? 10 : 1;
-    const move = { ArrowUp: [-by, 0], ArrowDown: [by, 0], ArrowLeft: [0, -by], ArrowRight: [0, by] }[
-      event.key
-    ];
-    if (!move) return;
-    event.preventDefault();
-    probe.shown = true;
-    read(probe.row + move[0], probe.column + move[1]);
-    paint();
-  });
-  canvas.addEventListener("blur", () => {
-    probe.shown = false;
-    paint();
-  });
-  paint();
-  const all = [Math.min(...hu.edges), Math.max(...hu.edges)];
-  return [
-    element("h2", { id: "ct-title" }, "The slice in Hounsfield units"),
-    element(
+class Slice {
+  constructor(hu) {
+    this.hu = hu;
+    [this.height, this.width] = hu.values.shape;
+    this.values = array(hu.values);
+    [this.level, this.extent] = hu.window;
+    this.probe = { row: Math.floor(this.height / 2), column: Math.floor(this.width / 2), shown: false };
+    this.canvas = this.makeCanvas();
+    this.reading = element(
       "p",
-      {},
-      "Air is −1000 HU, water 0, bone from some hundreds up. A screen has 256 greys, so a window is chosen: " +
-        "grey = 255 · ((HU − level) / width + 1/2), cut to 0 and 255 (DICOM calls it LINEAR_EXACT).",
-    ),
-    element(
-      "div",
-      { class: "ct" },
-      element("div", {}, canvas, reading),
+      { class: "detail", "aria-live": "polite" },
+      "Point at the slice, or move with the arrow keys in it, to read HU.",
+    );
+    this.histogram = drawToWidth(element("div", { class: "chart-box" }), (width) =>
+      huHistogram(hu, width, this.level, this.extent),
+    );
+    this.sliders = {
+      level: slider("Level", this.level, -1024, 3071, (level) => this.window(level, this.extent)),
+      extent: slider("Width", this.extent, 1, 4096, (extent) => this.window(this.level, extent)),
+    };
+    this.parts = this.build();
+    this.paint();
+  }
+
+  makeCanvas() {
+    const { width, height } = this;
+    const [rowSpacing, columnSpacing] = this.hu.spacing ?? [1, 1];
+    const canvas = element("canvas", { class: "slice", width, height, tabindex: "0", role: "application" });
+    // Pixels of a scan need not be square.
+    canvas.style.aspectRatio = `${width * columnSpacing} / ${height * rowSpacing}`;
+    canvas.addEventListener("pointermove", (event) => this.readUnder(event));
+    canvas.addEventListener("keydown", (event) => this.moveProbe(event));
+    canvas.addEventListener("blur", () => {
+      this.probe.shown = false;
+      this.paint();
+    });
+    return canvas;
+  }
+
+  build() {
+    const edges = this.hu.edges;
+    const [low, high] = [edges[0], edges.at(-1)];
+    const windows = [["As given", ...this.hu.window], ...WINDOWS, ["All", (low + high) / 2, high - low]];
+    const group = { class: "buttons controls", role: "group", "aria-label": "Windows" };
+    const controls = [
       element(
         "div",
-        {},
-        element(
-          "div",
-          { class: "buttons controls", role: "group", "aria-label": "Windows" },
-          [["As given", ...hu.window], ...WINDOWS, ["All", (all[0] + all[1]) / 2, all[1] - all[0]]].map(
-            ([name, l, w]) =>
-              element(
-                "button",
-                {
-                  type: "button",
-                  onclick: () => {
-                    set(l, w);
-                    announce(`${name}: level ${l}, width ${w}`);
-                  },
-                },
-                name,
-              ),
-          ),
-        ),
-        levelSlider.element,
-        widthSlider.element,
-        box,
+        group,
+        windows.map((named) => this.windowButton(...named)),
       ),
-    ),
-  ];
+      this.sliders.level.element,
+      this.sliders.extent.element,
+      this.histogram,
+    ];
+    return [
+      element("h2", { id: "ct-title" }, "The slice in Hounsfield units"),
+      element(
+        "p",
+        {},
+        "Air is −1000 HU, water 0, bone from some hundreds up. A screen has 256 greys, so a window is chosen: " +
+          "grey = 255 · ((HU − level) / width + 1/2), cut to 0 and 255 (DICOM calls it LINEAR_EXACT).",
+      ),
+      element(
+        "div",
+        { class: "ct" },
+        element("div", {}, this.canvas, this.reading),
+        element("div", {}, controls),
+      ),
+    ];
+  }
+
+  windowButton(name, level, extent) {
+    const choose = () => {
+      this.window(level, extent);
+      announce(`${name}: level ${level}, width ${extent}`);
+    };
+    return element("button", { type: "button", onclick: choose }, name);
+  }
+
+  window(level, extent) {
+    // As the sliders take them: within their ends, whole.
+    this.level = this.sliders.level.set(level);
+    this.extent = this.sliders.extent.set(extent);
+    this.paint();
+  }
+
+  paint() {
+    const { canvas, level, extent } = this;
+    paintSlice(canvas, this.values, level, extent);
+    if (this.probe.shown) drawProbe(canvas, this.probe);
+    const size = `${this.width} by ${this.height} pixels`;
+    canvas.setAttribute("aria-label", `CT slice of ${size}; window: level ${level}, width ${extent}`);
+    this.histogram.redraw();
+  }
+
+  readUnder(event) {
+    const spot = this.canvas.getBoundingClientRect();
+    const row = Math.floor(((event.clientY - spot.top) / spot.height) * this.height);
+    const column = Math.floor(((event.clientX - spot.left) / spot.width) * this.width);
+    this.read(row, column);
+  }
+
+  moveProbe(event) {
+    const by = event.shiftKey ? 10 : 1;
+    const moves = { ArrowUp: [-by, 0], ArrowDown: [by, 0], ArrowLeft: [0, -by], ArrowRight: [0, by] };
+    const move = moves[event.key];
+    if (!move) return;
+    event.preventDefault();
+    this.probe.shown = true;
+    this.read(this.probe.row + move[0], this.probe.column + move[1]);
+    this.paint();
+  }
+
+  read(row, column) {
+    this.probe.row = clamp(row, 0, this.height - 1);
+    this.probe.column = clamp(column, 0, this.width - 1);
+    const value = this.values[this.probe.row * this.width + this.probe.column];
+    const grey = greyOf(value, this.level, this.extent);
+    this.reading.textContent = `Row ${this.probe.row}, column ${this.probe.column}: ${short(value)} HU, grey ${grey}`;
+  }
 }
 
 function slider(label, start, low, high, changed) {
@@ -134,10 +146,7 @@ function slider(label, start, low, high, changed) {
     max: high,
     step: 1,
     value: start,
-    oninput: () => {
-      say();
-      changed(Number(input.value));
-    },
+    oninput: () => changed(Number(input.value)),
   });
   const say = () => {
     output.textContent = short(Number(input.value), 5);
@@ -148,8 +157,8 @@ function slider(label, start, low, high, changed) {
     set: (value) => {
       input.value = value;
       say();
+      return Number(input.value);
     },
-    value: () => Number(input.value),
   };
 }
 

@@ -2,102 +2,75 @@
 
 function mapsView(node) {
   const { maps } = node;
-  const large = largeMap(node);
-  const tiles = Array.from({ length: maps.count }, (_, i) => mapTile(maps, i, channelOf(maps, i)));
+  const large = new LargeMap(node);
+  const tiles = Array.from({ length: maps.count }, (_, channel) => mapTile(maps, channel));
   const list = element(
     "div",
-    {
-      class: "maps",
-      role: "listbox",
-      "aria-label": `Feature maps of ${node.name}, one for each channel`,
-      "aria-orientation": "horizontal",
-    },
+    { class: "maps", role: "listbox", "aria-label": `Feature maps of ${node.name}, one for each channel` },
     tiles,
   );
   // One copy of the picture for all tiles.
   list.style.setProperty("--sprite", `url(${pictureAddress(maps.sprite)})`);
-  const showMap = (i) => {
-    tiles.forEach((tile, j) => tile.setAttribute("aria-selected", i === j));
-    large.show(i);
-  };
+
   const reach = rovingFocus(list, tiles, (from, key) => {
-    const perRow = tilesPerRow(tiles);
-    return {
-      ArrowRight: from + 1,
-      ArrowLeft: from - 1,
-      ArrowDown: from + perRow,
-      ArrowUp: from - perRow,
-      Home: 0,
-      End: tiles.length - 1,
-    }[key];
+    const row = tilesPerRow(tiles);
+    const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: row, ArrowUp: -row };
+    const ends = { Home: 0, End: tiles.length - 1 };
+    return ends[key] ?? (key in steps ? from + steps[key] : null);
   });
+  const showMap = (channel) => {
+    reach(channel);
+    tiles.forEach((tile, i) => tile.setAttribute("aria-selected", i === channel));
+    large.show(channel);
+  };
   list.addEventListener("focusin", (event) => showMap(tiles.indexOf(event.target)));
-  list.addEventListener("click", (event) => {
-    const i = tiles.indexOf(event.target.closest(".map"));
-    if (i >= 0) tiles[i].focus();
-  });
-  const first = Math.max(0, indexOfChannel(maps, route().channel ?? node.exact?.channels[0] ?? 0));
-  reach(first);
-  showMap(first);
-  // The spreadsheet below moves too: the maps follow it.
-  onRoute(list, ({ channel }) => {
-    const i = channel === null ? -1 : indexOfChannel(maps, channel);
-    if (i >= 0) {
-      reach(i);
-      showMap(i);
-    } else large.draw();
-  });
-  const channels = node.shape.at(-1);
+  list.addEventListener("click", (event) => event.target.closest(".map")?.focus());
+  // The spreadsheet moves too: the maps follow it.
+  onRoute(list, ({ channel }) => showMap(tiles[channel] ? channel : large.channel));
+  const first = route().channel ?? node.exact?.channels[0] ?? 0;
+  showMap(tiles[first] ? first : 0);
+
   return element(
     "section",
     { "aria-labelledby": "maps-title" },
     element("h3", { id: "maps-title" }, "Feature maps"),
-    element(
-      "p",
-      { class: "note" },
-      maps.count < channels
-        ? `${maps.count} of ${whole(channels)} channels. `
-        : `${whole(channels)} ${channels === 1 ? "channel" : "channels"}. `,
-      element("strong", {}, "Rounded: "),
-      "256 greys",
-      scaleNote(maps.scale),
-      maps.depth === null ? null : `; of the volume, the slice at depth ${maps.depth}`,
-      `. Black is ${short(numberOf(maps.low))}, white is ${short(numberOf(maps.high))}, the same for all channels.`,
-    ),
-    element("div", { class: "maps-split" }, list, large.element),
+    mapsNote(maps),
+    element("div", { class: "maps-split" }, list, large.figure),
   );
 }
 
-function scaleNote(scale) {
-  return scale > 1 ? `, and one pixel stands for ${short(scale)} × ${short(scale)} values` : "";
+function mapsNote({ count, scale, depth, low, high }) {
+  return element(
+    "p",
+    { class: "note" },
+    `${whole(count)} ${count === 1 ? "channel" : "channels"}. `,
+    element("strong", {}, "Rounded: "),
+    "256 greys",
+    scale > 1 && `, and one pixel stands for ${scale} values a side`,
+    depth !== null && `; of the volume, the slice at depth ${depth}`,
+    `. Black is ${short(numberOf(low))}, white is ${short(numberOf(high))}, the same for all channels.`,
+  );
 }
 
-/** Maps may be of chosen channels; where none are named they are the first. */
-function channelOf(maps, i) {
-  return maps.channels ? maps.channels[i] : i;
+/** How many screen pixels a map's pixel is wide and high, for a map of `side`; strips are not too thin to see. */
+function zoomOf([height, width], side, least) {
+  const zoom = side / Math.max(height, width);
+  return { across: Math.max(zoom, least / width), down: Math.max(zoom, least / height) };
 }
 
-function indexOfChannel(maps, channel) {
-  return maps.channels ? maps.channels.indexOf(channel) : channel < maps.count ? channel : 0;
-}
-
-function mapTile(maps, i, channel) {
-  const [height, width] = maps.tile;
-  const zoom = 56 / Math.max(height, width);
-  const rows = Math.ceil(maps.count / maps.columns);
-  const tile = element("div", {
-    class: "map",
-    role: "option",
-    "aria-label": `Channel ${channel}`,
-    title: `Channel ${channel}`,
+function mapTile({ tile, count, columns }, channel) {
+  const [height, width] = tile;
+  const zoom = zoomOf(tile, 56, 14);
+  const size = (across, down) => `${across * width * zoom.across}px ${down * height * zoom.down}px`;
+  const name = `Channel ${channel}`;
+  const made = element("div", { class: "map", role: "option", "aria-label": name, title: name });
+  Object.assign(made.style, {
+    width: `${width * zoom.across}px`,
+    height: `${height * zoom.down}px`,
+    backgroundSize: size(columns, Math.ceil(count / columns)),
+    backgroundPosition: size(-(channel % columns), -Math.floor(channel / columns)),
   });
-  Object.assign(tile.style, {
-    width: `${width * zoom}px`,
-    height: `${height * zoom}px`,
-    backgroundSize: `${maps.columns * width * zoom}px ${rows * height * zoom}px`,
-    backgroundPosition: `${-(i % maps.columns) * width * zoom}px ${-Math.floor(i / maps.columns) * height * zoom}px`,
-  });
-  return tile;
+  return made;
 }
 
 function tilesPerRow(tiles) {
@@ -107,62 +80,76 @@ function tilesPerRow(tiles) {
 }
 
 /** One map enlarged, with the part that is kept exactly; a click in it goes to that value. */
-function largeMap(node) {
-  const { maps } = node;
-  const exact = node.exact ?? { whole: false, channels: [], blocks: [] };
-  const [height, width] = maps.tile;
-  const zoom = Math.max(1, Math.floor(280 / Math.max(height, width)));
-  const canvas = element("canvas", { width: width * zoom, height: height * zoom, role: "img" });
-  const caption = element("figcaption", { class: "note" });
-  const picture = new Image();
-  let shown = 0;
-  const draw = () => {
-    const context = canvas.getContext("2d");
+class LargeMap {
+  constructor(node) {
+    this.node = node;
+    this.exact = node.exact ?? { whole: false, channels: [], blocks: [] };
+    this.channel = 0;
+    const [height, width] = node.maps.tile;
+    this.zoom = zoomOf(node.maps.tile, 280, 40);
+    const size = { width: Math.round(width * this.zoom.across), height: Math.round(height * this.zoom.down) };
+    this.canvas = element("canvas", { ...size, role: "img", onclick: (event) => this.choose(event) });
+    this.caption = element("figcaption", { class: "note" });
+    this.figure = element("figure", { class: "large-map" }, this.canvas, this.caption);
+    this.picture = new Image();
+    this.picture.addEventListener("load", () => this.draw());
+    this.picture.src = pictureAddress(node.maps.sprite);
+  }
+
+  show(channel) {
+    this.channel = channel;
+    const kept = this.exact.channels.includes(channel);
+    this.canvas.setAttribute("aria-label", `Channel ${channel} of ${this.node.name}, enlarged`);
+    this.canvas.classList.toggle("kept", kept);
+    this.caption.textContent = `Channel ${channel}. ${this.keptText(kept)}`;
+    if (this.picture.complete) this.draw();
+  }
+
+  keptText(kept) {
+    const { whole: all, channels } = this.exact;
+    if (!channels.length) return "Not kept exactly.";
+    if (!kept) return `Not kept exactly; channels ${rangesText(channels)} are.`;
+    if (this.isVolume()) return all ? "Kept exactly." : "Parts of the volume are kept exactly.";
+    if (all) return "Kept exactly as a whole: click a value.";
+    return "The outlined parts are kept exactly: click a value in them.";
+  }
+
+  /** Of a volume one slice is drawn, and positions in it have three numbers. */
+  isVolume() {
+    return this.node.shape.length > 3;
+  }
+
+  draw() {
+    const { tile, columns, scale } = this.node.maps;
+    const [height, width] = tile;
+    const context = this.canvas.getContext("2d");
+    const [left, top] = [(this.channel % columns) * width, Math.floor(this.channel / columns) * height];
     context.imageSmoothingEnabled = false;
-    context.drawImage(
-      picture,
-      (shown % maps.columns) * width,
-      Math.floor(shown / maps.columns) * height,
-      width,
-      height,
-      0,
-      0,
-      canvas.width,
-      canvas.height,
-    );
-    if (exact.channels.includes(channelOf(maps, shown)))
-      outlineBlocks(context, exact.blocks, zoom / maps.scale);
+    const { canvas, picture } = this;
+    context.drawImage(picture, left, top, width, height, 0, 0, canvas.width, canvas.height);
+    if (this.isVolume()) return;
+    const zoom = [height === 1 ? this.zoom.down : this.zoom.down / scale, this.zoom.across / scale];
+    const blocks = this.exact.channels.includes(this.channel) ? this.exact.blocks : [];
+    for (const { start, size } of blocks) outline(context, inPlane(start, 0), inPlane(size, 1), zoom, [4, 4]);
     const { at } = route();
-    if (at?.length === 2) outline(context, at, [1, 1], zoom / maps.scale, []);
-  };
-  const show = (i) => {
-    shown = i;
-    const channel = channelOf(maps, i);
-    const kept = exact.channels.includes(channel);
-    canvas.setAttribute("aria-label", `Channel ${channel} of ${node.name}, enlarged`);
-    canvas.classList.toggle("kept", kept);
-    caption.textContent =
-      `Channel ${channel}. ` +
-      (kept
-        ? exact.whole
-          ? "Kept exactly as a whole: click a value."
-          : "The outlined parts are kept exactly: click a value in them."
-        : exact.channels.length
-          ? `Not kept exactly; channels ${rangesText(exact.channels)} are.`
-          : "Not kept exactly.");
-    if (picture.complete) draw();
-  };
-  picture.addEventListener("load", draw);
-  picture.src = pictureAddress(maps.sprite);
-  canvas.addEventListener("click", (event) => {
-    const at = [event.offsetY / canvas.clientHeight, event.offsetX / canvas.clientWidth].map((part, axis) =>
-      Math.min(node.shape[axis] - 1, Math.floor(part * [height, width][axis] * maps.scale)),
-    );
-    const channel = channelOf(maps, shown);
-    if (exact.channels.includes(channel) && exact.blocks.some((block) => contains(block, at)))
-      setRoute({ at, channel });
-  });
-  return { element: element("figure", { class: "large-map" }, canvas, caption), show, draw };
+    if (at?.length === this.node.shape.length - 1) outline(context, inPlane(at, 0), [1, 1], zoom, []);
+  }
+
+  /** Goes to the value under the pointer, where it is kept. */
+  choose(event) {
+    const { maps, shape } = this.node;
+    const parts = [event.offsetY / this.canvas.clientHeight, event.offsetX / this.canvas.clientWidth];
+    const place = parts.map((part, axis) => Math.floor(part * maps.tile[axis] * maps.scale));
+    // A strip has columns alone.
+    const at = place.slice(3 - shape.length).map((i, axis) => Math.min(i, shape[axis] - 1));
+    const kept = this.exact.channels.includes(this.channel) && this.exact.blocks.some((b) => contains(b, at));
+    if (kept) setRoute({ at, channel: this.channel });
+  }
+}
+
+/** Row and column of what has columns alone, as a strip. */
+function inPlane(numbers, row) {
+  return numbers.length === 1 ? [row, ...numbers] : numbers;
 }
 
 function contains({ start, size }, at) {
@@ -172,13 +159,9 @@ function contains({ start, size }, at) {
   );
 }
 
-function outlineBlocks(context, blocks, zoom) {
-  for (const { start, size } of blocks) if (start.length === 2) outline(context, start, size, zoom, [4, 4]);
-}
-
 /** A frame that is seen on black and on white: dark below, and bright, in `dashes`, above. */
 function outline(context, start, size, zoom, dashes) {
-  const [top, left, height, width] = [...start, ...size].map((v) => v * zoom);
+  const [top, left, height, width] = [...start, ...size].map((v, i) => v * zoom[i % 2]);
   context.lineWidth = 2;
   for (const [colour, dash] of [
     ["#000", []],
@@ -206,44 +189,37 @@ function rangesText(numbers) {
 /** A row of values without a picture, as bars. */
 function barsView(node) {
   const values = array(node.maps.values);
-  const label = `${whole(values.length)} values, from ${short(numberOf(node.range.low))} to ${short(numberOf(node.range.high))}`;
-  const box = element("div", { class: "chart-box" });
-  drawToWidth(box, (width) => {
-    const low = Math.min(0, numberOf(node.range.low) || 0),
-      high = Math.max(low + 1e-9, 0, numberOf(node.range.high) || 0);
-    const drawn = chart({
-      width,
-      height: 180,
-      label,
-      x: { low: -0.5, high: values.length - 0.5, label: "index" },
-      y: { low, high: high + (high - low) * 0.05, label: "value" },
-    });
-    const zero = drawn.y(0),
-      thick = Math.max(0.5, (drawn.frame.right - drawn.frame.left) / values.length - 1);
-    values.forEach((value, i) => {
-      if (!Number.isFinite(value) || value === 0) return;
-      const y = drawn.y(value);
-      drawn.marks.append(
-        svg(
-          "rect",
-          {
-            class: value < 0 ? "bar negative" : "bar",
-            x: drawn.x(i) - thick / 2,
-            y: Math.min(y, zero),
-            width: thick,
-            height: Math.abs(y - zero),
-          },
-          svg("title", {}, `${i}: ${text32(value)}`),
-        ),
-      );
-    });
-    return drawn.svg;
-  });
+  const { low, high } = node.range;
+  const label = `${whole(values.length)} values, from ${short(numberOf(low))} to ${short(numberOf(high))}`;
+  const box = drawToWidth(element("div", { class: "chart-box" }), (width) => barChart(values, width, label));
   return element(
     "section",
     { "aria-labelledby": "bars-title" },
     element("h3", { id: "bars-title" }, "Values"),
-    element("p", { class: "note" }, label + "."),
+    element("p", { class: "note" }, `${label}.`),
     box,
   );
+}
+
+function barChart(values, width, label) {
+  const finite = values.filter(Number.isFinite);
+  const low = finite.reduce((a, b) => Math.min(a, b), 0);
+  const high = finite.reduce((a, b) => Math.max(a, b), low < 0 ? 0 : 1e-9);
+  const drawn = chart({
+    width,
+    height: 180,
+    label,
+    x: { low: -0.5, high: values.length - 0.5, label: "index" },
+    y: { low, high: high + (high - low) * 0.05, label: "value" },
+  });
+  const zero = drawn.y(0);
+  const thick = Math.max(0.5, (drawn.frame.right - drawn.frame.left) / values.length - 1);
+  values.forEach((value, i) => {
+    if (!Number.isFinite(value) || value === 0) return;
+    const y = drawn.y(value);
+    const bar = { x: drawn.x(i) - thick / 2, y: Math.min(y, zero), width: thick, height: Math.abs(y - zero) };
+    const title = svg("title", {}, `${i}: ${text32(value)}`);
+    drawn.marks.append(svg("rect", { class: value < 0 ? "bar negative" : "bar", ...bar }, title));
+  });
+  return drawn.svg;
 }

@@ -44,12 +44,11 @@ function stepButton(text, layer) {
       disabled: !layer,
       title: layer?.name,
       onclick: () => {
-        setRoute({ layer: layer.name });
+        showLayer(layer);
         // The panel is a new one: the same button in it goes on.
         const buttons = [...document.querySelectorAll("#panel .panel-head button")];
         const same = buttons.find((button) => button.textContent === text);
         (same?.disabled ? buttons.find((button) => !button.disabled) : same)?.focus();
-        announce(`${layer.name}. ${layer.summary}`);
       },
     },
     text,
@@ -99,48 +98,33 @@ function links(layers) {
 // --- the operations of a layer --------------------------------------------------------------------------------
 
 /**
- * A layer that is several operations shows one of them at a time, at first the last: the layer's output. Returns the
- * buttons to choose with (null for a single one), the maps and what is below them.
+ * A layer that is several operations shows one of them at a time, at first the last: the layer's output. Returns
+ * the buttons to choose with (null where there is no choice), the maps, and what is below them.
  */
 function nodeChooser(nodes) {
-  const maps = element("div"),
-    below = element("div");
-  const buttons =
-    nodes.length < 2
-      ? []
-      : nodes.map((node, i) =>
-          element(
-            "button",
-            {
-              type: "button",
-              onclick: () => {
-                show(node);
-                announce(`Showing what ${operationName(node)} made`);
-              },
-            },
-            `${i + 1}. ${operationName(node)}`,
-          ),
-        );
+  const maps = element("div");
+  const below = element("div");
+  const buttons = nodes.map((node, i) => {
+    const choose = () => {
+      show(node);
+      announce(`Showing what ${operationName(node)} made`);
+    };
+    return element("button", { type: "button", onclick: choose }, `${i + 1}. ${operationName(node)}`);
+  });
   const show = (node) => {
     maps.replaceChildren(...[attributeFacts(node), mapsOrBars(node)].filter(Boolean));
-    below.replaceChildren(
-      ...[isActivation(node) && ownCurve(node), valuesView(node), exactView(node)].filter(Boolean),
-    );
+    const rest = [isActivation(node) && ownCurve(node), valuesView(node), exactView(node)];
+    below.replaceChildren(...rest.filter(Boolean));
     buttons.forEach((button, i) => button.setAttribute("aria-pressed", nodes[i] === node));
   };
-  show(nodes.at(-1));
-  const chooser =
-    buttons.length > 0 &&
-    element(
-      "div",
-      {
-        class: "buttons controls",
-        role: "group",
-        "aria-label": "Operations of this layer, in order",
-      },
-      buttons,
-    );
-  return { chooser, maps, below };
+  // A layer that the file lists and that computes nothing of its own has no operation.
+  if (nodes.length) show(nodes.at(-1));
+  const group = {
+    class: "buttons controls",
+    role: "group",
+    "aria-label": "Operations of this layer, in order",
+  };
+  return { chooser: nodes.length > 1 ? element("div", group, buttons) : null, maps, below };
 }
 
 function mapsOrBars(node) {
@@ -159,14 +143,16 @@ function attributeFacts(node) {
       value !== null && name !== "shape" && name !== "kind" && JSON.stringify(value) !== "{}",
   );
   if (shown.length === 0) return null;
-  return facts(shown.map(([name, value]) => [name.replaceAll("_", " "), attributeText(value)]));
+  return facts(shown.map(([name, value]) => [name.replaceAll("_", " "), attributeText(name, value)]));
 }
 
-function attributeText(value) {
+// Attributes that are sizes along axes: 3 × 3.
+const SIZES = ["strides", "dilation", "pool_size", "size", "output_size"];
+
+function attributeText(name, value) {
   if (Array.isArray(value)) {
-    return value
-      .map((v) => (Array.isArray(v) ? `(${v.join(", ")})` : v))
-      .join(Array.isArray(value[0]) ? " " : "\u202f×\u202f");
+    const items = value.map((v) => (Array.isArray(v) ? `(${v.join(", ")})` : v));
+    return SIZES.includes(name) ? shapeText(items) : items.join(", ");
   }
   if (value && typeof value === "object") {
     return Object.entries(value)
@@ -235,21 +221,17 @@ function exactView(node) {
   const channel = select("Channel", exact.channels, exact.channels.map(String), () => show());
   const block = select("Part", exact.blocks, exact.blocks.map(blockText), () => show());
   const show = () => table.replaceChildren(exactTable(node, block.value(), spatial ? channel.value() : null));
+  const note = "in the shortest decimals that read back the same.";
   const details = element(
     "details",
-    {
-      class: "exact",
-      ontoggle: () => {
-        if (details.open) show();
-      },
-    },
+    { class: "exact", ontoggle: () => details.open && show() },
     element("summary", {}, "Exact values"),
     element(
       "p",
       { class: "note" },
       exact.whole
-        ? "The whole output is here as exact float32 values, in the shortest decimals that read back the same."
-        : "A part of the output is here as exact float32 values, in the shortest decimals that read back the same.",
+        ? `The whole output is here as exact float32 values, ${note}`
+        : `A part of the output is here as exact float32 values, ${note}`,
     ),
     element(
       "div",

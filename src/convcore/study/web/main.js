@@ -122,14 +122,24 @@ function fill(id, children) {
   document.getElementById(id).replaceChildren(...children);
 }
 
+/** Shows a layer, and says so. */
+function showLayer(layer) {
+  setRoute({ layer: layer.name });
+  announce(`Showing ${layer.name}. ${layer.summary}`);
+}
+
+function goTo(part) {
+  part.scrollIntoView();
+  part.focus({ preventScroll: true });
+}
+
 /** Links within the page move the focus and leave the address to the layer. */
 function moveWithin(event) {
   const link = event.target.closest("a[href^='#']");
   const target = link && document.getElementById(link.getAttribute("href").slice(1));
   if (!target) return;
   event.preventDefault();
-  target.scrollIntoView();
-  target.focus({ preventScroll: true });
+  goTo(target);
 }
 
 function start() {

@@ -39,21 +39,17 @@ function networkView() {
       class: "graph",
       role: "listbox",
       "aria-label":
-        "Layers of the network as a graph: the arrow keys follow its " + "connections, Enter shows a layer",
+        "Layers of the network as a graph: the arrow keys follow its connections, Enter shows a layer",
       "aria-orientation": "vertical",
     },
     svg("g", { class: "edges", "aria-hidden": "true" }, layout.edges.map(edgePath)),
     boxes,
   );
   const view = element("div", { class: "graph-window" }, graph);
-  const zoom = zoomControls(graph, view, layout);
-
   const reach = rovingFocus(graph, boxes, (from, key) => stepFrom(from, key, layout, inputs, outputs));
-  graph.addEventListener("click", (event) => choose(event.target.closest(".box")));
-  graph.addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" && event.key !== " ") return;
-    event.preventDefault();
-    choose(event.target.closest(".box"));
+  onChoose(graph, (target) => {
+    const box = target.closest(".box");
+    if (box) showLayer(STUDY.layers[Number(box.dataset.layer)]);
   });
   graph.addEventListener("focusin", (event) => {
     bringIntoView(view, event.target.closest(".box"));
@@ -70,17 +66,10 @@ function networkView() {
   requestAnimationFrame(showChosen);
   return [
     element("h2", { id: "network-title" }, "The network"),
-    element("div", { class: "controls" }, findLayer(), zoom),
+    element("div", { class: "controls" }, findLayer(), zoomControls(graph, view, layout)),
     view,
     legend(),
   ];
-}
-
-function choose(box) {
-  if (!box) return;
-  const layer = STUDY.layers[Number(box.dataset.layer)];
-  setRoute({ layer: layer.name });
-  announce(`Showing ${layer.name}. ${layer.summary}`);
 }
 
 function outputsOf(layers) {
@@ -126,6 +115,7 @@ function stepFrom(index, key, { boxes, ranks }, inputs, outputs) {
 }
 
 function layerBox(layer, { x, y }, slowest) {
+  const name = cut(layer.name, 25);
   const share = leadsStep(layer) && slowest > 0 ? (layer.ms ?? 0) / slowest : 0;
   return svg(
     "g",
@@ -133,14 +123,15 @@ function layerBox(layer, { x, y }, slowest) {
       class: "box",
       role: "option",
       "aria-selected": "false",
-      "aria-label": `${layer.name}: ${layer.summary}`,
+      "aria-label": `${layer.name} ${layer.class} ${shapeText(layer.shape)}: ${layer.summary}`,
       transform: `translate(${x} ${y})`,
       dataset: { layer: layer.index, kind: kindOf(layer) },
     },
-    svg("title", {}, `${layer.name} (${layer.class}) ${shapeText(layer.shape)}`),
+    layer.name !== name && svg("title", {}, layer.name),
     svg("rect", { class: "plate", width: BOX.width, height: BOX.height, rx: 6 }),
     svg("rect", { class: "stripe", x: 0, y: 0, width: 6, height: BOX.height, rx: 3 }),
-    svg("text", { class: "name", x: 14, y: 17 }, cut(layer.name, 25)),
+    svg("text", { class: "name", x: 14, y: 17 }, name),
+    " ", // between two words for who reads the text of the box
     svg("text", { class: "shape", x: 14, y: 33 }, layerBoxText(layer)),
     share > 0 &&
       svg("rect", { class: "time", x: 6, y: BOX.height - 3, width: share * (BOX.width - 8), height: 3 }),
@@ -255,8 +246,8 @@ function findLayer() {
       if (!wanted) return;
       const layer =
         layerNamed(input.value) ?? STUDY.layers.find((l) => l.name.toLowerCase().includes(wanted));
-      if (layer) setRoute({ layer: layer.name });
-      announce(layer ? `Showing ${layer.name}. ${layer.summary}` : `No layer is named like ${input.value}`);
+      if (layer) showLayer(layer);
+      else announce(`No layer is named like ${input.value}`);
     },
   });
   return element("div", { class: "find" }, input, known);

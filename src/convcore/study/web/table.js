@@ -77,12 +77,13 @@ function layersView() {
       "p",
       { class: "note" },
       "Times are measured, each of a whole step: layers that the engine computes in one step, " +
-        "such as a convolution with its batch normalisation and activation, share one time, which the first of them " +
-        "shows. “Of the roofline” is the least time that this machine's peaks allow, over the time measured; above 100\u202f% where data were in a cache.",
+        "such as a convolution with its batch normalisation and activation, share one time, which the first of " +
+        "them shows. “Of the roofline” is the least time that this machine's peaks allow, over the time measured; " +
+        "above 100\u202f% where data were in a cache.",
     ),
     element(
       "div",
-      { class: "scroll", tabindex: "0", role: "region", "aria-labelledby": "layers-title" },
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Table of all layers" },
       element(
         "table",
         { class: "layers" },
@@ -139,11 +140,8 @@ function layerLink(layer) {
       href: `#layer=${encodeURIComponent(layer.name)}`,
       onclick: (event) => {
         event.preventDefault();
-        setRoute({ layer: layer.name });
-        const panel = document.getElementById("panel");
-        panel.scrollIntoView();
-        panel.focus({ preventScroll: true });
-        announce(`Showing ${layer.name}. ${layer.summary}`);
+        showLayer(layer);
+        goTo(document.getElementById("panel"));
       },
     },
     layer.name,

@@ -12,6 +12,8 @@
 # archives and viewers ask each other for such files. We need the first.
 
 # %%
+import atexit
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -31,6 +33,7 @@ from convcore.study.article import find_series
 folder = find_series("rider-pilot-0117", default=None)
 if folder is None:
     folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
     write_series(make_phantom(seed=7, shape=(40, 256, 256)), folder)
 
 # %% [markdown]

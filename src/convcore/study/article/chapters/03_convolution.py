@@ -25,7 +25,8 @@ import convcore as cc
 step = 0.01
 pulse = np.ones(100, np.float32)  # 1 for one second, 0 elsewhere
 triangle = step * cc.convolve(pulse, pulse, mode="full")
-print("peak", triangle.max(), " area", step * triangle.sum(dtype=float), " length", len(triangle) * step)
+area = step * triangle.sum(dtype=float)
+print("peak", triangle.max(), " area", area, " length", len(triangle) * step)
 
 # %%
 t = step * np.arange(-100, 300)
@@ -143,7 +144,10 @@ plt.show()
 # channels:
 
 # %%
-by_hand = np.array([[(letter[y : y + 3, x : x + 3] * kernel).sum() for x in range(7)] for y in range(7)])
+by_hand = np.empty((7, 7))
+for y in range(7):
+    for x in range(7):
+        by_hand[y, x] = (letter[y : y + 3, x : x + 3] * kernel).sum()
 layer = cc.conv2d(letter[None, :, :, None], kernel[:, :, None, None])[0, :, :, 0]
 turned = cc.conv2d(letter[None, :, :, None], kernel[:, :, None, None], flip=True)[0, :, :, 0]
 print("loops, layer: largest difference", np.abs(by_hand - layer).max())

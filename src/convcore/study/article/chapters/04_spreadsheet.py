@@ -129,7 +129,8 @@ plot_kernels(k2, title="conv2: four channels to four")
 # %%
 conv2 = convolve(conv1, k2, b2)
 cell = conv1[2:5, 3:6, :] * k2[..., 0]
-print("row 2, column 3, map 0, per channel:", *cell.sum(axis=(0, 1)).round(4), "+ bias", b2[0].round(4))
+print("row 2, column 3, map 0: per channel", *cell.sum(axis=(0, 1)).round(4))
+print("bias", b2[0].round(4))
 print("sum:", cell.sum() + b2[0], " after the ReLU:", conv2[2, 3, 0])
 plot_feature_maps(conv2, columns=4, title="conv2: four maps of 6 x 6")
 
@@ -279,7 +280,7 @@ print(f"with the kernels turned around it would be {howard(flip=True)[3]:.10f}")
 # > is pooled too, into a 13th column of zeros that changes nothing.
 
 # %%
-figure, panels = plt.subplots(1, 4, figsize=(6.6, 2.0), num="Howard's digit, and a map of each of his layers")
+figure, panels = plt.subplots(1, 4, figsize=(6.6, 2), num="Howard's seven, and a map a layer")
 maps = {"input": seven, "conv1": maps1[..., 0], "conv2": maps2[..., 0], "pooled": pooled[..., 0]}
 for axes, (name, values) in zip(panels, maps.items()):
     axes.imshow(values)

@@ -62,7 +62,7 @@ def panels(title, height):
 # input with one corner at first, and the output grows by $k - 1$: *full* padding.
 
 # %%
-axes = panels("No padding, some padding, half padding, full padding", height=4)
+axes = panels("No padding, some padding, half padding, full padding", height=3.6)
 for ax, (i, k, p) in zip(axes, ((4, 3, 0), (5, 4, 2), (5, 3, 1), (5, 3, 2))):
     draw(ax, i, k, pads=(p, p))
 plt.show()
@@ -166,7 +166,8 @@ matrix
 
 # %%
 small = np.array([10, 1], np.float32)
-scattered = cc.conv1d_transpose(small.reshape(1, 2, 1), kernel.reshape(3, 1, 1), strides=2).ravel()
+column = kernel.reshape(3, 1, 1)
+scattered = cc.conv1d_transpose(small.reshape(1, 2, 1), column, strides=2).ravel()
 print("by the matrix:  ", matrix.T @ small)
 print("by convcore:    ", scattered)
 print("back and forth: ", matrix @ scattered, "which is not", small)
@@ -191,7 +192,7 @@ cc.conv1d(stretched.reshape(1, 7, 1), kernel[::-1].reshape(3, 1, 1)).ravel()
 # In a drawing of this kind, $i'$ and $o'$ are the sizes seen from the transposed side.
 
 # %%
-axes = panels("Transposed convolutions as convolutions over a stretched input", height=4)
+axes = panels("Transposed convolutions as convolutions over a stretched input", height=3.6)
 sizes = ((2, 3, 1, 0, 0), (2, 3, 2, 0, 0), (3, 3, 2, 1, 0), (3, 3, 2, 1, 1))
 for ax, (i, k, s, p, a) in zip(axes, sizes):
     border = k - p - 1

@@ -59,11 +59,11 @@ derivatives = {
 # %%
 rng = np.random.default_rng(6)
 figure, axes = plt.subplots(
-    4, 2, figsize=(5, 7.6), sharex=True, num="Each function (blue) and its derivative (orange, dashed)"
+    4, 2, figsize=(5, 7.6), sharex=True, num="Each function (blue), its derivative (dashed)"
 )
 for ax, (name, function) in zip(axes.flat, functions.items()):
     if name == "RReLU":  # anywhere between x / 3 and x / 8
-        ax.fill_between(x[x < 0], x[x < 0] / 3, x[x < 0] / 8, color="C0", alpha=0.3, linewidth=0)
+        ax.fill_between(x[x < 0], x[x < 0] / 3, x[x < 0] / 8, color="C0", alpha=0.3)
     if name == "noisy ReLU":
         some = x[::8]
         drawn = cc.noisy_relu(some, training=True, seed=6)
@@ -164,8 +164,9 @@ for name in ("ReLU", "leaky, a = 5.5", "ELU"):
     print(f"{name:15} mean {functions[name](normal).mean():.3f}")
 
 # %% [markdown]
-# > Keras calls $\alpha$ a *slope*. It is the depth: far to the left ELU is $-\alpha$. With any $\alpha$
-# > but 1 the derivative jumps at 0.
+# > Keras's documentation calls $\alpha$ a *slope*: of the negative part at the layer, of the positive part
+# > at the function. It is the depth: far to the left ELU is $-\alpha$. With any $\alpha$ but 1 the
+# > derivative jumps at 0.
 #
 # ## Leaky, parametric, randomised
 #
@@ -239,7 +240,7 @@ plt.show()
 
 # %%
 def gradient_sizes(function, derivative, gain, layers=20, units=128, seed=0):
-    """Size of the gradient at each layer, seen from the last one, for weights N(0, gain / units)."""
+    """Size of the gradient at each layer, last one first, for weights N(0, gain / units)."""
     rng = np.random.default_rng(seed)
     weights = [rng.normal(0, (gain / units) ** 0.5, (units, units)) for _ in range(layers)]
     values, inputs = rng.standard_normal((32, units)), []
@@ -255,8 +256,9 @@ def gradient_sizes(function, derivative, gain, layers=20, units=128, seed=0):
 
 
 # %%
-figure, axes = plt.subplots(figsize=(5, 3.6), num="A gradient on its way back through twenty layers")
-for name, gain in (("sigmoid", 1), ("tanh", 1), ("ELU", 1), ("ReLU", 2), ("ReLU", 1), ("ReLU", 4)):
+figure, axes = plt.subplots(figsize=(5, 3.6), num="A gradient on its way back, twenty layers")
+networks = [("sigmoid", 1), ("tanh", 1), ("ELU", 1), ("ReLU", 2), ("ReLU", 1), ("ReLU", 4)]
+for name, gain in networks:
     sizes = gradient_sizes(functions[name], derivatives[name], gain)
     style = {1: "-", 2: "--", 4: ":"}[gain] if name == "ReLU" else "-"
     axes.semilogy(sizes, style, label=f"{name}, weights {gain}/n")

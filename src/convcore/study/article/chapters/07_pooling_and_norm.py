@@ -22,12 +22,9 @@ from convcore.medical import make_phantom
 grid = np.array([[1, 1, 2, 4], [5, 6, 7, 8], [3, 2, 1, 0], [1, 2, 3, 4]], np.float32)
 pooled = cc.max_pool(grid.reshape(1, 4, 4, 1))[0, :, :, 0]
 figure, axes = plt.subplots(
-    1,
-    2,
-    figsize=(5, 2.4),
-    width_ratios=(2, 1),
+    1, 2, figsize=(5, 2.4), width_ratios=(2, 1),
     num="Max pooling 2x2 with stride 2: from 16 numbers to 4",
-)
+)  # fmt: skip
 for ax, numbers, block in ((axes[0], grid, 2), (axes[1], pooled, 1)):
     for (r, c), number in np.ndenumerate(numbers):
         colour = f"C{r // block * 2 + c // block}"
@@ -59,7 +56,7 @@ for n in range(4, 10):
     print(f"{n} x {n}: discarded {valid:.1%} with valid, {same:.1%} with same padding")
 
 # %%
-figure, axes = plt.subplots(figsize=(5, 3), num="Share that 2x2 pooling discards, by size of the map")
+figure, axes = plt.subplots(figsize=(5, 3), num="What 2x2 pooling discards, by size of the map")
 axes.axhline(75, color="C2", linewidth=1)
 axes.plot(sizes, 100 * np.array(discarded["valid"]), "o-", markersize=4, label="valid")
 axes.plot(sizes, 100 * np.array(discarded["same"]), "s--", markersize=4, label="same")
@@ -88,11 +85,9 @@ print("the largest of 0 ... 12, after pooling:", seen.max())
 slice_hu = make_phantom(seed=5).hu[24].astype(np.float32)
 largest = mean = slice_hu[None, ..., None]
 figure, axes = plt.subplots(
-    2,
-    4,
-    figsize=(6, 3.1),
+    2, 4, figsize=(6, 3.1),
     num="A slice of a made-up chest, pooled three times: maximum above, mean below",
-)
+)  # fmt: skip
 for column in axes.T:
     for ax, image in zip(column, (largest, mean)):
         ax.imshow(image[0, :, :, 0], vmin=-1000, vmax=400)
@@ -156,12 +151,9 @@ after = cc.batch_norm(before, mean, variance, gamma, beta, epsilon=epsilon)
 print("largest difference from a x + b:", np.abs(after - (a * before + b)).max())
 
 figure, axes = plt.subplots(
-    1,
-    2,
-    figsize=(5, 2.8),
-    sharey=True,
+    1, 2, figsize=(5, 2.8), sharey=True,
     num="Values of four channels, before batch normalisation and after",
-)
+)  # fmt: skip
 for ax, values, title in zip(axes, (before, after), ("before", "after")):
     for channel in range(4):
         counts, edges = np.histogram(values[..., channel], bins=60)
@@ -208,7 +200,8 @@ for epsilon in (1e-3, 1e-5):
 # %%
 z = np.linspace(-5, 5, 11, dtype=np.float32)
 pairs = np.stack([z, np.zeros_like(z)], axis=1)
-print("largest difference from the sigmoid:", np.abs(cc.softmax(pairs)[:, 0] - cc.sigmoid(z)).max())
+off = np.abs(cc.softmax(pairs)[:, 0] - cc.sigmoid(z)).max()
+print("largest difference from the sigmoid:", off)
 answers = np.array([2, 1, 0.1], np.float32)
 print("softmax of 2, 1 and 0.1:", cc.softmax(answers), "sum", cc.softmax(answers).sum())
 print("of 12, 11 and 10.1:     ", cc.softmax(answers + 10))
