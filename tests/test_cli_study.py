@@ -1,18 +1,19 @@
-"""``convcore study``: what it writes, and what it refuses before it has done any work."""
+"""``convcore study``: what it writes, and what it refuses."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from convcore import data
 from convcore.cli import main
 
+from .judges import import_keras
 from .small_models import dense, flatten, write_sequential
 
 Capture = pytest.CaptureFixture[str]
@@ -116,6 +117,7 @@ def test_a_place_in_a_ct_series(tmp_path: Path, series: Path) -> None:
 
 def test_the_article_or_a_model(tmp_path: Path, rows: Path, capsys: Capture) -> None:
     target = str(tmp_path / "x.html")
+    (tmp_path / "empty").mkdir()
     calls = [
         ["study", "-o", target],
         ["study", "sonar", "-o", target],
@@ -127,7 +129,12 @@ def test_the_article_or_a_model(tmp_path: Path, rows: Path, capsys: Capture) -> 
         ["study", "sonar", str(rows), "-o", target, "--channels", "1;2"],
         ["study", "sonar", str(rows), "-o", target, "--data", str(tmp_path)],
         ["study", "sonar", str(rows), "--article", "-o", target],
-        ["study", "--article", "--slice", "3", "-o", str(tmp_path / "out")],
+        ["study", "sonar", str(rows), str(rows), "-o", target],
+        ["study", "sonar", str(rows), "-o", target, "--overwrite"],
+        ["study", "sonar", str(tmp_path / "empty"), "-o", target],
+        ["study", "--article", "--slice", "0", "-o", str(tmp_path / "out")],
+        ["study", "--article", "--device", "cuda", "-o", str(tmp_path / "out")],
+        ["study", "--article", "--series", "1.2", "-o", str(tmp_path / "out")],
     ]
     for words in calls:
         assert main(words) == 2, words
@@ -177,5 +184,26 @@ def test_a_network_and_a_picture_that_ship(tmp_path: Path) -> None:
     assert record["answer"][0]["top"][0]["class"] == 7
 
 
-def test_shipped_models_are_named_without_their_suffix() -> None:
-    assert {"sonar.keras", "lung_segmentation.keras"} <= set(data.names())
+def test_a_series_is_what_holds_dicom_files(tmp_path: Path, series: Path, picture: Path) -> None:
+    """Whatever else lies in the folder, and whatever its files are called."""
+    folder = tmp_path / "series"
+    folder.mkdir()
+    for number, file in enumerate(sorted(series.iterdir())):
+        shutil.copy(file, folder / f"IM{number:04}")
+    shutil.copy(picture, folder / "preview.png")
+    assert study(tmp_path, "lung_segmentation", folder)["input"]["kind"] == "ct"
+
+
+def test_several_inputs(tmp_path: Path, capsys: Capture) -> None:
+    keras = import_keras()
+    a, b = keras.Input((3,)), keras.Input((3,))
+    model = tmp_path / "two.keras"
+    keras.Model([a, b], keras.layers.Add()([a, b])).save(model)
+    files = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    for number, file in enumerate(files):
+        np.save(file, np.full((1, 3), 1.0 + number, np.float32))
+    record = study(tmp_path, model, *files)
+    last = record["nodes"][record["layers"][-1]["nodes"][-1]]
+    assert last["range"]["low"] == last["range"]["high"] == 3.0
+    assert main(["study", str(model), str(files[0]), "-o", str(tmp_path / "x.html")]) == 2
+    assert "2 inputs" in capsys.readouterr().err

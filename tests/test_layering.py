@@ -45,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
         "drawing",
         "errors",
         "extras",
+        "gpu",
         "loader",
         "medical",
         "run",

@@ -21,6 +21,7 @@ from convcore.errors import ArgumentError
 from convcore.loader.graph import Graph, Layer, Node, Source
 from convcore.plan import Device
 from convcore.study import InputFacts, Report
+from convcore.study.layout import view_of
 from convcore.study.pictures import sprite
 from convcore.study.report import SCRIPTS
 
@@ -254,6 +255,185 @@ def test_what_the_network_lacks_cannot_be_asked_for(options: dict[str, Any], mes
         report_of(flat_network(), **options)
 
 
+def test_numpy_numbers_are_numbers(tmp_path: Path) -> None:
+    """As np.unravel_index gives them; the page can be saved."""
+    place = np.unravel_index(20 * 13 + 12, (21, 13))
+    asked = {"layers": "strided", "channels": np.array([5, 23]), "at": [place]}
+    report, _ = report_of(flat_network(), **asked)
+    report.save(tmp_path / "x.html")
+    assert report.record["kept"]["asked"] == {"layers": ["strided"], "channels": [5, 23], "at": [[20, 12]]}
+    with pytest.raises(ArgumentError, match="whole numbers"):
+        report_of(flat_network(), channels=[0.5])
+
+
+def test_refusals_come_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = flat_network()
+    for name in ("profile", "_trace_nodes"):
+        monkeypatch.setattr(model, name, lambda *_, **__: pytest.fail("the work had begun"))
+    with pytest.raises(ArgumentError, match="layer"):
+        report_of(model, layers=["strides"])
+    with pytest.raises(ArgumentError, match="names of classes"):
+        single = network((4,), Node("d", "dense", ("x",), (3,), {}, weights(kernel=(4, 3))))
+        monkeypatch.setattr(single, "profile", lambda *_, **__: pytest.fail("the work had begun"))
+        report_of(single, facts=InputFacts(labels=("a", "b")))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"picture": np.zeros((4, 4, 3))},
+        {"picture": np.zeros((4, 4, 4), np.uint8)},
+        {"hu": np.zeros((1, 4, 4))},
+    ],
+)
+def test_facts_must_be_what_they_say(facts: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match="study"):
+        InputFacts("x", **facts)
+
+
+def test_a_scalar_output_is_one_number() -> None:
+    model = network(
+        (4,),
+        Node("d", "dense", ("x",), (1,), {}, weights(kernel=(4, 1))),
+        Node("s", "reshape", ("d",), (), {"shape": ()}),
+    )
+    report, x = report_of(model)
+    assert report.record["nodes"]["s"]["shape"] == [1]
+    assert report.record["answer"][0]["top"][0]["value"] == float(model.predict(x)[0])
+
+
+def test_a_shared_layers_name_is_about_every_use() -> None:
+    kernel = weights(kernel=(4, 4))
+    nodes = (
+        Node("x", "input", (), (4,), {"shape": (4,)}),
+        Node("a", "dense", ("x",), (4,), {}, kernel, "dense"),
+        Node("b", "dense", ("a",), (4,), {}, kernel, "dense:1"),
+    )
+    layers = (Layer("dense", "Dense", "a", (4,), 16), Layer("dense:1", "Dense", "b", (4,), 0))
+    graph = Graph("shared", nodes, ("x",), ("b",), layers, Source("made.keras", "keras", "3"))
+    for name, kept in {"dense": ["a", "b"], "dense:1": ["b"]}.items():
+        report, _ = report_of(convcore.Model(graph, Device()), layers=[name])
+        assert [n for n, v in report.record["nodes"].items() if v["exact"]] == kept
+    with pytest.raises(ArgumentError, match="dense"):
+        report_of(convcore.Model(graph, Device()), layers=["x"])
+
+
+def channels_first(last: convcore.Model) -> convcore.Model:
+    """The same network as a channels-first file becomes it: permutes around what kernels compute."""
+    named: list[Node] = []
+    for node in last.graph.nodes:
+        rank = len(node.shape)
+        to_first, to_last = (rank - 1, *range(rank - 1)), (*range(1, rank), 0)
+        first = (node.shape[-1], *node.shape[:-1])
+        if node.operation == "input":
+            named.append(Node(node.name, "input", (), first, {"shape": first}, {}, node.layer))
+        elif node.operation in ("conv", "max_pool"):
+            source = last.graph.node(node.inputs[0]).shape
+            before, inner = f"{node.name}.permute", f"{node.name}.{node.operation}"
+            named += [
+                Node(before, "permute", node.inputs, source, {"axes": to_last}, {}, node.layer),
+                Node(inner, node.operation, (before,), node.shape, node.attributes, node.weights, node.layer),
+                Node(node.name, "permute", (inner,), first, {"axes": to_first}, {}, node.layer),
+            ]
+        else:
+            attributes = dict(node.attributes)
+            if "axis" in attributes:
+                attributes["axis"] = 0
+            if "padding" in attributes:
+                attributes["padding"] = (attributes["padding"][-1], *attributes["padding"][:-1])
+            alpha = {name: np.moveaxis(w, -1, 0) for name, w in node.weights.items() if name == "alpha"}
+            changed = {**node.weights, **alpha}
+            named.append(Node(node.name, node.operation, node.inputs, first, attributes, changed, node.layer))
+    shapes = {n.name: n.shape for n in named}
+    layers = tuple(x._replace(shape=shapes[x.node]) for x in last.graph.layers)
+    graph = Graph("first", tuple(named), ("x",), last.graph.outputs, layers, last.graph.source)
+    return convcore.Model(graph, Device())
+
+
+def test_channels_first_is_shown_channels_last() -> None:
+    """The same maps, parts and weights as of the same network with channels last."""
+    channels = weights(mean=(16,), gamma=(16,), beta=(16,)) | {"variance": np.full(16, 0.5, np.float32)}
+    pools = {"pool_size": (3, 3), "strides": (2, 2), "padding": ((0, 1), (1, 0))}
+    last = network(
+        (41, 39, 3),
+        conv("conv", "x", (21, 20, 16), (3, 3, 3, 16), strides=(2, 2)),
+        Node("norm", "batch_norm", ("conv",), (21, 20, 16), {"axis": 2, "epsilon": 1e-3}, channels),
+        Node("slope", "prelu", ("norm",), (21, 20, 16), {}, weights(alpha=(1, 1, 16))),
+        Node("padded", "pad", ("slope",), (23, 22, 16), {"padding": ((1, 1), (0, 2), (0, 0))}),
+        Node("pool", "max_pool", ("padded",), (11, 11, 16), pools),
+        Node("both", "concatenate", ("pool", "pool"), (11, 11, 32), {"axis": 2}),
+        Node("soft", "softmax", ("both",), (11, 11, 32), {"axis": 2}),
+    )
+    first = channels_first(last)
+    assert len(view_of(first.graph).turned) == 8 and not view_of(last.graph).turned
+    x = RNG.normal(size=(1, 41, 39, 3)).astype(np.float32)
+    expected = last.study(x, repeats=1)
+    found = first.study(np.moveaxis(x, -1, 1), repeats=1)
+    assert found.record["input"]["kind"] == "picture"
+    assert "channels first" in found.record["model"]["source"]
+    for layer, other in zip(found.record["layers"], expected.record["layers"], strict=True):
+        assert layer["shape"] == other["shape"]
+    for name, node in expected.record["nodes"].items():
+        operation = node["operation"]
+        inner = f"{name}.{operation}" if operation in ("conv", "max_pool") else name
+        same = found.record["nodes"][inner]
+        assert same["attributes"] == node["attributes"], name
+        assert same["maps"]["tile"] == node["maps"]["tile"]
+        for weight, blob in node["weights"].items():
+            assert np.array_equal(array(found, same["weights"][weight]), array(expected, blob))
+        if node["exact"] is None:
+            continue
+        assert same["exact"]["channels"] == node["exact"]["channels"]
+        for ours, theirs in zip(same["exact"]["blocks"], node["exact"]["blocks"], strict=True):
+            assert ours["start"] == theirs["start"] and ours["size"] == theirs["size"]
+            np.testing.assert_allclose(
+                array(found, ours["output"]), array(expected, theirs["output"]), rtol=1e-5, atol=1e-6
+            )
+            for a, b in zip(ours["inputs"], theirs["inputs"], strict=True):
+                assert a["start"] == b["start"] and a["channels"] == b["channels"]
+
+
+def test_layouts_that_cannot_be_told_apart_stay() -> None:
+    """A dense layer on a channels-first map acts on its columns: nothing is turned."""
+    node = Node("p", "permute", ("x",), (3, 4, 5), {"axes": (2, 0, 1)})
+    model = network((4, 5, 3), node, Node("d", "dense", ("p",), (3, 4, 2), {}, weights(kernel=(5, 2))))
+    assert view_of(model.graph).turned == frozenset()
+    report, _ = report_of(model)
+    assert report.record["nodes"]["d"]["shape"] == [3, 4, 2]
+
+
+def test_names_from_a_file_cannot_end_the_script() -> None:
+    name = '</script><b>"it\'s"'
+    model = network((4,), Node(name, "dense", ("x",), (2,), {}, weights(kernel=(4, 2))))
+    report, _ = report_of(model)
+    assert name not in report.html()
+    found = re.search(r'id="study">(.*?)</script>', report.html(), re.DOTALL)
+    assert found and json.loads(found[1])["layers"][1]["name"] == name
+
+
+def test_a_constant_of_any_size_has_a_histogram() -> None:
+    for value in (0.0, 4e15, 1e20, -1e38):
+        model = network((9, 9, 1), Node("y", "identity", ("x",), (9, 9, 1)))
+        record = model.study(np.full((1, 9, 9, 1), value, np.float32), repeats=1).record
+        low, high = record["nodes"]["x"]["histogram"]["edges"]
+        assert low < value < high or (low < high and value == 0.0)
+
+
+def test_a_study_on_a_gpu_says_whose_time_it_is() -> None:
+    """In Numba's simulator, or on a GPU where the tests are asked to use one."""
+    pytest.importorskip("numba_cuda", reason="the extra cuda is not installed")
+    graph = network((6,), Node("d", "dense", ("x",), (3,), {}, weights(kernel=(6, 3)))).graph
+    report, x = report_of(convcore.Model(graph, Device("cuda")))
+    record = report.record
+    assert record["machine"]["device"] == "cuda" and record["machine"]["peaks"] is None
+    assert record["model"]["clock"] and record["model"]["ms"] > 0 and record["model"]["least_ms"] is None
+    assert record["layers"][1]["fraction"] is None
+    expected = convcore.Model(graph, Device()).predict(x)
+    np.testing.assert_allclose(
+        array(report, record["nodes"]["d"]["exact"]["blocks"][0]["output"]), expected[0], rtol=1e-5
+    )
+
+
 def test_one_example_only() -> None:
     model = convcore.load_model(data.path("sonar.keras"))
     with pytest.raises(ArgumentError, match="examples"):
@@ -293,7 +473,8 @@ def test_values_that_json_lacks() -> None:
     record = model.study(x, repeats=1).record
     json.dumps(record, allow_nan=False)
     assert record["nodes"]["x"]["range"] | {"mean": 0, "deviation": 0, "zeros": 0} == {
-        "low": "-inf", "high": "inf", "mean": 0, "deviation": 0, "zeros": 0, "nan": 1, "count": 8100,
+        "low": "-inf", "high": "inf", "mean": 0, "deviation": 0, "zeros": 0, "nan": 1, "infinite": 2,
+        "count": 8100,
     }  # fmt: skip
     assert sum(record["nodes"]["x"]["histogram"]["counts"]) == 8100 - 3
 

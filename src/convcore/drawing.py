@@ -81,10 +81,10 @@ def three_digits(value: float) -> str:
 
     Examples
     --------
-    >>> three_digits(1234567.0), three_digits(0.012345)
-    ('1,230,000', '0.0123')
+    >>> three_digits(1234567.0), three_digits(999.7), three_digits(0.012345)
+    ('1,230,000', '1,000', '0.0123')
     """
-    if value >= 1000:
+    if value >= 999.5:
         digits = 10 ** (len(str(int(value))) - 3)
         return f"{round(value / digits) * digits:,.0f}"
     return f"{value:.3g}"

@@ -488,16 +488,17 @@ class Model:
         >>> report.record["layers"][1]["summary"]
         'standardise (Normalization) makes 60 of 60: affine. It has 121 parameters.'
         """
-        from convcore.study import InputFacts, Run, Selection, study
+        from convcore.study import InputFacts, Run, Selection, check, study
 
         inputs = self._inputs(x)
         if len(inputs[0]) != 1:
             raise ArgumentError(f"{self.name}, study", "examples", got=len(inputs[0]), expected="one")
         graph = self._graph_for(tuple(i.shape[1:] for i in inputs))
+        facts, selection = facts or InputFacts(), Selection(layers, channels, at)
+        check(graph, facts, selection)  # before the work
         values, algorithms = self._trace_nodes(inputs, None)
         run = Run(graph, values, algorithms, self.profile(inputs, repeats=repeats), self.device.name)
-        selection = Selection(tuple(layers), tuple(channels), tuple(tuple(place) for place in at))
-        return study(run, facts or InputFacts(), selection)
+        return study(run, facts, selection)
 
     def verify(self, x: Inputs | None = None) -> Verification:
         """Check every layer against float64, and the outputs against Keras where it is installed.

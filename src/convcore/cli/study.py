@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -31,7 +32,8 @@ __all__ = ["add_arguments", "run"]
 
 #: Level and width in HU that lungs are looked at with.
 _LUNG_WINDOW = (-600.0, 1500.0)
-_FOR_REPORT = ("layer", "channels", "at", "row", "slice", "place", "card", "labels", "preprocess", "size")
+#: What goes with --article.
+_FOR_ARTICLE = ("article", "data", "output", "overwrite", "model", "input", "verb", "run", "defaults")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "input",
         metavar="INPUT",
-        nargs="?",
+        nargs="*",
         help="a picture (JPEG, PNG), a .npy array, a .csv of rows, or the folder of a CT series for a model "
-        "with a card; or spreadsheet.png, a digit that ships",
+        "with a card; spreadsheet.png is a digit that ships; for several inputs a .npy file for each",
     )
     parser.add_argument(
         "-o", "--output", metavar="OUT", required=True, help="the page, .html; with --article a folder"
@@ -86,9 +88,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--article", action="store_true", help="write the chapters of the article, run on this machine"
     )
     article.add_argument("--data", metavar="DIR", help="a folder with the files that chapters can use")
-    article.add_argument("--overwrite", action="store_true", help="replace OUT if it is there")
+    article.add_argument("--overwrite", action="store_true", help="replace the folder OUT if it is there")
     add_model_options(parser)
     add_device_options(parser)
+    parser.set_defaults(defaults={a.dest: a.default for a in parser._actions})
 
 
 def run(args: argparse.Namespace) -> int:
@@ -97,8 +100,9 @@ def run(args: argparse.Namespace) -> int:
         return _article(args)
     if not args.model or not args.input:
         raise UsageError("say MODEL and INPUT, or --article")
-    if args.data:
-        raise UsageError("--data is for --article")
+    for name in ("data", "overwrite"):
+        if getattr(args, name):
+            raise UsageError(f"--{name} is for --article")
     target = Path(args.output)
     if target.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"-o {target}: the name must end in .html")
@@ -127,9 +131,9 @@ def run(args: argparse.Namespace) -> int:
 def _article(args: argparse.Namespace) -> int:
     if args.model or args.input:
         raise UsageError("--article takes no MODEL and no INPUT; its files come from --data DIR")
-    for name in _FOR_REPORT:
-        if getattr(args, name) not in (None, [], (), 0):
-            raise UsageError(f"--{name} is for a report on a model, not for --article")
+    for name, value in vars(args).items():
+        if name not in _FOR_ARTICLE and value != args.defaults.get(name):
+            raise UsageError(f"--{name.replace('_', '-')} is for a report on a model, not for --article")
     if args.data and not Path(args.data).is_dir():
         raise InputError(f"--data {args.data}", "no such folder")
     out = Path(args.output)
@@ -170,22 +174,27 @@ def _whole(text: str) -> int:
 
 def _input(args: argparse.Namespace, model: Model) -> tuple[list[NDArray[np.float32]], InputFacts]:
     """One example, and what is known about it."""
-    path = Path(args.input)
-    if not path.exists() and args.input in data.names():
-        path = data.path(args.input)
-    if _is_series(path):
-        return _ct(args, model)
+    paths = [data.path(w) if w in data.names() and not Path(w).exists() else Path(w) for w in args.input]
+    path = paths[0]
+    several = len(model.input_shapes) > 1
+    if len(paths) > 1 and not several:
+        raise UsageError(f"a report is about one example, not {len(paths)}")
+    if not several and _is_series(path):
+        return _ct(args, model, path)
     for option in ("card", "slice", "place", "series"):
         if getattr(args, option) is not None:
             raise UsageError(f"--{option} is for a CT series, and {path} is none")
     if path.is_dir():
-        raise UsageError(f"{path}: is a folder of pictures; a report is about one of them")
-    return _file(args, model, path)
+        raise UsageError(f"{path}: is a folder without DICOM files; a report is about one picture")
+    return _file(args, model, paths)
 
 
-def _file(args: argparse.Namespace, model: Model, path: Path) -> tuple[list[NDArray[np.float32]], InputFacts]:
+def _file(
+    args: argparse.Namespace, model: Model, paths: Sequence[Path]
+) -> tuple[list[NDArray[np.float32]], InputFacts]:
     from convcore.study import InputFacts
 
+    path = paths[0]
     mode = args.preprocess or known_preprocessing(model.graph) or ""
     picture = path.suffix.lower() in PICTURE_SUFFIXES
     if picture and not mode:
@@ -194,7 +203,7 @@ def _file(args: argparse.Namespace, model: Model, path: Path) -> tuple[list[NDAr
             + ", ".join(PREPROCESSING)
         )
     interpolation: Interpolation = args.interpolation or "nearest"
-    source = open_source([str(path)], model.input_shapes, Options(mode, interpolation, args.size))
+    source = open_source([str(p) for p in paths], model.input_shapes, Options(mode, interpolation, args.size))
     if args.row >= len(source.names):
         raise UsageError(f"--row {args.row}: {path} has {len(source.names)}, counted from 0")
     batch = next(islice(source.batches(1), args.row, None))
@@ -207,18 +216,26 @@ def _file(args: argparse.Namespace, model: Model, path: Path) -> tuple[list[NDAr
         name = f"{path.name}, row {args.row}" if len(source.names) > 1 else path.name
         return batch.arrays, InputFacts(name, "taken as it is")
     height, width, channels = source.size
-    shown = np.rint(read_picture(path, (height, width), channels=channels, interpolation=interpolation))
+    pixels = read_picture(path, (height, width), channels=channels, interpolation=interpolation)
+    shown = np.rint(pixels).astype(np.uint8)
     words = f"resized to {height} x {width} ({interpolation}), scaled as {mode}"
-    return batch.arrays, InputFacts(path.name, words, shown.astype(np.uint8).squeeze())
+    return batch.arrays, InputFacts(path.name, words, shown[..., 0] if channels == 1 else shown)
 
 
 def _is_series(path: Path) -> bool:
-    if path.is_dir():
-        return not any(f.suffix.lower() in PICTURE_SUFFIXES for f in path.rglob("*"))
-    return path.suffix.lower() == ".dcm"
+    """Whether it is a DICOM file, or a folder with one anywhere in it."""
+    if not path.is_dir():
+        return path.suffix.lower() not in (*PICTURE_SUFFIXES, ".npy", ".csv") and _is_dicom(path)
+    return any(_is_dicom(file) for file in path.rglob("*"))
 
 
-def _ct(args: argparse.Namespace, model: Model) -> tuple[list[NDArray[np.float32]], InputFacts]:
+def _is_dicom(path: Path) -> bool:
+    from convcore.medical.dicom_file import reads_as_dicom
+
+    return path.is_file() and reads_as_dicom(path)
+
+
+def _ct(args: argparse.Namespace, model: Model, path: Path) -> tuple[list[NDArray[np.float32]], InputFacts]:
     """A slice, or the surroundings of a place, as the model's card wants it."""
     from convcore.medical import hu_volume, load_card, read_series
     from convcore.study import InputFacts
@@ -227,7 +244,7 @@ def _ct(args: argparse.Namespace, model: Model) -> tuple[list[NDArray[np.float32
     if not args.card and not card_file.is_file():
         raise UsageError(f"{args.model} has no model card beside it: say --card CARD.toml (docs/medical.md)")
     card = load_card(card_file)
-    volume = hu_volume(read_series(args.input, series_uid=args.series))
+    volume = hu_volume(read_series(path, series_uid=args.series))
     index, x = _slice(args, volume, card) if card.kind == "mask2d" else _place(args, volume, card)
     low, high = card.clip_hu
     words = f"slice {index}, HU clipped to {low:g} to {high:g}"
@@ -235,7 +252,7 @@ def _ct(args: argparse.Namespace, model: Model) -> tuple[list[NDArray[np.float32
         words += " and scaled to 0 to 1"
     note(f"convcore study: slice {index} of {volume.shape[0]}")
     return [x], InputFacts(
-        name=Path(args.input).name,
+        name=path.name,
         preprocess=words,
         hu=volume.array[index],
         spacing=(volume.spacing[1], volume.spacing[2]),

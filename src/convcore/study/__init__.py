@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from convcore.study.parts import Selection
-from convcore.study.record import InputFacts, Run, make_record
+from convcore.study.record import InputFacts, Run, check, make_record
 from convcore.study.report import Report
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ __all__ = [
     "Report",
     "Run",
     "Selection",
+    "check",
     "plot_curves",
     "plot_devices",
     "plot_feature_maps",

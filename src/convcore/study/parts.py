@@ -7,6 +7,8 @@ input they are computed from. What a window reads beyond the input is padding, a
 from __future__ import annotations
 
 import math
+import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -16,7 +18,7 @@ import numpy as np
 from convcore.errors import ArgumentError
 from convcore.loader.graph import Graph, Node
 
-__all__ = ["Block", "InputPart", "NodePart", "Selection", "choose_parts"]
+__all__ = ["Block", "InputPart", "NodePart", "Selection", "check_selection", "choose_parts"]
 
 #: A node whose inputs, outputs and weights are no larger than this is kept whole, if all of them can be.
 _WHOLE_BYTES = 64 << 10
@@ -51,15 +53,33 @@ class Selection:
         Output positions to keep as well, each with its surroundings; a position has one index for each
         spatial axis.
 
+    Raises
+    ------
+    ArgumentError
+        A channel or an index that is no whole number.
+
     Examples
     --------
-    >>> Selection(channels=(0, 3)).layers
-    ()
+    >>> Selection(channels=np.array([0, 3])).channels
+    (0, 3)
     """
 
-    layers: tuple[str, ...] = ()
-    channels: tuple[int, ...] = ()
-    at: tuple[tuple[int, ...], ...] = ()
+    layers: Sequence[str] = ()
+    channels: Sequence[int] = ()
+    at: Sequence[Sequence[int]] = ()
+
+    def __post_init__(self) -> None:
+        layers = (self.layers,) if isinstance(self.layers, str) else self.layers
+        object.__setattr__(self, "layers", tuple(layers))
+        object.__setattr__(self, "channels", _whole_numbers(self.channels, "channels"))
+        object.__setattr__(self, "at", tuple(_whole_numbers(place, "position") for place in self.at))
+
+
+def _whole_numbers(values: Sequence[int], name: str) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(v) for v in values)
+    except TypeError:
+        raise ArgumentError("study", name, got=values, expected="whole numbers") from None
 
 
 class InputPart(NamedTuple):
@@ -123,9 +143,9 @@ def choose_parts(
     Raises
     ------
     ArgumentError
-        A layer, a channel or a position that the network does not have.
+        See :func:`check_selection`.
     """
-    chosen = _chosen_nodes(graph, selection)
+    chosen = check_selection(graph, selection)
     whole_bytes = min(_WHOLE_BYTES, _ALL_BYTES // max(len(chosen), 1))
     for positions, channels in _AMOUNTS:
         amount = Amount(positions, channels, whole_bytes)
@@ -135,14 +155,22 @@ def choose_parts(
     return parts, amount
 
 
-def _chosen_nodes(graph: Graph, selection: Selection) -> list[Node]:
-    names = [layer.name for layer in graph.layers]
-    for name in selection.layers:
-        if name not in names:
-            raise ArgumentError("study", "layer", got=name, expected=_some(names))
+def check_selection(graph: Graph, selection: Selection) -> list[Node]:
+    """Return the nodes that `selection` is about. The name of a layer used several times is about every use.
+
+    Raises
+    ------
+    ArgumentError
+        A layer, a channel or a position that the network does not have.
+    """
     nodes = [n for n in graph.nodes if n.operation != "input"]
     if selection.layers:
-        nodes = [n for n in nodes if n.layer in selection.layers]
+        uses = {n.layer: re.sub(r":\d+$", "", n.layer) for n in nodes}
+        for name in selection.layers:
+            if name not in uses and name not in uses.values():
+                computing = [layer.name for layer in graph.layers if layer.name in uses]
+                raise ArgumentError("study", "layer", got=name, expected=_some(computing))
+        nodes = [n for n in nodes if {n.layer, uses[n.layer]} & set(selection.layers)]
     for channel in selection.channels:
         if not any(0 <= channel < _channels(node) for node in nodes):
             most = max(map(_channels, nodes), default=0)

@@ -21,14 +21,16 @@ from numpy.typing import NDArray
 import convcore
 from convcore import _native
 from convcore.errors import ArgumentError
+from convcore.gpu import describe
 from convcore.loader.flops import node_flops
 from convcore.loader.graph import Graph, Node
 from convcore.run.profile import CudaProfile, Profile
 from convcore.study.blobs import Blobs
-from convcore.study.parts import NodePart, Selection, choose_parts
+from convcore.study.layout import view_of
+from convcore.study.parts import NodePart, Selection, check_selection, choose_parts
 from convcore.study.pictures import as_picture, sprite
 
-__all__ = ["InputFacts", "Run", "make_record"]
+__all__ = ["InputFacts", "Run", "check", "make_record"]
 
 FORMAT = 1
 #: Bins of a histogram.
@@ -63,6 +65,11 @@ class InputFacts:
         (level, width) in HU to begin with.
     labels
         Names of the classes.
+
+    Raises
+    ------
+    ArgumentError
+        A picture that is not uint8 or not grey or RGB, or Hounsfield units that are no slice.
     """
 
     name: str = "input"
@@ -72,6 +79,18 @@ class InputFacts:
     spacing: tuple[float, float] | None = None
     window: tuple[float, float] = (-600.0, 1500.0)
     labels: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(self.labels))
+        shape = np.shape(self.picture) if self.picture is not None else (1, 1)
+        grey_or_rgb = len(shape) == 2 or (len(shape) == 3 and shape[2] == 3)
+        if self.picture is not None and (self.picture.dtype != np.uint8 or not grey_or_rgb):
+            got = f"{self.picture.dtype} {shape}"
+            raise ArgumentError("study", "picture", got=got, expected="uint8 (h, w) or (h, w, 3) RGB")
+        if self.hu is not None and np.ndim(self.hu) != 2:
+            raise ArgumentError(
+                "study", "Hounsfield units", got=np.shape(self.hu), expected="(h, w), a slice"
+            )
 
 
 @dataclass(frozen=True)
@@ -107,10 +126,10 @@ def make_record(run: Run, facts: InputFacts, selection: Selection) -> tuple[dict
     ArgumentError
         Names for another number of classes, or a layer, channel or position that the network does not have.
     """
-    graph = run.graph
-    values = {name: value[0] for name, value in run.values.items()}
-    if facts.labels and (count := _classes(graph)) not in (0, len(facts.labels)):
-        raise ArgumentError("study", "names of classes", got=len(facts.labels), expected=str(count))
+    check(run.graph, facts, selection)
+    view = view_of(run.graph)
+    graph = view.graph
+    values = {name: view.value(name, value[0]) for name, value in run.values.items()}
     parts, amount = choose_parts(graph, values, selection)
     blobs = Blobs()
     owners = _Owners(graph)
@@ -119,7 +138,7 @@ def make_record(run: Run, facts: InputFacts, selection: Selection) -> tuple[dict
     layers = _layers(graph, owners, steps)
     record = {
         "format": FORMAT,
-        "model": _model(graph, run.profile, layers),
+        "model": _model(graph, run.profile, layers, bool(view.turned)),
         "machine": _machine(run),
         "input": _input(graph, values, facts, blobs),
         "answer": _answer(graph, values, facts.labels),
@@ -137,6 +156,19 @@ def make_record(run: Run, facts: InputFacts, selection: Selection) -> tuple[dict
         },
     }
     return record, blobs
+
+
+def check(graph: Graph, facts: InputFacts, selection: Selection) -> None:
+    """Raise :class:`ArgumentError` for what :func:`make_record` would refuse; needs no run.
+
+    Raises
+    ------
+    ArgumentError
+        Names for another number of classes, or a layer, channel or position that the network does not have.
+    """
+    if facts.labels and (count := _classes(graph)) not in (0, len(facts.labels)):
+        raise ArgumentError("study", "names of classes", got=len(facts.labels), expected=str(count))
+    check_selection(view_of(graph).graph, selection)
 
 
 # ---- layers ---------------------------------------------------------------------------------------
@@ -180,7 +212,8 @@ def _layers(graph: Graph, owners: _Owners, steps: Sequence[Mapping[str, Any]]) -
                 "shape": list(node.shape),
                 "parameters": parameters,
                 "flops": flops,
-                "bytes": 4 * numbers if node.operation != "input" else 0,
+                # What no step computes (a reshape, a dropout) moves nothing.
+                "bytes": 4 * numbers if ran else 0,
                 "intensity": flops / (4 * numbers) if numbers else 0.0,
                 "step": ran[-1] if ran else None,
                 "steps": ran,
@@ -390,6 +423,7 @@ def _range(value: np.ndarray) -> dict[str, Any]:
         "deviation": float(finite.std(dtype=np.float64)) if finite.size else None,
         "zeros": float(np.count_nonzero(value == 0) / max(value.size, 1)),
         "nan": int(np.count_nonzero(np.isnan(value))),
+        "infinite": int(np.count_nonzero(np.isinf(value))),
         "count": int(value.size),
     }
 
@@ -401,7 +435,8 @@ def _histogram(value: np.ndarray) -> dict[str, Any]:
         return {"edges": [0.0, 1.0], "counts": [0]}
     low, high = float(finite.min()), float(finite.max())
     if low == high:
-        return {"edges": [low - 0.5, low + 0.5], "counts": [int(finite.size)]}
+        half = max(0.5, 1e-3 * abs(low))
+        return {"edges": [low - half, low + half], "counts": [int(finite.size)]}
     counts, edges = np.histogram(finite, np.linspace(low, high, _BINS + 1))
     return {"edges": edges.tolist(), "counts": counts.tolist()}
 
@@ -410,18 +445,20 @@ def _histogram(value: np.ndarray) -> dict[str, Any]:
 
 
 def _model(
-    graph: Graph, profile: Profile | CudaProfile, layers: Sequence[Mapping[str, Any]]
+    graph: Graph, profile: Profile | CudaProfile, layers: Sequence[Mapping[str, Any]], turned: bool
 ) -> dict[str, Any]:
     source = graph.source
     keras = f"Keras {source.keras_version}" if source.keras_version else "Keras version not stated"
     return {
         "name": graph.name,
         "file": Path(source.path).name,
-        "source": f"{source.format}, {keras}",
+        "source": f"{source.format}, {keras}" + (", channels first, shown last" if turned else ""),
         "parameters": graph.parameters,
         "flops": sum(layer["flops"] for layer in layers),
         "bytes": sum(s.bytes_read + s.bytes_written for s in profile.steps),
-        "ms": profile.ms,
+        # On a GPU a call replays all steps as one graph, without the gaps between them.
+        "ms": profile.ms if isinstance(profile, Profile) else profile.graph_ms,
+        "clock": None if isinstance(profile, Profile) else profile.clock,
         "least_ms": profile.least_ms if isinstance(profile, Profile) else None,
         "repeats": profile.repeats,
     }
@@ -435,7 +472,7 @@ def _machine(run: Run) -> dict[str, Any]:
         machine["peaks"] = {name: peaks[name] for name in ("gflops", "read_gbytes", "write_gbytes")}
     else:
         # The GPU's peaks are not measured here.
-        machine |= {"isa": None, "threads": None, "peaks": None}
+        machine |= {"isa": None, "threads": None, "peaks": None, "gpu": describe()["name"]}
     return {
         **machine,
         "versions": {

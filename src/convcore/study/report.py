@@ -66,7 +66,8 @@ class Report:
         InputError
             The file cannot be written.
         """
-        return write_bytes(path, self.html().encode())
+        # A file's name may hold bytes that are no text.
+        return write_bytes(path, self.html().encode("utf-8", "replace"))
 
     def _repr_html_(self) -> str:
         """In a notebook: the page in a frame of its own, so that its style is not the notebook's."""
