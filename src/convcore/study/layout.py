@@ -50,7 +50,7 @@ def view_of(graph: Graph) -> View:
 
 
 def _to_first(node: Node) -> bool:
-    """Whether the loader moves the last axis to the front here; what a Permute layer does is the model's own."""
+    """Whether the loader moves the last axis to the front; what a Permute layer does is the model's own."""
     rank = len(node.shape)
     return _by_loader(node) and _axes(node) == (rank - 1, *range(rank - 1))
 
