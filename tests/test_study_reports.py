@@ -38,18 +38,18 @@ def pages(browser: Browser) -> Iterator[list[Page]]:
         page.page.context.close()
 
 
-def walk(page: Page) -> list[str]:
-    """Go through every layer by its address, and return the titles that were shown."""
-    names = page.evaluate("convcore.study.layers.map(layer => layer.name)")
-    shown = []
-    for name in names:
-        page.evaluate("name => { location.hash = `layer=${encodeURIComponent(name)}`; }", name)
+def walk(page: Page) -> None:
+    """Go through every layer by its address: each is shown, with its numbers where it has any."""
+    layers = page.evaluate("convcore.study.layers.map(({ name, shape }) => ({ name, shape }))")
+    assert layers
+    for layer in layers:
+        page.evaluate("name => { location.hash = `layer=${encodeURIComponent(name)}`; }", layer["name"])
         page.page.wait_for_function(
-            "name => document.getElementById('panel-title').textContent.includes(name)", arg=name
+            "name => document.getElementById('panel-title').firstChild.textContent === name",
+            arg=layer["name"],
         )
-        shown.append(page.evaluate("document.getElementById('panel-title').textContent"))
-    assert len(shown) == len(names) > 0
-    return shown
+        shown = page.evaluate("document.getElementById('panel').textContent")
+        assert " \u00d7 ".join(map(str, layer["shape"])) in re.sub(r"\s", " ", shown)
 
 
 def command(target: Path, *words: object) -> Path:

@@ -1,7 +1,7 @@
 """One run of a network on one input, as plain data: what the report shows, and nothing about how.
 
 The format is in ``docs/study.md``. Numbers that are kept exactly are float32 bit for bit; sums and histograms
-are of all numbers of a layer, kept or not.
+are of all finite numbers of a layer, kept or not.
 """
 
 from __future__ import annotations
