@@ -2,7 +2,7 @@
 
 The loader keeps the layout of a channels-first file, and puts ``permute`` nodes around what its kernels
 compute channels last. To whoever looks, a map's channels are its channels wherever the file has them: here
-those nodes become ``identity``, and everything between two of them is turned to channels last.
+those nodes are gone, and everything between two of them is turned to channels last.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _POINTWISE = frozenset(
 
 
 class View(NamedTuple):
-    """A graph to look at, and which of its nodes the file has channels first.
+    """A graph to look at, and which of its nodes the file has channels first. Some of the file's may be gone.
 
     Examples
     --------
@@ -46,7 +46,21 @@ class View(NamedTuple):
 def view_of(graph: Graph) -> View:
     """Return how `graph` is looked at; where its layouts cannot be told apart, as it is."""
     turned = _turned(graph)
-    return View(replace(graph, nodes=tuple(_node(n, turned) for n in graph.nodes)), turned)
+    source: dict[str, str] = {}  # what to read instead of a node that is gone
+    nodes = []
+    for node in graph.nodes:
+        read = tuple(source.get(name, name) for name in node.inputs)
+        if (node.name in turned and _to_first(node)) or (_to_last(node) and node.inputs[0] in turned):
+            source[node.name] = read[0]
+        else:
+            nodes.append(replace(_node(node, turned), inputs=read))
+    view = replace(
+        graph,
+        nodes=tuple(nodes),
+        outputs=tuple(source.get(name, name) for name in graph.outputs),
+        layers=tuple(x._replace(node=source.get(x.node, x.node)) for x in graph.layers),
+    )
+    return View(view, turned - set(source))
 
 
 def _to_first(node: Node) -> bool:
@@ -98,13 +112,10 @@ def _may_turn(node: Node) -> bool:
 
 
 def _node(node: Node, turned: frozenset[str]) -> Node:
+    """The node as the view has it."""
     if node.name not in turned:
-        if _to_last(node) and node.inputs[0] in turned:
-            return replace(node, operation="identity", attributes={})
         return node if node.shape else replace(node, shape=(1,))
     shape = (*node.shape[1:], node.shape[0])
-    if _to_first(node):
-        return replace(node, operation="identity", attributes={}, shape=shape)
     rank = len(node.shape)
     attributes: dict[str, Any] = dict(node.attributes)
     if "axis" in attributes:

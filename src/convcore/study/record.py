@@ -129,7 +129,7 @@ def make_record(run: Run, facts: InputFacts, selection: Selection) -> tuple[dict
     check(run.graph, facts, selection)
     view = view_of(run.graph)
     graph = view.graph
-    values = {name: view.value(name, value[0]) for name, value in run.values.items()}
+    values = {node.name: view.value(node.name, run.values[node.name][0]) for node in graph.nodes}
     parts, amount = choose_parts(graph, values, selection)
     blobs = Blobs()
     owners = _Owners(graph)
