@@ -74,6 +74,12 @@ function strongestChannel(node) {
   return channels[peaks.indexOf(largestOf(peaks, (peak) => peak))];
 }
 
+/** The channel to begin with: the one that the layer's map shows, which is of the activation, else the strongest. */
+function firstChannel({ main, then }) {
+  const shown = then?.exact?.blocks.length ? strongestChannel(then) : null;
+  return main.exact.channels.includes(shown) ? shown : strongestChannel(main);
+}
+
 // --- positions in words -------------------------------------------------------------------------------------------
 
 function calculationName({ main, then }) {
@@ -141,7 +147,7 @@ class Spreadsheet {
     this.block = (at && blockWith(main, at)) || blocks[0];
     this.chosen = {
       position: at && blockWith(main, at) ? at : [...this.block.start],
-      channel: channels.includes(channel) ? channel : strongestChannel(main),
+      channel: channels.includes(channel) ? channel : firstChannel(this.calculation),
     };
     this.flip &&= CONVOLUTIONS.has(main.operation);
     this.preview = null;
