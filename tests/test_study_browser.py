@@ -363,10 +363,10 @@ def points() -> np.ndarray:
 
 def assert_close(got: list[float], x: np.ndarray, wanted: np.ndarray) -> None:
     """A few roundings of exp and of the sums after it, each of at most |x| + 1 or of the result."""
-    finite = np.isfinite(x)
-    assert np.array_equal(np.array(got)[~finite], wanted[~finite], equal_nan=True)
-    x, wanted, error = x[finite], wanted[finite], np.abs(np.array(got) - wanted)[finite]
-    assert np.all(error <= 16 * EPS * (1 + np.abs(x) + np.abs(wanted)))
+    y, finite = np.array(got), np.isfinite(x)
+    assert np.array_equal(y[~finite], wanted[~finite], equal_nan=True)
+    x, y, wanted = x[finite], y[finite], wanted[finite]
+    assert np.all(np.abs(y - wanted) <= 16 * EPS * (1 + np.abs(x) + np.abs(wanted)))
 
 
 @pytest.mark.parametrize("kind", sorted(ACTIVATIONS))
@@ -652,7 +652,7 @@ def shown_ms(text: str) -> float:
 
 def test_the_page_says_how_much_is_kept(browser: Browser, tmp_path: Path) -> None:
     model = convcore.load_model(data.path("lung_segmentation.keras"))
-    x = np.random.default_rng(1).random((1, 64, 64, 1), dtype=np.float32)
+    x = np.random.default_rng(1).random((1, 128, 128, 1), dtype=np.float32)
     report = model.study(x, repeats=1)
     opened = browser.open(report.save(tmp_path / "all.html"))
     kept = report.record["kept"]
