@@ -35,7 +35,7 @@ _WRITTEN_SIZE, _WRITTEN_COUNT = 5, 40
 _MOST_PICTURES, _MOST_ACROSS = 256, 16
 #: Points of a curve.
 _POINTS = 2001
-#: A slope below this lets less than a hundredth of a gradient through; the slightest leak, 0.01, is not below.
+#: A slope below this lets less than a hundredth of a gradient through; the slightest leak has 0.01.
 _VANISHED = 0.01
 _MOST_BARS = 120
 
