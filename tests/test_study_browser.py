@@ -656,12 +656,12 @@ def test_the_page_says_how_much_is_kept(browser: Browser, tmp_path: Path) -> Non
     report = model.study(x, repeats=1)
     opened = browser.open(report.save(tmp_path / "all.html"))
     kept = report.record["kept"]
-    words = f"Of each layer, {kept['positions']} positions and {kept['channels']} channels are kept exactly"
+    words = f"Of each layer {kept['positions']} positions and {kept['channels']} channels are kept exactly"
     assert words in opened.page.locator("#about").inner_text()
     asked = model.study(x, repeats=1, layers=["down1b_conv"], channels=[0, 3], at=[(5, 6)])
     opened.goto(asked.save(tmp_path / "asked.html"))
     said = opened.page.locator("#about").inner_text()
-    assert "Of the layers down1b_conv, 64 positions, and those around (5, 6), and channels 0, 3 are" in said
+    assert "Of down1b_conv 64 positions, those around (5, 6) and channels 0, 3 are kept exactly" in said
     opened.page.context.close()
 
 

@@ -41,14 +41,13 @@ function aboutView() {
 
 /** How much of a layer is here exactly, and what of that was asked for. */
 function keptText({ positions, channels, asked }) {
-  const layers = asked.layers.length ? `Of the layers ${asked.layers.join(", ")}` : "Of each layer";
+  const layers = asked.layers.length ? asked.layers.join(", ") : "each layer";
   const which = asked.channels.length
     ? `channels ${rangesText(asked.channels)}`
     : `${channels} ${channels === 1 ? "channel" : "channels"}`;
   const at = asked.at.map((place) => `(${place.join(", ")})`).join(", ");
-  const around = at && `, and those around ${at},`;
-  const where = `${positions} ${positions === 1 ? "position" : "positions"}${around}`;
-  return `${layers}, ${where} and ${which} are kept exactly; a small one is kept whole.`;
+  const where = `${positions} ${positions === 1 ? "position" : "positions"}${at && `, those around ${at}`}`;
+  return `Of ${layers} ${where} and ${which} are kept exactly; a small layer is kept whole.`;
 }
 
 function answerView({ output, shape, top }) {
