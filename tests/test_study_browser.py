@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +13,14 @@ import pytest
 
 import convcore
 from convcore import data
+from convcore.engine import Model
 from convcore.medical import make_phantom
+from convcore.plan import Device
 from convcore.reference import ACTIVATIONS
 from convcore.study import InputFacts
-from convcore.study.report import SCRIPTS
 
 from .browser import Browser, Page
+from .graphs import GraphBuilder
 
 #: The article's, and what each is called in the reference.
 ARTICLE = ("sigmoid", "tanh", "relu", "elu", "leaky_divide", "rrelu", "noisy_relu")
@@ -92,16 +93,6 @@ def test_the_page_forbids_itself_the_network(page: Page) -> None:
     refused = page.evaluate("fetch('https://example.org/').then(() => false, () => true)")
     assert refused
     page.complaints.clear()  # the browser says what it refused
-
-
-def test_no_name_is_defined_twice() -> None:
-    """The scripts share one scope, in which a second function of a name silently replaces the first."""
-    seen: dict[str, str] = {}
-    for script in SCRIPTS:
-        text = (resources.files("convcore.study") / "web" / f"{script}.js").read_text("utf-8")
-        for name in re.findall(r"^(?:async )?(?:function\*?|const|let|class) (\w+)", text, re.M):
-            assert name not in seen, f"{name} in {seen[name]}.js and {script}.js"
-            seen[name] = script
 
 
 # ---- keyboard -------------------------------------------------------------------------------------
@@ -194,9 +185,11 @@ def test_the_table_sorts_and_leads_to_layers(page: Page) -> None:
 def test_sizes_and_costs_are_the_records(page: Page) -> None:
     layer = page.evaluate("convcore.study.layers.find((layer) => layer.class === 'Conv2D')")
     page.evaluate("(name) => convcore.setRoute({ layer: name })", layer["name"])
-    shown = page.page.locator("#panel .facts").first.inner_text().replace("\u202f", "")
-    assert "×".join(map(str, layer["shape"])) in shown
-    assert str(layer["parameters"]) in shown
+    facts = page.page.locator("#panel .facts").first
+    names, values = facts.locator("dt").all_inner_texts(), facts.locator("dd").all_inner_texts()
+    shown = {n: v.replace("\u202f", "") for n, v in zip(names, values, strict=True)}
+    assert shown["Output"] == "×".join(map(str, layer["shape"]))
+    assert shown["Parameters"] == str(layer["parameters"])
     row = page.page.locator(f"#layers tr[data-layer='{layer['name']}']").inner_text().replace("\u202f", "")
     assert "×".join(map(str, layer["shape"])) in row
 
@@ -361,18 +354,27 @@ def test_boxes_of_the_graph_do_not_overlap(still: Page, inputs: list[list[int]])
 # ---- activation curves ----------------------------------------------------------------------------
 
 
+NOT_FINITE = [-np.inf, np.inf, np.nan]
+
+
 def points() -> np.ndarray:
-    return np.concatenate([np.linspace(-12, 12, 481), [-100.0, -1e-8, 1e-8, 100.0]])
+    return np.concatenate([np.linspace(-12, 12, 481), [-100.0, -1e-8, 1e-8, 100.0], NOT_FINITE])
+
+
+def assert_close(got: list[float], x: np.ndarray, wanted: np.ndarray) -> None:
+    """A few roundings of exp and of the sums after it, each of at most |x| + 1 or of the result."""
+    y, finite = np.array(got), np.isfinite(x)
+    assert np.array_equal(y[~finite], wanted[~finite], equal_nan=True)
+    x, y, wanted = x[finite], y[finite], wanted[finite]
+    assert np.all(np.abs(y - wanted) <= 16 * EPS * (1 + np.abs(x) + np.abs(wanted)))
 
 
 @pytest.mark.parametrize("kind", sorted(ACTIVATIONS))
 def test_curves_are_the_references(still: Page, kind: str) -> None:
     x = points()
-    got = np.array(still.evaluate("([kind, x]) => convcore.curveAt(kind, {}, x).values", [kind, x.tolist()]))
+    got = still.evaluate("([kind, x]) => convcore.curveAt(kind, {}, x).values", [kind, x.tolist()])
     parameters = {"negative_slope": 0.2} if kind == "leaky_relu" else {}
-    wanted = ACTIVATIONS[kind](x, **parameters)
-    # A few roundings of exp and of the sums after it, each of at most |x| + 1 or of the result.
-    assert np.all(np.abs(got - wanted) <= 16 * EPS * (1 + np.abs(x) + np.abs(wanted)))
+    assert_close(got, x, ACTIVATIONS[kind](x, **parameters))
 
 
 @pytest.mark.parametrize(
@@ -392,14 +394,13 @@ def test_curves_are_the_references(still: Page, kind: str) -> None:
 def test_curves_follow_their_parameters(still: Page, kind: str, parameters: dict[str, Any]) -> None:
     x = points()
     got = still.evaluate("(a) => convcore.curveAt(...a).values", [kind, parameters, x.tolist()])
-    wanted = ACTIVATIONS[kind](x, **parameters)
-    assert np.all(np.abs(np.array(got) - wanted) <= 16 * EPS * (1 + np.abs(x) + np.abs(wanted)))
+    assert_close(got, x, ACTIVATIONS[kind](x, **parameters))
 
 
 def test_prelu_multiplies(still: Page) -> None:
     x = points()
     got = still.evaluate("(x) => convcore.curveAt('prelu', { alpha: 0.3 }, x).values", x.tolist())
-    assert np.array_equal(got, np.where(x >= 0, x, 0.3 * x))
+    assert np.array_equal(got, np.where(x >= 0, x, 0.3 * x), equal_nan=True)
 
 
 @pytest.mark.parametrize("kind", sorted(ACTIVATIONS))
@@ -459,6 +460,28 @@ def test_the_layers_own_function_has_the_values_that_went_through_it(page: Page)
     found = re.search(r"about ([\d.]+)% of the values", said)
     assert found, said
     assert float(found[1]) == pytest.approx(100 * below, rel=0.06)  # two digits are shown
+
+
+def test_where_a_function_vanishes_does_not_depend_on_how_far_the_values_went(
+    browser: Browser, tmp_path: Path
+) -> None:
+    b = GraphBuilder(2)
+    x = b.input(40, 50, 1)
+    kinds = {"tanh": "vanishes (less than 0.01) below −2.99 and above 2.99", "relu": "is 0 below 0"}
+    kinds["sigmoid"] = "vanishes (less than 0.01) below −4.58 and above 4.58"
+    model = Model(b.graph(*(b.activation(x, kind) for kind in kinds)), Device())
+    values = np.linspace(-20000, 19000, 2000, dtype=np.float32).reshape(1, 40, 50, 1)
+    opened = browser.open(model.study(values, repeats=1).save(tmp_path / "far.html"))
+    for kind, words in kinds.items():
+        layer = opened.evaluate(
+            """(kind) => Object.values(convcore.study.nodes)
+               .find((node) => node.attributes.kind === kind).name""",
+            kind,
+        )
+        opened.evaluate("(name) => convcore.setRoute({ layer: name })", layer)
+        assert words in opened.page.locator("#panel").inner_text(), kind
+    assert opened.complaints == []
+    opened.page.context.close()
 
 
 # ---- CT -------------------------------------------------------------------------------------------
@@ -568,16 +591,104 @@ def test_what_was_not_measured_is_left_open(browser: Browser, tmp_path: Path) ->
     model = convcore.load_model(data.path("sonar.keras"))
     report = model.study(np.full((1, 60), 0.2, np.float32), repeats=1)
     record = report.record
-    record["machine"] |= {"device": "cuda", "isa": None, "threads": None, "peaks": None}
+    record["machine"] |= {
+        "device": "cuda",
+        "isa": None,
+        "threads": None,
+        "peaks": None,
+        "gpu": "GPU of a test",
+    }
+    record["model"] |= {"clock": "CUDA events", "ms": 0.5 * record["model"]["ms"]}
+    node = record["nodes"][record["layers"][-1]["nodes"][-1]]
+    node["range"] |= {"infinite": 7}
     record["model"]["least_ms"] = None
     for part in (*record["layers"], *record["steps"]):
         part["fraction"] = None
     opened = browser.open(report.save(tmp_path / "gpu.html"))
     assert "not measured" in opened.page.locator("#roofline").inner_text()
     shares = opened.page.locator("#layers tr td:nth-child(10)").all_inner_texts()
-    assert set(shares) == {"–"}
+    assert set(shares) <= {"–", ""}
+    colophon = opened.page.locator("#colophon").inner_text()
+    assert "GPU of a test beside" in colophon and "by CUDA events" in colophon
+    assert opened.page.locator("#layers tfoot th").all_inner_texts() == [
+        "All steps, one by one",
+        "Whole network",
+    ]
+    opened.evaluate("convcore.setRoute({ layer: convcore.study.layers.at(-1).name })")
+    assert "Infinite\n7" in opened.page.locator("#panel").inner_text()
     assert opened.complaints == []
     opened.page.context.close()
+
+
+def test_times_of_the_table_add_up(browser: Browser, tmp_path: Path) -> None:
+    """Also where a layer runs in two steps, and another layer is the first of one of them."""
+    model = convcore.load_model(data.path("sonar.keras"))
+    report = model.study(np.full((1, 60), 0.2, np.float32), repeats=1)
+    record = report.record
+    layers, steps = record["layers"], record["steps"]
+    ran = [layer for layer in layers if layer["steps"]]
+    for step, ms in zip(steps, (3.0, 5.0, 2.0, 1.0, 4.0, 6.0), strict=False):
+        step["ms"] = ms
+    first, second = layers.index(ran[0]), layers.index(ran[1])
+    steps[0]["layers"], steps[1]["layers"] = [first, second], [second]
+    layers[first] |= {"steps": [0], "ms": 3.0}
+    layers[second] |= {"steps": [0, 1], "step": 1, "ms": 8.0}
+    record["model"]["ms"] = sum(step["ms"] for step in steps)
+    opened = browser.open(report.save(tmp_path / "steps.html"))
+    cells = opened.page.locator("#layers tbody tr td:nth-child(8)").all_inner_texts()
+    assert sum(map(shown_ms, cells)) == pytest.approx(record["model"]["ms"], rel=1e-2)
+    assert shown_ms(opened.page.locator("#layers tfoot tr:last-child td:nth-child(8)").inner_text()) == (
+        pytest.approx(record["model"]["ms"], rel=1e-2)
+    )
+    shared = opened.page.locator(f"#layers tr[data-layer='{layers[second]['name']}'] td:nth-child(8)")
+    assert shared.inner_text().replace("\u202f", " ") == f"5 ms and with {layers[first]['name']}"
+    opened.page.context.close()
+
+
+def shown_ms(text: str) -> float:
+    found = re.match(r"([\d.]+)\u202f([mµ])s", text)
+    return float(found[1]) * (1 if found[2] == "m" else 1e-3) if found else 0.0
+
+
+def test_the_page_says_how_much_is_kept(browser: Browser, tmp_path: Path) -> None:
+    model = convcore.load_model(data.path("lung_segmentation.keras"))
+    x = np.random.default_rng(1).random((1, 128, 128, 1), dtype=np.float32)
+    report = model.study(x, repeats=1)
+    opened = browser.open(report.save(tmp_path / "all.html"))
+    kept = report.record["kept"]
+    words = f"Of each layer {kept['positions']} positions and {kept['channels']} channels are kept exactly"
+    assert words in opened.page.locator("#about").inner_text()
+    asked = model.study(x, repeats=1, layers=["down1b_conv"], channels=[0, 3], at=[(5, 6)])
+    opened.goto(asked.save(tmp_path / "asked.html"))
+    said = opened.page.locator("#about").inner_text()
+    assert "Of down1b_conv 64 positions, those around (5, 6) and channels 0, 3 are kept exactly" in said
+    opened.page.context.close()
+
+
+def test_parameters_that_are_no_numbers_are_words(browser: Browser, tmp_path: Path) -> None:
+    b = GraphBuilder(4)
+    x = b.input(3, 3, 2)
+    outputs = b.activation(x, "gelu", approximate=False), b.activation(x, "relu", max_value=None)
+    model = Model(b.graph(*outputs), Device())
+    report = model.study(np.ones((1, 3, 3, 2), np.float32), repeats=1)
+    for name, words in zip(outputs, ("approximate: no", "max value: none"), strict=True):
+        opened = browser.open(report.save(tmp_path / "words.html"), f"layer={name}")
+        assert words in opened.page.locator("#panel").inner_text()
+        opened.page.context.close()
+
+
+def test_a_single_large_number_has_a_histogram(browser: Browser, tmp_path: Path) -> None:
+    """Its bin may have two edges that are the same float."""
+    model = convcore.load_model(data.path("sonar.keras"))
+    report = model.study(np.full((1, 60), 0.2, np.float32), repeats=1)
+    for value in (0.0, 3.0, 1e17, -1e30):
+        for node in report.record["nodes"].values():
+            node["histogram"] = {"edges": [value - 0.5, value + 0.5], "counts": [60]}
+        opened = browser.open(report.save(tmp_path / "large.html"))
+        box = opened.page.locator("#panel .chart-box svg.chart rect.bar").last.bounding_box()
+        assert box is not None and box["width"] > 100
+        assert opened.complaints == []
+        opened.page.context.close()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -116,6 +116,18 @@ def test_where_a_slope_vanishes_is_marked() -> None:
     assert places.min() == -4 and -0.01 < places.max() <= 0
 
 
+def test_a_slope_vanishes_below_a_hundredth() -> None:
+    """However steep the function is elsewhere; the slope of tanh is 0.01 at 2.993."""
+    functions = {"tanh": np.tanh, "10 tanh": lambda x: 10 * np.tanh(x), "leak": lambda x: 0.01 * x}
+    bars = study.plot_curves(functions, low=-6, high=6).axes[1].collections
+    ends = [
+        [np.abs(path.vertices[:, 0]).min() for path in bar.get_paths() if len(path.vertices)] for bar in bars
+    ]
+    assert ends[0] == pytest.approx([2.993] * 2, abs=0.01)
+    assert ends[1] == pytest.approx([np.arccosh(1000**0.5)] * 2, abs=0.01)
+    assert ends[2] == []
+
+
 def test_values_that_went_through_are_counted() -> None:
     figure = study.plot_curves({"tanh": np.tanh}, low=-1, high=1, values=[0.5, 0.5, -0.5, 7.0, np.nan])
     counts = sorted(p.get_height() for p in figure.axes[2].patches if p.get_height())

@@ -121,6 +121,12 @@ class Studied:
     def node(self, operation: str, index: int = 0) -> Node:
         return [n for n in self.graph.nodes if n.operation == operation][index]
 
+    def strongest(self, node: Node) -> int:
+        """The channel with the largest output of a node that is kept whole."""
+        assert self.record["nodes"][node.name]["exact"]["whole"]
+        value = self.values[node.name][0]
+        return int(value.reshape(-1, value.shape[-1]).max(axis=0).argmax())
+
     def reference(self, node: Node) -> np.ndarray:
         """What the reference computes of the engine's own inputs, without the batch axis."""
         return reference.evaluate_node(node, *(self.values[name] for name in node.inputs))[0]
@@ -381,7 +387,8 @@ def test_maps_show_numbers_where_they_are_wanted(studied: Studied, look: Opener)
     view.root.get_by_label("Numbers in the maps").check()
     shown = [_number(t) for t in view.root.locator(".output .sheet-cell").all_inner_texts()]
     # Three digits of each.
-    assert shown == pytest.approx(studied.values[node.name][0][..., 0].ravel(), rel=5e-3)
+    values = studied.values[node.name][0][..., studied.strongest(node)]
+    assert shown == pytest.approx(values.ravel(), rel=5e-3)
 
 
 def test_a_turned_kernel_is_true_convolution(studied: Studied, look: Opener) -> None:
@@ -524,6 +531,116 @@ def test_lines_and_volumes(line_and_volume: Studied, look: Opener) -> None:
 # ---- somebody else's spreadsheet ------------------------------------------------------------------
 
 
+# ---- what a layer opens on, other axes, large windows ---------------------------------------------
+
+
+def _other_axes() -> Graph:
+    b = GraphBuilder(11)
+    along = b.add("softmax", b.batch_norm(b.input(6, 5, 4), axis=0), {"axis": 0})
+    large = b.add("softmax", b.batch_norm(b.input(90, 20, 12), axis=1), {"axis": 1})
+    over_all = b.add("global_average_pool", b.input(256, 256, 1), {"keepdims": True})
+    return b.graph(along, large, over_all)
+
+
+@pytest.fixture(scope="module")
+def other_axes(tmp_path_factory: pytest.TempPathFactory) -> Studied:
+    return Studied(_other_axes(), tmp_path_factory.mktemp("axes") / "report.html")
+
+
+def test_batch_norm_along_another_axis_names_it(other_axes: Studied, look: Opener) -> None:
+    node = other_axes.node("batch_norm")
+    view = look(other_axes, node, "&at=4,2&channel=3")
+    caption = view.root.locator("[data-list='parts'] caption").inner_text()
+    assert caption == "Weights of row 4"
+    parts = [_number(value) for _, value in view.listed("parts")]
+    assert parts[0] == pytest.approx(node.weights["gamma"][4], rel=PRINTED)
+    place = (4, 2, 3)
+    assert view.total("value") == pytest.approx(
+        other_axes.reference(node)[place], rel=0, abs=other_axes.allowance(node)[place]
+    )
+
+
+def test_softmax_along_another_axis(other_axes: Studied, look: Opener) -> None:
+    node = other_axes.node("softmax")
+    view = look(other_axes, node, "&at=4,2&channel=3")
+    x = other_axes.values[node.inputs[0]][0][:, 2, 3].astype(float)
+    shown = {row[0]: _number(row[1]) for row in view.listed("softmax")}
+    assert shown == pytest.approx({f"row {i}": v for i, v in enumerate(x)}, rel=PRINTED)
+    assert view.total("value") == pytest.approx(other_axes.reference(node)[4, 2, 3], rel=2 * PRINTED)
+
+
+def test_softmax_along_an_axis_that_was_not_kept_says_so(other_axes: Studied, look: Opener) -> None:
+    node = other_axes.node("softmax", 1)
+    view = look(other_axes, node)
+    assert "along the column, and not all 20 values" in view.root.inner_text()
+
+
+def test_a_global_pool_of_a_large_map_that_keeps_its_axes(other_axes: Studied, look: Opener) -> None:
+    node = other_axes.node("global_average_pool")
+    view = look(other_axes, node)
+    assert view.total("value") == pytest.approx(other_axes.reference(node)[0, 0, 0], rel=0, abs=1e-9)
+
+
+def _in_one_layer(*, between: str) -> Graph:
+    """Identity, convolution, what is `between`, and a ReLU, as one layer of a file."""
+    b = GraphBuilder(13)
+    attributes = {"axes": (2, 0, 1)} if between == "permute" else {}
+    y = b.conv(b.add("identity", b.input(7, 6, 3)), 5, (3, 3))
+    last = b.activation(b.add(between, y, attributes), "relu")
+    graph = b.graph(last)
+    nodes = tuple(n if n.operation == "input" else replace(n, layer=last) for n in graph.nodes)
+    layers = tuple(layer for layer in graph.layers if layer.node in (*graph.inputs, last))
+    return replace(graph, nodes=nodes, layers=layers)
+
+
+@pytest.mark.parametrize("between", ["identity", "permute"])
+def test_a_layer_opens_on_what_it_computes(look: Opener, tmp_path: Path, between: str) -> None:
+    studied = Studied(_in_one_layer(between=between), tmp_path / "report.html")
+    node, after = studied.node("conv"), studied.node("activation")
+    view = look(studied, node)
+    # The activation is found behind what only turns axes.
+    operations = view.root.get_by_label("Operation", exact=True)
+    chosen = operations.evaluate("(select) => select.selectedOptions[0].textContent")
+    assert chosen == "conv, then relu"
+    for position, channel in _places(node):
+        view.go(position, channel)
+        place = (*position, channel)
+        wanted = max(studied.reference(node)[place], 0.0)
+        assert view.total("activated") == pytest.approx(wanted, rel=0, abs=studied.allowance(node)[place])
+        engine = studied.values[after.name][0]
+        engine = engine.transpose(1, 2, 0) if between == "permute" else engine
+        assert np.float32(view.total("activated-engine")) == engine[place]
+
+
+def test_the_strongest_channel_is_shown_first(studied: Studied, large: Studied, look: Opener) -> None:
+    node = studied.node("conv")
+    view = look(studied, node)
+    assert view.heading() == f"Output at row 0, column 0, channel {studied.strongest(node)}"
+    caption = view.page.locator("#panel .large-map figcaption").inner_text()
+    assert caption.startswith(f"Channel {studied.strongest(node)}.")
+    # Of a layer that is kept in parts, among what is kept.
+    node = large.node("conv")
+    exact = large.record["nodes"][node.name]["exact"]
+    value = large.values[node.name][0]
+    boxes = [
+        value[tuple(slice(s, s + n) for s, n in zip(block["start"], block["size"], strict=True))]
+        for block in exact["blocks"]
+    ]
+    peaks = [max(box[..., c].max() for box in boxes) for c in exact["channels"]]
+    view = look(large, node)
+    assert view.heading().endswith(f"channel {exact['channels'][int(np.argmax(peaks))]}")
+
+
+def test_parts_of_lines_and_volumes_are_named_by_their_axes(
+    line_and_volume: Studied, look: Opener, tmp_path: Path
+) -> None:
+    b = GraphBuilder(17)
+    large = Studied(b.graph(b.conv(b.input(20, 30, 40, 2), 12, (3, 3, 3))), tmp_path / "volume.html")
+    view = look(large, large.node("conv"))
+    parts = view.page.locator("#panel .exact").get_by_label("Part", exact=True).locator("option")
+    assert parts.first.text_content() == "depths 0 to 1, rows 0 to 3, columns 0 to 3"
+
+
 def test_howards_spreadsheet(browser: Browser, data_dir: Path, tmp_path: Path) -> None:
     """Jeremy Howard's workbook has every number of a network of four layers, in float64."""
     with np.load(data_dir / "golden" / "spreadsheet_cnn.npz") as file:
@@ -607,14 +724,15 @@ def test_of_a_large_layer_the_animation_visits_what_is_kept(large: Studied, look
 
 
 def test_steps_go_both_ways_and_pause_stops(studied: Studied, look: Opener) -> None:
-    view = look(studied, studied.node("conv"))
+    node = studied.node("conv")
+    view = look(studied, node)
     step, back, first = (
         view.root.get_by_role("button", name=n, exact=True) for n in ("Step", "Step back", "First")
     )
     step.click()
     step.click()
     back.click()
-    assert view.heading() == "Output at row 0, column 1, channel 0"
+    assert view.heading() == f"Output at row 0, column 1, channel {studied.strongest(node)}"
     first.click()
     view.root.get_by_role("button", name="Play").click()
     view.root.get_by_role("button", name="Pause").click()
@@ -647,22 +765,24 @@ def test_the_keyboard_alone_does_everything(studied: Studied, look: Opener) -> N
     expected, allowed = studied.reference(node), studied.allowance(node)
     view = look(studied, node)
     page = view.page
-    _tab_to(page, ".spreadsheet .flip")
+    _tab_to(page, ".spreadsheet input[type=checkbox]")
     page.keyboard.press("Space")
     page.keyboard.press("Space")
     _tab_to(page, ".spreadsheet [aria-label=Step]")
     page.keyboard.press("Enter")
     _tab_to(page, ".spreadsheet [role=grid]")
-    for key in ("ArrowRight", "ArrowDown", "ArrowDown", "ArrowLeft", "PageDown", "ArrowRight"):
-        page.keyboard.press(key)
-    place = (2, 2, 1)
-    assert view.heading() == "Output at row 2, column 2, channel 1"
+    channel = studied.strongest(node)
+    other, key = (channel + 1, "PageDown") if channel + 1 < node.shape[-1] else (channel - 1, "PageUp")
+    for pressed in ("ArrowRight", "ArrowDown", "ArrowDown", "ArrowLeft", key, "ArrowRight"):
+        page.keyboard.press(pressed)
+    place = (2, 2, other)
+    assert view.heading() == f"Output at row 2, column 2, channel {other}"
     assert view.total("value") == pytest.approx(expected[place], rel=0, abs=allowed[place])
     assert page.evaluate("document.activeElement.getAttribute('role')") == "grid"
     said = page.locator("#live").inner_text()
-    assert said.startswith("row 2, column 2, channel 1: ") and "engine's own" in said
+    assert said.startswith(f"row 2, column 2, channel {other}: ") and "engine's own" in said
     page.keyboard.press("Control+End")
-    assert view.heading() == "Output at row 6, column 5, channel 1"
+    assert view.heading() == f"Output at row 6, column 5, channel {other}"
     _tab_to(page, ".spreadsheet [data-list=channels] button[aria-pressed=false]")
     wanted = page.evaluate("document.activeElement.textContent")
     page.keyboard.press("Enter")

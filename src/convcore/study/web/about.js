@@ -14,7 +14,7 @@ function showModel() {
 
 /** What went in and what came out. */
 function aboutView() {
-  const { input, answer } = STUDY;
+  const { input, answer, kept } = STUDY;
   const picture =
     input.picture &&
     element("img", { class: "input", src: pictureAddress(input.picture), alt: `The input: ${input.name}` });
@@ -32,10 +32,22 @@ function aboutView() {
           ["Shape", shapeText(input.shape)],
           ["Made by", input.preprocess || null],
         ]),
+        element("p", { class: "note" }, keptText(kept)),
       ),
       element("div", {}, element("h2", {}, "What came out"), answer.map(answerView)),
     ),
   ];
+}
+
+/** How much of a layer is here exactly, and what of that was asked for. */
+function keptText({ positions, channels, asked }) {
+  const layers = asked.layers.length ? asked.layers.join(", ") : "each layer";
+  const which = asked.channels.length
+    ? `channels ${rangesText(asked.channels)}`
+    : `${channels} ${channels === 1 ? "channel" : "channels"}`;
+  const at = asked.at.map((place) => `(${place.join(", ")})`).join(", ");
+  const where = `${positions} ${positions === 1 ? "position" : "positions"}${at && `, those around ${at}`}`;
+  return `Of ${layers} ${where} and ${which} are kept exactly; a small layer is kept whole.`;
 }
 
 function answerView({ output, shape, top }) {
@@ -100,8 +112,9 @@ function colophon() {
       "p",
       { class: "note" },
       `Made on ${machine.date} with ${versions}. Times are medians of ${model.repeats ?? "several"} runs on ` +
-        `${machine.device === "cuda" ? "a GPU beside " : ""}${machine.cpu}` +
-        `${machine.isa ? `, ${machine.isa}, ${machine.threads} ${machine.threads === 1 ? "thread" : "threads"}` : ""}.`,
+        `${machine.device === "cuda" ? `${machine.gpu ?? "a GPU"} beside ` : ""}${machine.cpu}` +
+        `${machine.isa ? `, ${machine.isa}, ${machine.threads} ${machine.threads === 1 ? "thread" : "threads"}` : ""}` +
+        `${model.clock ? `, by ${model.clock}; the whole network's is that of one graph of all steps` : ""}.`,
     ),
   ];
 }

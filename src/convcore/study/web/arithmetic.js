@@ -258,9 +258,10 @@ function inputValue(node, position, channel, input = 0) {
 
 /** y = a x + b; `parts` say where a and b come from. */
 function explainBatchNorm(node, position, channel) {
-  const { axis, epsilon } = node.attributes;
-  const along = [...position, channel].at(axis);
-  const isLast = axis === -1 || axis === node.shape.length - 1;
+  const { epsilon } = node.attributes;
+  const { axis, name: axisIs } = axisOf(node);
+  const along = [...position, channel][axis];
+  const isLast = axis === node.shape.length - 1;
   const vector = (name) => {
     const blob = node.weights[name];
     return blob && array(blob)[isLast && blob.shape[0] !== node.shape.at(-1) ? keptSlot(node, channel) : along];
@@ -270,7 +271,7 @@ function explainBatchNorm(node, position, channel) {
   const b = (beta ?? 0) - mean * a;
   const x = inputValue(node, position, channel);
   return {
-    kind: "line", x, a, b, value: a * x + b,
+    kind: "line", x, a, b, value: a * x + b, along: `${axisIs} ${along}`,
     parts: [
       { name: "gamma γ", value: gamma, absent: "1 (none in the file)" },
       { name: "beta β", value: beta, absent: "0 (none in the file)" },
@@ -305,7 +306,7 @@ function explainActivation(node, position, channel) {
 /** An activation node's function at x. */
 function applyActivation(node, x) {
   const curve = functionOf(node.attributes.kind, node.attributes.parameters);
-  return { kind: "function", x, formula: formulaOf(curve), value: Number.isNaN(x) ? NaN : curve.value(x) };
+  return { kind: "function", x, formula: formulaOf(curve), value: curve.value(x) };
 }
 
 function formulaOf(curve) {
@@ -316,17 +317,31 @@ function formulaOf(curve) {
   return curve.formula + givenText(curve);
 }
 
+/** The axis of an output that an operation works along, and its name; the last axis is that of the channels. */
+function axisOf(node) {
+  const rank = node.shape.length;
+  const axis = (node.attributes.axis + rank) % rank;
+  return { axis, name: axis === rank - 1 ? "channel" : axisName(rank - 1, axis) };
+}
+
 function explainSoftmax(node, position, channel) {
-  const box = blockWith(node, position).inputs[0];
-  if (!box) return missing("The row that this softmax runs along was not kept.");
-  const read = boxReader(box);
-  const xs = Array.from({ length: node.shape.at(-1) }, (_, index) => read(position, index));
+  const { axis, name } = axisOf(node);
+  const place = [...position, channel];
+  const read = boxReader(blockWith(node, position).inputs[0]);
+  const source = STUDY.nodes[node.inputs[0]];
+  const xs = Array.from({ length: node.shape[axis] }, (_, index) => {
+    const at = place.with(axis, index);
+    return read(at.slice(0, -1), at.at(-1)) ?? engineValue(source, at.slice(0, -1), at.at(-1));
+  });
+  if (xs.includes(undefined)) {
+    return missing(`This softmax runs along the ${name}, and not all ${xs.length} values along it were kept.`);
+  }
   // Math.max(...xs) would pass thousands of arguments.
   const max = xs.reduce((best, x) => (x > best || Number.isNaN(x) ? x : best), -Infinity);
   const exps = xs.map((x) => Math.exp(x - max));
   const sum = exps.reduce((total, e) => total + e, 0);
   const row = xs.map((x, index) => ({ index, x, shifted: x - max, exp: exps[index], share: exps[index] / sum }));
-  return { kind: "softmax", row, max, sum, value: exps[channel] / sum };
+  return { kind: "softmax", row, axis: name, index: place[axis], max, sum, value: exps[place[axis]] / sum };
 }
 
 const COMBINE = {

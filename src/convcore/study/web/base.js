@@ -51,6 +51,11 @@ function bytesOf(base64) {
   return bytes;
 }
 
+/** A histogram of the JSON part, with its edges as numbers. */
+function histogramOf({ edges, counts }) {
+  return { edges: edges.map(numberOf), counts };
+}
+
 /** A number of the JSON part, which writes NaN as null and the infinities as words. */
 function numberOf(value) {
   if (value === null) return NaN;
@@ -133,6 +138,29 @@ function onChoose(container, act) {
     event.preventDefault();
     act(event.target);
   });
+}
+
+/** A check box with its label; `changed(on)` hears of every change. */
+function checkbox(label, on, changed) {
+  const input = element("input", { type: "checkbox", checked: on, onchange: () => changed(input.checked) });
+  return element("label", { class: "choice" }, input, ` ${label}`);
+}
+
+let choosersMade = 0;
+
+/** A choice among `names`, at first the one at `index`; `choose(index)` hears of every change. */
+function chooser(label, names, index, choose) {
+  const id = `choice-${choosersMade++}`;
+  const select = element(
+    "select",
+    { id, onchange: () => choose(select.selectedIndex) },
+    names.map((name, i) => element("option", { selected: i === index }, String(name))),
+  );
+  return element("span", { class: "choice" }, element("label", { for: id }, label), select);
+}
+
+function syncChooser(choice, index) {
+  if (choice?.isConnected) choice.querySelector("select").selectedIndex = index;
 }
 
 // --- numbers as text ------------------------------------------------------------------------------------------

@@ -19,11 +19,13 @@ function drawToWidth(box, draw) {
 /** Round numbers from `low` to `high`, about `wanted` of them. */
 function linearTicks(low, high, wanted = 5) {
   const rough = (high - low) / wanted;
+  if (!(rough > 0 && Number.isFinite(rough))) return [low];
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * ([1, 2, 5, 10].find((m) => m * power >= rough) ?? 10);
-  const ticks = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i++) ticks.push(i * step);
-  return ticks;
+  const first = Math.ceil(low / step - 1e-9);
+  // Counted before they are made: far from 0 adding 1 may change nothing.
+  const count = Math.min(Math.floor(high / step + 1e-9) - first + 1, 2 * wanted);
+  return Array.from({ length: Math.max(count, 0) }, (_, i) => (first + i) * step);
 }
 
 /** The powers of ten from `low` to `high`; every second or third of them where there are many. */
@@ -143,8 +145,10 @@ function histogramChart(
   { width, height = 170, log = true, label, xLabel = "value", under = null },
 ) {
   const most = Math.max(1, ...counts);
-  const low = edges[0],
-    high = edges.at(-1) > low ? edges.at(-1) : low + 1;
+  // Of a single large number the edges may be the same float.
+  const widened = edges.at(-1) > edges[0] ? 0 : Math.max(0.5, Math.abs(edges[0]) * 1e-3);
+  const low = edges[0] - widened,
+    high = edges.at(-1) + widened;
   const drawn = chart({
     width,
     height,
@@ -157,8 +161,8 @@ function histogramChart(
   under?.(drawn);
   counts.forEach((count, i) => {
     if (count === 0) return;
-    const left = drawn.x(edges[i]),
-      right = drawn.x(edges[i + 1] > edges[i] ? edges[i + 1] : high);
+    const left = drawn.x(edges[i] - widened),
+      right = drawn.x(edges[i + 1] + widened);
     drawn.marks.append(
       svg(
         "rect",

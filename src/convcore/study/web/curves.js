@@ -13,12 +13,12 @@ function ownFunction(node) {
   if (node.operation !== "prelu") {
     return {
       curve: functionOf(node.attributes.kind, node.attributes.parameters),
-      through: through && numbers(through),
+      through: through && histogramOf(through),
     };
   }
   const alphas = node.weights.alpha ? [...array(node.weights.alpha)] : [];
   const alpha = alphas.length ? alphas.reduce((a, b) => a + b, 0) / alphas.length : 0.25;
-  return { curve: functionOf("prelu", { alpha }), through: through && numbers(through), alphas };
+  return { curve: functionOf("prelu", { alpha }), through: through && histogramOf(through), alphas };
 }
 
 /** The curve of an activation node, for its layer's panel. */
@@ -56,21 +56,29 @@ function givenText(curve) {
 
 // --- where a derivative vanishes ------------------------------------------------------------------------------
 
+// All that is curved in these functions lies in here, however far the values go.
+const CURVED = [-20, 20];
+// A part narrower than this is where a derivative passes through 0, not where it stays there.
+const NARROWEST = 0.2;
+
+function evenly([low, high], steps) {
+  // Between grid points, and so not on a kink that is a round number.
+  return Array.from({ length: steps }, (_, i) => low + ((high - low) * (i + 0.4714)) / steps);
+}
+
 /** The parts of [low, high] in which |f'| is below VANISHED: [[from, to], ...], found on a grid and then halved. */
 function vanishingParts(curve, [low, high]) {
-  const steps = 800,
-    parts = [];
+  const parts = [];
   const vanishes = (x) => Math.abs(curve.derivative(x)) < VANISHED;
-  // Between grid points, and so not on a kink that is a round number.
-  const grid = Array.from({ length: steps }, (_, i) => low + ((high - low) * (i + 0.4714)) / steps);
+  const near = CURVED.map((x) => clamp(x, low, high));
+  const grid = [...evenly([low, high], 800), ...evenly(near, 800)].sort((a, b) => a - b);
   grid.forEach((x, i) => {
     if (!vanishes(x)) return;
     const before = i === 0 ? low : vanishes(grid[i - 1]) ? null : boundary(vanishes, grid[i - 1], x);
     if (before !== null) parts.push([before, x]);
-    parts.at(-1)[1] = i === steps - 1 ? high : vanishes(grid[i + 1]) ? x : boundary(vanishes, grid[i + 1], x);
+    parts.at(-1)[1] = i === grid.length - 1 ? high : vanishes(grid[i + 1]) ? x : boundary(vanishes, grid[i + 1], x);
   });
-  // A point at which a derivative passes through 0 is no place where it stays there.
-  return parts.filter(([from, to]) => to - from > (high - low) / 100);
+  return parts.filter(([from, to]) => to - from > NARROWEST);
 }
 
 /** Where `holds` begins to, between `outside`, where it does not, and `inside`. */
@@ -84,17 +92,19 @@ function boundary(holds, outside, inside) {
 }
 
 function vanishingText(curve, range, through) {
-  const parts = vanishingParts(curve, [Math.min(range[0], -20), Math.max(range[1], 20)]);
+  const parts = vanishingParts(curve, [Math.min(range[0], CURVED[0]), Math.max(range[1], CURVED[1])]);
   if (parts.length === 0)
     return `Its derivative does not vanish: it is at least ${short(leastSlope(curve), 3)} on both sides.`;
   const words = parts.map(([from, to], i) => {
-    const open = { left: i === 0 && from <= -20, right: i === parts.length - 1 && to >= 20 };
+    const open = { left: i === 0 && from <= CURVED[0], right: i === parts.length - 1 && to >= CURVED[1] };
     if (open.left && open.right) return "everywhere";
     if (open.left) return `below ${short(withoutDust(to), 3)}`;
     if (open.right) return `above ${short(withoutDust(from), 3)}`;
     return `from ${short(withoutDust(from), 3)} to ${short(withoutDust(to), 3)}`;
   });
-  const zero = parts.every(([from, to]) => curve.derivative((from + to) / 2) === 0);
+  // Beside the boundaries: farther in, a derivative that only becomes small is rounded to 0 as well.
+  const beside = parts.flatMap(([from, to]) => [from + 1e-6, to - 1e-6]);
+  const zero = beside.every((x) => curve.derivative(x) === 0);
   const where = `Its derivative ${zero ? "is 0" : "vanishes (less than 0.01)"} ${words.join(" and ")}`;
   if (!through) return `${where}: there no gradient comes back.`;
   return `${where}: about ${percent(
@@ -126,8 +136,8 @@ function shareWhere({ edges, counts }, holds) {
 // --- drawing --------------------------------------------------------------------------------------------------
 
 /** From -6 to 6, or as far as the values went. */
-function rangeFor(through, whole_) {
-  if (!through || !whole_) return [-6, 6];
+function rangeFor(through, asFarAsValues) {
+  if (!through || !asFarAsValues) return [-6, 6];
   const [low, high] = [Math.min(through.edges[0], -3), Math.max(through.edges.at(-1), 3)];
   return [low - (high - low) * 0.02, high + (high - low) * 0.02];
 }

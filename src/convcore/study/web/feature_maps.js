@@ -27,7 +27,7 @@ function mapsView(node) {
   list.addEventListener("click", (event) => event.target.closest(".map")?.focus());
   // The spreadsheet moves too: the maps follow it.
   onRoute(list, ({ channel }) => showMap(tiles[channel] ? channel : large.channel));
-  const first = route().channel ?? node.exact?.channels[0] ?? 0;
+  const first = route().channel ?? (node.exact?.blocks.length ? strongestChannel(node) : 0);
   showMap(tiles[first] ? first : 0);
 
   return element(
@@ -142,7 +142,7 @@ class LargeMap {
     const place = parts.map((part, axis) => Math.floor(part * maps.tile[axis] * maps.scale));
     // A strip has columns alone.
     const at = place.slice(3 - shape.length).map((i, axis) => Math.min(i, shape[axis] - 1));
-    const kept = this.exact.channels.includes(this.channel) && this.exact.blocks.some((b) => contains(b, at));
+    const kept = this.exact.channels.includes(this.channel) && blockWith(this.node, at);
     if (kept) setRoute({ at, channel: this.channel });
   }
 }
@@ -150,13 +150,6 @@ class LargeMap {
 /** Row and column of what has columns alone, as a strip. */
 function inPlane(numbers, row) {
   return numbers.length === 1 ? [row, ...numbers] : numbers;
-}
-
-function contains({ start, size }, at) {
-  return (
-    start.length === at.length &&
-    start.every((first, axis) => at[axis] >= first && at[axis] < first + size[axis])
-  );
 }
 
 /** A frame that is seen on black and on white: dark below, and bright, in `dashes`, above. */

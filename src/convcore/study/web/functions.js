@@ -28,6 +28,8 @@ function erfc(x) {
 const normalDensity = (x) => Math.exp((-x * x) / 2) / Math.sqrt(2 * Math.PI);
 const normalShare = (x) => erfc(-x / Math.SQRT2) / 2;
 const softplusOf = (x) => Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
+/** x · gate for a gate that is 0 at −∞ and vanishes faster than x grows. */
+const gated = (x, gate) => (x === -Infinity ? -0 : x * gate);
 const sloped = (slope) => ({
   value: (x) => (x >= 0 ? x : slope * x),
   derivative: (x) => (x > 0 ? 1 : slope),
@@ -53,10 +55,10 @@ function reluFormula({ negative_slope: slope, max_value: most, threshold }) {
 
 function geluOf(approximate) {
   if (!approximate)
-    return { value: (x) => x * normalShare(x), derivative: (x) => normalShare(x) + x * normalDensity(x) };
+    return { value: (x) => gated(x, normalShare(x)), derivative: (x) => normalShare(x) + x * normalDensity(x) };
   const inner = (x) => 2 * Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3);
   return {
-    value: (x) => x * sigmoidOf(inner(x)),
+    value: (x) => gated(x, sigmoidOf(inner(x))),
     derivative: (x) => {
       const s = sigmoidOf(inner(x));
       return s + x * s * (1 - s) * 2 * Math.sqrt(2 / Math.PI) * (1 + 3 * 0.044715 * x * x);
@@ -139,7 +141,7 @@ const FUNCTIONS = {
     label: "Noisy ReLU",
     article: true,
     formula: "max(0, x + Y), Y normal with mean 0 and variance sigmoid(x) while training; max(0, x) after it",
-    of: () => sloped(0),
+    of: () => ({ ...sloped(0), value: (x) => Math.max(x, 0) }),
     breaks: () => [0],
     draw: (x, normal) => Math.max(0, x + Math.sqrt(sigmoidOf(x)) * normal),
   },
@@ -178,7 +180,7 @@ const FUNCTIONS = {
   silu: {
     label: "SiLU (swish)",
     formula: "x · sigmoid(x)",
-    of: () => ({ value: (x) => x * sigmoidOf(x), derivative: (x) => sigmoidOf(x) * (1 + x * sigmoidOf(-x)) }),
+    of: () => ({ value: (x) => gated(x, sigmoidOf(x)), derivative: (x) => sigmoidOf(x) * (1 + x * sigmoidOf(-x)) }),
   },
   softplus: {
     label: "Softplus",
@@ -188,7 +190,10 @@ const FUNCTIONS = {
   softsign: {
     label: "Softsign",
     formula: "x / (1 + |x|)",
-    of: () => ({ value: (x) => x / (1 + Math.abs(x)), derivative: (x) => 1 / (1 + Math.abs(x)) ** 2 }),
+    of: () => ({
+      value: (x) => (Math.abs(x) === Infinity ? Math.sign(x) : x / (1 + Math.abs(x))),
+      derivative: (x) => 1 / (1 + Math.abs(x)) ** 2,
+    }),
   },
   hard_sigmoid: {
     label: "Hard sigmoid",
@@ -204,7 +209,7 @@ const FUNCTIONS = {
     label: "Hard SiLU",
     formula: "x · (x / 6 + 0.5, cut to [0, 1])",
     of: () => ({
-      value: (x) => x * clamp(x / 6 + 0.5, 0, 1),
+      value: (x) => gated(x, clamp(x / 6 + 0.5, 0, 1)),
       derivative: (x) => (x <= -3 ? 0 : x >= 3 ? 1 : x / 3 + 0.5),
     }),
     breaks: () => [-3, 3],
@@ -214,7 +219,7 @@ const FUNCTIONS = {
     label: "Mish",
     formula: "x · tanh(softplus(x))",
     of: () => ({
-      value: (x) => x * Math.tanh(softplusOf(x)),
+      value: (x) => gated(x, Math.tanh(softplusOf(x))),
       derivative: (x) => {
         const t = Math.tanh(softplusOf(x));
         return t + x * (1 - t * t) * sigmoidOf(x);
@@ -231,11 +236,13 @@ function functionOf(name, given = {}) {
     parameters[key] = key in given ? (given[key] === null ? null : numberOf(given[key])) : value;
   }
   const { formula } = definition;
+  const { value, derivative } = definition.of(parameters);
   return {
     name,
     ...definition,
     given: parameters,
-    ...definition.of(parameters),
+    value: (x) => (Number.isNaN(x) ? NaN : value(x)),
+    derivative,
     formula: typeof formula === "function" ? formula(parameters) : formula,
     breaks: definition.breaks?.(parameters) ?? [],
   };

@@ -156,11 +156,13 @@ function attributeText(name, value) {
   }
   if (value && typeof value === "object") {
     return Object.entries(value)
-      .map(([k, v]) => `${k.replaceAll("_", " ")} ${short(numberOf(v))}`)
+      .map(([k, v]) => `${k.replaceAll("_", " ")}: ${attributeText(k, v)}`)
       .join(", ");
   }
+  if (value === null) return "none";
   if (typeof value === "boolean") return value ? "yes" : "no";
-  return typeof value === "number" ? short(value) : String(value);
+  const number = numberOf(value);
+  return typeof number === "number" ? short(number) : number;
 }
 
 // --- histogram ------------------------------------------------------------------------------------------------
@@ -173,7 +175,7 @@ function valuesView(node) {
     `${short(numberOf(range.low))} to ${short(numberOf(range.high))}`;
   const box = drawToWidth(
     element("div", { class: "chart-box" }),
-    (width) => histogramChart(numbers(histogram), { width, log, label }).svg,
+    (width) => histogramChart(histogramOf(histogram), { width, log, label }).svg,
   );
   return element(
     "section",
@@ -186,6 +188,7 @@ function valuesView(node) {
       ["Standard deviation", short(numberOf(range.deviation))],
       ["Zeros", percent(range.zeros)],
       ["NaN", range.nan ? whole(range.nan) : null],
+      ["Infinite", range.infinite ? whole(range.infinite) : null],
     ]),
     box,
     checkbox("Count on a logarithmic scale", log, (on) => {
@@ -193,16 +196,6 @@ function valuesView(node) {
       box.redraw();
     }),
   );
-}
-
-function numbers({ edges, counts }) {
-  return { edges: edges.map(numberOf), counts };
-}
-
-function checkbox(label, on, changed) {
-  const input = element("input", { type: "checkbox", onchange: () => changed(input.checked) });
-  input.checked = on;
-  return element("label", { class: "check" }, input, ` ${label}`);
 }
 
 // --- exact values ---------------------------------------------------------------------------------------------
@@ -218,9 +211,16 @@ function exactView(node) {
     role: "region",
     "aria-label": "Exact values",
   });
-  const channel = select("Channel", exact.channels, exact.channels.map(String), () => show());
-  const block = select("Part", exact.blocks, exact.blocks.map(blockText), () => show());
-  const show = () => table.replaceChildren(exactTable(node, block.value(), spatial ? channel.value() : null));
+  let [channel, block] = [exact.channels[0], exact.blocks[0]];
+  const show = () => table.replaceChildren(exactTable(node, block, spatial ? channel : null));
+  const channelChooser = chooser("Channel", exact.channels, 0, (index) => {
+    channel = exact.channels[index];
+    show();
+  });
+  const blockChooser = chooser("Part", exact.blocks.map(boxText), 0, (index) => {
+    block = exact.blocks[index];
+    show();
+  });
   const note = "in the shortest decimals that read back the same.";
   const details = element(
     "details",
@@ -236,28 +236,12 @@ function exactView(node) {
     element(
       "div",
       { class: "controls" },
-      spatial > 0 && channel.element,
-      exact.blocks.length > 1 && block.element,
+      spatial > 0 && channelChooser,
+      exact.blocks.length > 1 && blockChooser,
     ),
     table,
   );
   return details;
-}
-
-function select(label, values, texts, changed) {
-  const input = element(
-    "select",
-    { onchange: changed },
-    texts.map((text, i) => element("option", { value: i }, text)),
-  );
-  return { element: element("label", {}, `${label} `, input), value: () => values[Number(input.value)] };
-}
-
-function blockText({ start, size }) {
-  if (start.length === 0) return "all";
-  return start
-    .map((first, axis) => `${["row", "column", "depth"][axis] ?? "axis"} ${first}–${first + size[axis] - 1}`)
-    .join(", ");
 }
 
 /** Rows and columns are the last two spatial axes; what is before them becomes more rows. */
@@ -280,7 +264,7 @@ function exactTable(node, block, channel) {
   const k = channels.indexOf(channel);
   const width = block.size.at(-1),
     left = block.start.at(-1);
-  const rows = positionsOf(block.start.slice(0, -1), block.size.slice(0, -1));
+  const rows = positionsIn({ start: block.start.slice(0, -1), size: block.size.slice(0, -1) });
   return element(
     "table",
     { class: "numbers" },
@@ -308,14 +292,5 @@ function exactTable(node, block, channel) {
         ),
       ),
     ),
-  );
-}
-
-/** Every position of a box, in order: start [2, 0], size [2, 2] -> [2, 0], [2, 1], [3, 0], [3, 1]. */
-function positionsOf(start, size) {
-  return start.reduce(
-    (positions, first, axis) =>
-      positions.flatMap((position) => Array.from({ length: size[axis] }, (_, i) => [...position, first + i])),
-    [[]],
   );
 }

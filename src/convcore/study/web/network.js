@@ -31,7 +31,7 @@ function networkView() {
   const inputs = STUDY.layers.map((layer) => layer.inputs);
   const layout = layOut(inputs);
   const outputs = outputsOf(STUDY.layers);
-  const slowest = Math.max(...STUDY.layers.map((layer) => layer.ms ?? 0));
+  const slowest = slowestTime();
   const boxes = STUDY.layers.map((layer, i) => layerBox(layer, layout.boxes[i], slowest));
   const graph = svg(
     "svg",
@@ -116,7 +116,7 @@ function stepFrom(index, key, { boxes, ranks }, inputs, outputs) {
 
 function layerBox(layer, { x, y }, slowest) {
   const name = cut(layer.name, 25);
-  const share = leadsStep(layer) && slowest > 0 ? (layer.ms ?? 0) / slowest : 0;
+  const share = slowest > 0 ? (ownTime(layer) ?? 0) / slowest : 0;
   return svg(
     "g",
     {

@@ -18,17 +18,66 @@ function spreadsheetView(layer) {
   return new Spreadsheet(layer, kept).root;
 }
 
-/** What a layer computes, operation by operation, each with the activation that follows it. */
+/**
+ * What a layer computes, operation by operation: { main, then, between }, where `then` is the activation that follows
+ * and `between` the nodes that only turn axes on the way to it, the last first.
+ */
 function calculationsOf(layer) {
   const calculations = [];
   for (const node of nodesOf(layer)) {
-    const before = calculations.at(-1);
-    const follows = node.operation === "activation" && before && !before.then
-      && before.main.operation !== "activation" && node.inputs[0] === before.main.name;
-    if (follows) before.then = node;
-    else if (node.operation in EXPLAIN) calculations.push({ main: node, then: null });
+    const between = turnsBefore(node);
+    const source = (between.at(-1) ?? node).inputs[0];
+    const before = node.operation === "activation"
+      && calculations.find(({ main, then }) => main.name === source && !then && main.operation !== "activation");
+    if (before) Object.assign(before, { then: node, between });
+    else if (node.operation in EXPLAIN) calculations.push({ main: node, then: null, between: [] });
   }
   return calculations;
+}
+
+const TURNS = new Set(["permute", "identity"]);
+
+/** The nodes that only turn axes between a node and what it is computed from, going back. */
+function turnsBefore(node) {
+  const turns = [];
+  for (let before = STUDY.nodes[node.inputs[0]]; before && TURNS.has(before.operation);) {
+    turns.push(before);
+    before = STUDY.nodes[before.inputs[0]];
+  }
+  return turns;
+}
+
+/** The engine's own value of the activation behind an output of the main operation, where it was kept. */
+function activatedValue({ then, between }, position, channel) {
+  const turned = [...between].reverse().reduce(
+    (index, { operation, attributes }) => (operation === "permute" ? attributes.axes.map((axis) => index[axis]) : index),
+    [...position, channel]);
+  return engineValue(then, turned.slice(0, -1), turned.at(-1));
+}
+
+/** The value that comes out in the end: of the activation where there is one. */
+function finalValue(calculation, position, channel) {
+  return calculation.then
+    ? activatedValue(calculation, position, channel) : engineValue(calculation.main, position, channel);
+}
+
+/** The kept channel with the largest kept output: the first one is often nothing but zeros. */
+function strongestChannel(node) {
+  const { channels, blocks } = node.exact;
+  const peaks = channels.map(() => -Infinity);
+  for (const { output } of blocks) {
+    array(output).forEach((value, i) => {
+      const slot = i % channels.length;
+      if (value > peaks[slot]) peaks[slot] = value;
+    });
+  }
+  return channels[peaks.indexOf(largestOf(peaks, (peak) => peak))];
+}
+
+/** The channel to begin with: the one that the layer's map shows, which is of the activation, else the strongest. */
+function firstChannel({ main, then }) {
+  const shown = then?.exact?.blocks.length ? strongestChannel(then) : null;
+  return main.exact.channels.includes(shown) ? shown : strongestChannel(main);
 }
 
 // --- positions in words -------------------------------------------------------------------------------------------
@@ -83,7 +132,9 @@ class Spreadsheet {
       this.choices, this.note, this.animation.controls,
       element("div", { class: "sheet-maps" }, this.inputMap, this.outputMap), this.detail);
     const { at, channel } = this.asked();
-    this.start(this.calculations.findIndex(({ main }) => at && blockWith(main, at)), at, channel);
+    const holding = this.calculations.findIndex(({ main }) => at && blockWith(main, at));
+    const computing = this.calculations.findIndex(({ main }) => !TURNS.has(main.operation));
+    this.start(holding < 0 ? computing : holding, at, channel);
     this.sayWhatIsMissing(at, channel);
     onRoute(this.root, () => this.followRoute());
   }
@@ -96,7 +147,7 @@ class Spreadsheet {
     this.block = (at && blockWith(main, at)) || blocks[0];
     this.chosen = {
       position: at && blockWith(main, at) ? at : [...this.block.start],
-      channel: channels.includes(channel) ? channel : channels[0],
+      channel: channels.includes(channel) ? channel : firstChannel(this.calculation),
     };
     this.flip &&= CONVOLUTIONS.has(main.operation);
     this.preview = null;
@@ -142,7 +193,7 @@ class Spreadsheet {
     const { channel } = this.chosen;
     const seen = new Set();
     return main.exact.blocks
-      .flatMap(({ start, size }) => everyIndex(size).map((local) => local.map((p, axis) => p + start[axis])))
+      .flatMap(positionsIn)
       .filter((position) => !seen.has(String(position)) && seen.add(String(position)))
       .map((position) => ({ position, channel }));
   }
@@ -214,11 +265,11 @@ class Spreadsheet {
 
   /** What comes out in the end: { value, engine }, each undefined where it is not known. */
   result(found) {
-    const { main, then } = this.calculation;
+    const { then } = this.calculation;
     const { position, channel } = this.place;
     return {
       value: then && found.value !== undefined ? applyActivation(then, found.value).value : found.value,
-      engine: engineValue(then ?? main, position, channel),
+      engine: finalValue(this.calculation, position, channel),
     };
   }
 
@@ -270,24 +321,22 @@ class Spreadsheet {
 
   /** A check box for one of the view's properties. */
   switchFor(property, label, then) {
-    const box = element("input", { type: "checkbox", class: property, checked: this[property], onchange: () => {
-      this[property] = box.checked;
+    return checkbox(label, this[property], (on) => {
+      this[property] = on;
       this.draw();
       then?.();
-    } });
-    return element("label", { class: "choice" }, box, ` ${label}`);
+    });
   }
 
   drawOutputMap(found) {
-    const { main, then } = this.calculation;
+    const { main } = this.calculation;
     const shown = visiblePart(this.block, this.place.position);
     const { channel } = this.place;
     const page = this.flat ? pageOfChannels(main.exact.channels, channel)[0] : channel;
     const key = JSON.stringify([main.name, page, shown, this.numbers]);
     if (key !== this.outputKey) {
       this.outputKey = key;
-      const from = then && engineValue(then, this.place.position, channel) !== undefined ? then : main;
-      this.outputMap.replaceChildren(outputMapOf(this, from, shown));
+      this.outputMap.replaceChildren(outputMapOf(this, shown));
     }
     this.outputGrid = this.outputMap.querySelector("[role=grid]");
     markCells(this.outputGrid, "spread", this.scattered(found));
@@ -354,19 +403,6 @@ class Spreadsheet {
 /** The entry of a list that stands `by` places after `entry`, or the nearest end. */
 function entryAfter(list, entry, by) {
   return list[Math.min(Math.max(list.indexOf(entry) + by, 0), list.length - 1)];
-}
-
-let choosersMade = 0;
-
-function chooser(label, names, index, choose) {
-  const id = `sheet-choice-${choosersMade++}`;
-  const select = element("select", { id, onchange: () => choose(select.selectedIndex) },
-    names.map((name, i) => element("option", { selected: i === index }, String(name))));
-  return element("span", { class: "choice" }, element("label", { for: id }, label), select);
-}
-
-function syncChooser(choice, index) {
-  if (choice?.isConnected) choice.querySelector("select").selectedIndex = index;
 }
 
 /** Replaces what is in `container`, and keeps the focus and how far its boxes are scrolled. */

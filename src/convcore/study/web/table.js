@@ -12,7 +12,7 @@ const COLUMNS = [
   { title: "Parameters", value: (layer) => layer.parameters, text: (layer) => whole(layer.parameters) },
   { title: "FLOPs", value: (layer) => layer.flops, text: (layer) => scaled(layer.flops) },
   { title: "Bytes", value: (layer) => layer.bytes, text: (layer) => scaled(layer.bytes, "B") },
-  { title: "Time", value: (layer) => layer.ms ?? -1, text: (layer) => timeCell(layer) },
+  { title: "Time", value: (layer) => ownTime(layer) ?? -1, text: (layer) => timeCell(layer) },
   {
     title: "GFLOP/s",
     value: (layer) => layer.gflops ?? -1,
@@ -33,7 +33,7 @@ const COLUMNS = [
 
 function layersView() {
   let sorted = { column: 0, down: false };
-  const slowest = Math.max(...STUDY.layers.map((layer) => layer.ms ?? 0)) || 1;
+  const slowest = slowestTime() || 1;
   const body = element("tbody");
   const rows = STUDY.layers.map((layer) => layerRow(layer, slowest));
   const headings = COLUMNS.map((column, i) =>
@@ -70,7 +70,6 @@ function layersView() {
   order();
   onLayer(body, showChosen);
   showChosen();
-  const { model } = STUDY;
   return [
     element("h2", { id: "layers-title" }, "All layers"),
     element(
@@ -89,32 +88,14 @@ function layersView() {
         { class: "layers" },
         element("thead", {}, element("tr", {}, headings)),
         body,
-        element(
-          "tfoot",
-          {},
-          element(
-            "tr",
-            {},
-            element("td"),
-            element("th", { scope: "row", class: "left" }, "Whole network"),
-            element("td"),
-            element("td"),
-            element("td", {}, whole(model.parameters)),
-            element("td", {}, scaled(model.flops)),
-            element("td", {}, scaled(model.bytes, "B")),
-            element("td", {}, milliseconds(model.ms)),
-            element("td", {}, model.ms ? short(model.flops / model.ms / 1e6, 3) : "–"),
-            element("td", {}, model.least_ms ? percent(model.least_ms / model.ms, 2) : "–"),
-            element("td"),
-          ),
-        ),
+        footer(),
       ),
     ),
   ];
 }
 
 function layerRow(layer, slowest) {
-  const share = leadsStep(layer) ? (layer.ms ?? 0) / slowest : 0;
+  const share = (ownTime(layer) ?? 0) / slowest;
   return element(
     "tr",
     { dataset: { layer: layer.name } },
@@ -148,12 +129,65 @@ function layerLink(layer) {
   );
 }
 
-/** The first layer of a step shows its time; the others say whose it is. */
-function leadsStep(layer) {
-  return layer.step === null || STUDY.steps[layer.step].layers[0] === layer.index;
+function slowestTime() {
+  return STUDY.layers.reduce((most, layer) => Math.max(most, ownTime(layer) ?? 0), 0);
+}
+
+/** Milliseconds of the steps that a layer is the first of, so that every step is counted once; null of no step. */
+function ownTime(layer) {
+  const own = layer.steps.map((i) => STUDY.steps[i]).filter((step) => step.layers[0] === layer.index);
+  return own.length ? own.reduce((sum, step) => sum + step.ms, 0) : null;
+}
+
+/** The layers whose time includes a step of this one. */
+function leadersOf(layer) {
+  const first = layer.steps.map((i) => STUDY.steps[i].layers[0]).filter((index) => index !== layer.index);
+  return [...new Set(first)].map((index) => STUDY.layers[index].name);
 }
 
 function timeCell(layer) {
-  if (leadsStep(layer)) return milliseconds(layer.ms);
-  return element("span", { class: "quiet" }, `with ${STUDY.layers[STUDY.steps[layer.step].layers[0]].name}`);
+  const leaders = leadersOf(layer);
+  const shared = leaders.length > 0 && element("span", { class: "quiet" }, `with ${leaders.join(", ")}`);
+  const own = ownTime(layer);
+  if (own === null) return shared || milliseconds(null);
+  return [milliseconds(own), shared && " and ", shared];
+}
+
+/** What is no layer's: steps that only move numbers about between two layers. */
+function unledTime() {
+  return STUDY.steps.filter((step) => step.layers.length === 0).reduce((sum, step) => sum + step.ms, 0);
+}
+
+function footer() {
+  const { model } = STUDY;
+  const between = unledTime();
+  const steps = STUDY.steps.reduce((sum, step) => sum + step.ms, 0);
+  // On a GPU the whole network is timed as one, without the gaps between steps.
+  const asOne = Math.abs(steps - model.ms) > 1e-9 * steps;
+  return element(
+    "tfoot",
+    {},
+    between > 0 && footerRow("Steps of no layer", { time: milliseconds(between) }),
+    asOne && footerRow("All steps, one by one", { time: milliseconds(steps) }),
+    footerRow("Whole network", {
+      parameters: whole(model.parameters),
+      flops: scaled(model.flops),
+      bytes: scaled(model.bytes, "B"),
+      time: milliseconds(model.ms),
+      speed: model.ms ? short(model.flops / model.ms / 1e6, 3) : "–",
+      share: model.least_ms ? percent(model.least_ms / model.ms, 2) : "–",
+    }),
+  );
+}
+
+function footerRow(name, { parameters, flops, bytes, time, speed, share }) {
+  return element(
+    "tr",
+    {},
+    element("td"),
+    element("th", { scope: "row", class: "left" }, name),
+    [null, null, parameters, flops, bytes, time, speed, share, null].map((text) =>
+      element("td", {}, text ?? ""),
+    ),
+  );
 }

@@ -28,7 +28,7 @@ function inPieces(list, length) {
 
 /** Every position of a part, as rows of columns. */
 function inRows({ start, size }) {
-  return inPieces(everyIndex(size).map((local) => local.map((p, axis) => p + start[axis])), size.at(-1));
+  return inPieces(positionsIn({ start, size }), size.at(-1));
 }
 
 /** The colour of a value among values up to `most` in size: a wash of one of two colours, by its sign. */
@@ -76,15 +76,17 @@ function keyOf({ position, channel }) {
   return position.length ? position.join(",") : `c${channel}`;
 }
 
-function outputMapOf(sheet, node, part) {
-  const { channels } = sheet.calculation.main.exact;
+function outputMapOf(sheet, part) {
+  const { main } = sheet.calculation;
+  const { channels } = main.exact;
   const { channel } = sheet.place;
   const places = sheet.flat
     ? inPieces(pageOfChannels(channels, channel).map((c) => ({ position: [], channel: c })), MAP_SIDE)
     : inRows(part).map((row) => row.map((position) => ({ position, channel })));
   const byKey = new Map(places.flat().map((place) => [keyOf(place), place]));
   const cells = places.map((row) => row.map((place) => {
-    const value = engineValue(node, place.position, place.channel);
+    const value = finalValue(sheet.calculation, place.position, place.channel)
+      ?? engineValue(main, place.position, place.channel);
     return { value, key: keyOf(place), label: `${placeText(place)}: ${text32(value)}` };
   }));
   const placeUnder = (event) => byKey.get(event.target.closest(".sheet-cell")?.dataset.place);
@@ -112,7 +114,7 @@ function outputMapOf(sheet, node, part) {
       sheet.choose(place, "point");
     },
   });
-  const kept = `${channels.length} of ${sheet.calculation.main.shape.at(-1)} channels kept`;
+  const kept = `${channels.length} of ${main.shape.at(-1)} channels kept`;
   const pageKeys = `Page Up and Page Down change the ${sheet.block.start.length > 2 ? "depth" : "channel"}.`;
   return element("figure", { class: "sheet-figure output" },
     element("figcaption", {}, element("b", {}, "Output"), sheet.flat ? "" : ` channel ${channel}`,
@@ -168,10 +170,7 @@ function inputMapOf(sheet, found) {
   const box = sheet.block.inputs[0];
   const cells = windowCells(main, position);
   if (!cells || !box || !box.start.length) return null;
-  const global = main.operation.startsWith("global");
-  const outputs = visiblePart(sheet.block, position);
-  const windows = boxOfWindows((at) => windowCells(main, at) ?? [], outputs.start, outputs.size);
-  const part = nearWindow(global || !windows ? box : windows, cells);
+  const part = nearWindow(main.operation.startsWith("global") ? box : windowsOf(sheet), cells);
   const inputChannel = found.inputChannel ?? Math.min(channel, inputShapesOf(main)[0].at(-1) - 1);
   const read = boxReader(box);
   const sizes = inputShapesOf(main)[0].slice(0, -1);
@@ -192,6 +191,13 @@ function inputMapOf(sheet, found) {
       ` channel ${inputChannel}`, element("span", {}, boxText(part))),
     mapGrid(rows, { numbers: sheet.numbers, role: "img", "aria-label": `${summary}.` }),
     element("p", { class: "note reach" }, reachText(main, position)));
+}
+
+/** The box round the windows of all outputs that are drawn. */
+function windowsOf(sheet) {
+  const { main } = sheet.calculation;
+  const outputs = visiblePart(sheet.block, sheet.place.position);
+  return boxOfWindows((at) => windowCells(main, at), outputs.start, outputs.size);
 }
 
 /** A part of a box, at most MAP_SIDE + 8 rows and columns, with the window in it; of a volume, one slice. */

@@ -12,6 +12,11 @@ function everyIndex(sizes) {
   );
 }
 
+/** Every position of a box, in order: start [2, 0], size [2, 2] -> [2, 0], [2, 1], [3, 0], [3, 1]. */
+function positionsIn({ start, size }) {
+  return everyIndex(size).map((local) => local.map((p, axis) => p + start[axis]));
+}
+
 /** The place of an index in memory. */
 function ravel(index, sizes) {
   return index.reduce((place, i, axis) => place * sizes[axis] + i, 0);
@@ -91,9 +96,14 @@ function channelsRead(inputChannels, outputChannels, groups, channel) {
 /** The smallest box round the windows of a box of output positions, padding included: { start, size }. */
 function boxOfWindows(windowOf, start, size) {
   const last = start.map((s, axis) => s + size[axis] - 1);
-  const places = [...windowOf(start), ...windowOf(last)].map((cell) => cell.at);
-  const low = start.map((_, axis) => Math.floor(Math.min(...places.map((at) => at[axis]))));
-  const high = start.map((_, axis) => Math.ceil(Math.max(...places.map((at) => at[axis]))));
+  const low = start.map(() => Infinity);
+  const high = start.map(() => -Infinity);
+  for (const { at } of [...windowOf(start), ...windowOf(last)]) {
+    at.forEach((p, axis) => {
+      low[axis] = Math.min(low[axis], Math.floor(p));
+      high[axis] = Math.max(high[axis], Math.ceil(p));
+    });
+  }
   return { start: low, size: high.map((h, axis) => h - low[axis] + 1) };
 }
 

@@ -52,7 +52,7 @@ const FORMULAS = {
   mean: (node, found) => `y = Σ x / ${found.divisor}. ${found.includesPadding
     ? "Padding counts as zeros: the divisor is the whole window."
     : "The divisor is the number of real values: padding is not counted."}`,
-  softmax: (node, found) => `y = e^(x − max) / Σ e^(x − max), over ${found.row.length} values.`,
+  softmax: (node, found) => `y = e^(x − max) / Σ e^(x − max), over the ${found.row.length} values along the ${found.axis}.`,
   line: (node) => (node.operation === "batch_norm"
     ? "y = γ (x − μ) / √(σ² + ε) + β, which is y = a x + b." : "y = a x + b."),
   function: (node, found) => `y = ${found.formula}.`,
@@ -354,14 +354,14 @@ function scopeChooser(sheet) {
 function softmaxList(sheet, found) {
   return sortedTable(sheet, {
     name: "softmax", caption: `The row of ${found.row.length} values`, rows: found.row, by: (entry) => entry.share,
-    columns: ["Channel", "x", "x − max", "e^(x − max)", "share"],
-    cells: (entry) => [`channel ${entry.index}`, ...[entry.x, entry.shifted, entry.exp, entry.share].map(text9)],
-    marked: (entry) => entry.index === sheet.place.channel,
+    columns: ["Place", "x", "x − max", "e^(x − max)", "share"],
+    cells: (entry) => [`${found.axis} ${entry.index}`, ...[entry.x, entry.shifted, entry.exp, entry.share].map(text9)],
+    marked: (entry) => entry.index === found.index,
   });
 }
 
 function weightsList(sheet, found) {
-  return found.parts.length > 0 && namedNumbers("parts", `Weights of channel ${sheet.place.channel}`,
+  return found.parts.length > 0 && namedNumbers("parts", `Weights of ${found.along}`,
     found.parts.map(({ name, value, absent }) => [name, value === undefined ? absent : text9(value)]));
 }
 
@@ -402,8 +402,8 @@ const SUMMANDS = {
     found.bias !== undefined && ["bias", "+ bias", found.bias],
   ],
   mean: (found) => [["sum", "Sum", found.sum], ["divisor", "Divisor", found.divisor]],
-  softmax: (found, sheet) => {
-    const { x, exp } = found.row[sheet.place.channel];
+  softmax: (found) => {
+    const { x, exp } = found.row[found.index];
     return [
       ["x", "x", x], ["max", "Largest of the row, taken off", found.max], ["exp", "e^(x − max)", exp],
       ["sum", "Sum of the row", found.sum],
@@ -431,7 +431,7 @@ function totalsOf(sheet, found) {
     const activated = applyActivation(then, found.value);
     rows.push(
       totalRow("formula", `Activation: ${operationName(then)}`, activated.formula),
-      ...resultRows("activated", "Result", activated.value, engineValue(then, position, channel), sheet));
+      ...resultRows("activated", "Result", activated.value, activatedValue(sheet.calculation, position, channel), sheet));
   }
   return element("div", { class: "list" },
     element("div", { class: "scroll" }, element("table", { class: "numbers totals", dataset: { list: "totals" } },
